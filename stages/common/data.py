@@ -1,0 +1,29 @@
+"""The prepared splits as `datasets` tables, and their texts as token ids."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def load_split(folder: Path, name: str) -> Dataset:
+    """One of `train`, `validation`, `test`: columns split, row, text, label (`datasets.ClassLabel`)."""
+    # Not `Dataset.from_parquet`, which leaves a copy in the user's cache folder for each version of the file.
+    return Dataset(pq.read_table(folder / f"{name}.parquet"))
+
+
+def label_names(split: Dataset) -> list[str]:
+    return split.features["label"].names
+
+
+def encode(tokenizer: "PreTrainedTokenizerBase", texts: list[str], labels: list[int] | None = None) -> Dataset:
+    """Token ids of each text, cut at the tokenizer's `model_max_length`; columns input_ids, attention_mask, length, labels."""
+    columns = dict(tokenizer(texts, truncation=True, return_token_type_ids=False))
+    columns["length"] = [len(ids) for ids in columns["input_ids"]]
+    if labels is not None:
+        columns["labels"] = labels
+    return Dataset.from_dict(columns)

@@ -1,0 +1,18 @@
+"""A user's mistake ends with one line and exit code 1, never with a traceback."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Bad input: the message names the file, row, column or key, what was expected and what to do."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a stage's `main`; print a `UserError` as one line on stderr and exit with code 1."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

@@ -1,0 +1,231 @@
+"""Every setting, typed and frozen: `params.yaml`, `conf/data/NAME.yaml` and `conf/model/NAME.yaml`.
+
+`load` reads the three files, checks every key before any work starts, and reports all that is wrong at once. Numbers are
+coerced, because `dvc exp run -S x=1e-5` writes `1e-05`, which YAML 1.1 reads as a string.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+
+from stages.common.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("expected a number, found a yes/no value")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
+Split = Literal["train", "validation", "test"]
+Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] | str
+Scalar = str | bool | int | float
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+T = TypeVar("T", bound=Section)
+
+
+# --- params.yaml: one section per stage ------------------------------------------------------------------------------
+
+
+class Baseline(Section):
+    ngrams: Count
+    """TF-IDF counts runs of 1 to this many words."""
+    tfidf_C: PositiveFloat
+    """Inverse regularisation of logistic regression on TF-IDF."""
+    probe_C: PositiveFloat
+    """Inverse regularisation of logistic regression on frozen embeddings."""
+
+
+class Train(Section):
+    """What every trained method shares, so that only the trained parameters differ."""
+
+    epochs: Count
+    batch_size: Count
+    """Texts per optimizer step."""
+    weight_decay: Fraction
+    warmup: Fraction
+    """Share of all steps in which the learning rate rises; afterwards it falls linearly to 0."""
+    patience: Annotated[int, BeforeValidator(_number), Field(ge=0)]
+    """Stop after this many epochs without a better validation figure; 0 never stops early."""
+    select_by: Literal["loss", "accuracy", "f1"]
+    """Validation figure that chooses the best epoch."""
+
+
+class Lora(Section):
+    """One variant of LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
+
+    rank: Count
+    alpha: PositiveFloat
+    """The update is scaled by alpha / rank."""
+    dropout: Fraction
+    targets: str
+    """A name under `targets` in conf/model/NAME.yaml: which layers get an adapter."""
+
+
+class Evaluate(Section):
+    methods: list[str] = Field(min_length=1)
+    """The trained methods: `full`, and `lora-NAME` for each NAME under `train_lora`."""
+    batch_size: Count
+    """Texts per forward pass wherever nothing is trained."""
+
+
+class Params(Section):
+    data: str
+    """conf/data/NAME.yaml"""
+    model: str
+    """conf/model/NAME.yaml"""
+    seed: Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**32)]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    """Number format of matrix products; `auto` is the fastest one that the machine computes in hardware."""
+    baseline: Baseline
+    train: Train
+    train_lora: dict[str, Lora]
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _methods_are_those_trained(self) -> "Params":
+        trained = {"full"} | {f"lora-{name}" for name in self.train_lora}
+        if unknown := sorted(set(self.evaluate.methods) - trained):
+            raise ValueError(f"evaluate.methods: nothing trains {', '.join(unknown)}; trained are {', '.join(sorted(trained))}")
+        if missing := sorted(trained - set(self.evaluate.methods)):
+            raise ValueError(f"evaluate.methods: {', '.join(missing)} would be trained but not evaluated; add it to the list")
+        return self
+
+
+# --- conf/data/NAME.yaml ---------------------------------------------------------------------------------------------
+
+
+class DataConf(Section):
+    """Where texts and labels come from."""
+
+    source: str | dict[str, str]
+    """A file under data/raw/ (csv, tsv, json, jsonl, parquet), one file per split, or a Hub data set id."""
+    revision: str = "main"
+    """Commit, tag or branch of a Hub data set."""
+    encoding: str = "utf-8"
+    text: str | Annotated[list[str], Field(min_length=1)]
+    """Column, or columns joined by a blank line."""
+    label: str
+    labels: list[Scalar] | dict[Scalar, str] | None = None
+    """Order of the labels, or {value in the source: name}; sorted if left out."""
+    splits: dict[Split, Share] = {"train": 0.7, "validation": 0.15, "test": 0.15}
+    """For each of train, validation, test: the name of a split of the source, or a share of the rows."""
+    rows: Count | dict[Split, Count] | None = None
+    """Keep a stratified sample of this many rows: of all, or of each split."""
+    clean: list[Literal["lowercase", "strip_special"]] = []
+    group: str | None = None
+    """Column whose equal values stay on one side of a split; empty values are rows of their own."""
+
+    @model_validator(mode="after")
+    def _splits_make_sense(self) -> "DataConf":
+        if set(self.splits) != set(SPLITS):
+            raise ValueError(f"splits: expected the keys train, validation and test, found {', '.join(self.splits) or 'none'}")
+        shares = [share for share in self.splits.values() if isinstance(share, float)]
+        if len(shares) == 3 and abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"splits: the shares add up to {sum(shares):g}, expected 1")
+        if isinstance(self.splits["train"], float) and len(shares) < 3:
+            raise ValueError("splits: where one is the name of a split of the source, `train` must be one too")
+        if sum(shares) >= 1 and len(shares) < 3:
+            raise ValueError("splits: the shares leave nothing for `train`")
+        return self
+
+
+# --- conf/model/NAME.yaml --------------------------------------------------------------------------------------------
+
+
+class ModelConf(Section):
+    """Which pretrained model, pinned, and what depends on it."""
+
+    name: str
+    """Hub id, a local folder, or package:MODULE/FOLDER for one that comes inside an installed Python package."""
+    revision: str = "main"
+    """Commit, tag or branch of a Hub model."""
+    sha256: str | None = None
+    """Of model.safetensors; checked at every load."""
+    max_length: Count
+    """Longer texts are cut to this many tokens."""
+    learning_rate: dict[str, PositiveFloat]
+    """Peak learning rate per method (`full`, `lora-v1`); `lora` serves the variants that have no line of their own."""
+    head: list[str] = []
+    """Modules that every adapter trains whole beside those that PEFT knows as the head (`classifier`, `score`)."""
+    targets: dict[str, str | list[str]] = {"all-linear": "all-linear"}
+    """Named sets of layers for adapters: module names, or `all-linear`."""
+
+    def learning_rate_of(self, method: str, path: Path) -> float:
+        family = method.partition("-")[0]
+        for key in (method, family):
+            if key in self.learning_rate:
+                return self.learning_rate[key]
+        raise UserError(f"{path}: learning_rate: no value for '{method}'; add a line `{method}: ...` or `{family}: ...`")
+
+
+class Settings(Section):
+    """All three files, checked."""
+
+    params: Params
+    data: DataConf
+    model: ModelConf
+    data_path: Path
+    model_path: Path
+
+
+def load(root: Path = Path()) -> Settings:
+    """Read params.yaml in `root` and the two files that it names. Raises UserError naming file and key."""
+    params = _read(root / "params.yaml", Params)
+    paths = {}
+    for kind in ("data", "model"):
+        name = getattr(params, kind)
+        paths[kind] = root / "conf" / kind / f"{name}.yaml"
+        if not paths[kind].is_file() or Path(name).name != name:
+            present = ", ".join(sorted(path.stem for path in (root / "conf" / kind).glob("*.yaml")))
+            raise UserError(f"params.yaml: {kind}: there is no conf/{kind}/{name}.yaml; present are: {present}")
+    return Settings(
+        params=params,
+        data=_read(paths["data"], DataConf),
+        model=_read(paths["model"], ModelConf),
+        data_path=paths["data"],
+        model_path=paths["model"],
+    )
+
+
+def _read(path: Path, section: type[T]) -> T:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the project's top folder") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected `key: value` lines, found {type(values).__name__}")
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n       ".join(f"{path}: {line}" for line in _explain(error))) from None
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        match problem["type"]:
+            case "extra_forbidden":
+                lines.append(f"{key}: unknown key; check its spelling against the README")
+            case "missing":
+                lines.append(f"{key}: missing key")
+            case "value_error":
+                message = str(problem["ctx"]["error"])
+                lines.append(f"{key}: {message}" if key else message)
+            case _:
+                lines.append(f"{key}: {problem['msg']}, found {problem['input']!r}")
+    return lines

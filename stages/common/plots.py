@@ -1,0 +1,66 @@
+"""Pictures, drawn without a screen and with the same bytes for the same figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from sklearn.metrics import confusion_matrix
+
+# Okabe and Ito's colours, which colour-blind readers tell apart too.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, format="png", dpi=120, metadata={"Software": None})
+
+
+def confusion(actual: np.ndarray, predicted: np.ndarray, names: list[str], title: str, path: Path) -> None:
+    """Rows: the label a text has; columns: the label it was given; colour: share of the row. `actual`, `predicted`: class numbers."""
+    counts = confusion_matrix(actual, predicted, labels=range(len(names)))
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = 2.2 + 0.6 * min(len(names), 20)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the actual label", shrink=0.8)
+    axes.set(title=title, xlabel="predicted", ylabel="actual")
+    if len(names) <= 20:  # more would not be legible
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
+        for (row, column), count in np.ndenumerate(counts):
+            axes.text(column, row, str(count), ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
+    _save(figure, path)
+
+
+def learning_curves(curves: pd.DataFrame, path: Path) -> None:
+    """`curves` has columns method, epoch, train_loss, validation_loss, validation_f1."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    loss, f1 = figure.subplots(1, 2)
+    for colour, (method, rows) in zip(COLOURS * len(curves), curves.groupby("method", sort=False), strict=False):
+        loss.plot(rows.epoch, rows.validation_loss, color=colour, marker="o", markersize=3, label=method)
+        loss.plot(rows.epoch, rows.train_loss, color=colour, linestyle=":", alpha=0.8)
+        f1.plot(rows.epoch, rows.validation_f1, color=colour, marker="o", markersize=3, label=method)
+    loss.set(title="Loss (solid: validation, dotted: training)", xlabel="epoch", ylabel="cross-entropy")
+    f1.set(title="Macro F1 on validation", xlabel="epoch", ylabel="F1")
+    f1.legend(loc="lower right")
+    for axes in (loss, f1):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    _save(figure, path)
+
+
+def quality_against_cost(table: pd.DataFrame, path: Path) -> None:
+    """`table` has columns method, accuracy, trainable_parameters, train_seconds; one row per method."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, column, label in ((left, "trainable_parameters", "trainable parameters"), (right, "train_seconds", "training time, seconds")):
+        for colour, row in zip(COLOURS * len(table), table.itertuples(index=False), strict=False):
+            axes.scatter(getattr(row, column), row.accuracy, color=colour, s=60, label=row.method)
+        # Zero has no place on a logarithm, and the cheap baselines have it.
+        axes.set_xscale("symlog", linthresh=1000 if column == "trainable_parameters" else 1)
+        axes.set(xlabel=label)
+        axes.grid(alpha=0.3)
+    left.set(ylabel="accuracy on test")
+    right.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    _save(figure, path)
