@@ -1,6 +1,6 @@
-"""What there is without fine-tuning: majority class, TF-IDF, a linear probe, and the pretrained model with its untrained head.
+"""What there is without fine-tuning: majority class, TF-IDF, a linear probe, the pretrained model with a new head.
 
-    dvc repro baseline
+dvc repro baseline
 """
 
 import argparse
@@ -50,7 +50,10 @@ def majority(train: Dataset, test: Dataset) -> tuple[np.ndarray, dict[str, float
 
 def tfidf(train: Dataset, test: Dataset, params: Params) -> tuple[np.ndarray, dict[str, float]]:
     """Probabilities [rows, labels] of logistic regression on TF-IDF of words."""
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, params.baseline.ngrams)), LogisticRegression(C=params.baseline.tfidf_C, max_iter=1000))
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, params.baseline.ngrams)),
+        LogisticRegression(C=params.baseline.tfidf_C, max_iter=1000),
+    )
     started = time.perf_counter()
     model.fit(train["text"][:], train["label"][:])
     trained = time.perf_counter()
@@ -69,14 +72,20 @@ def pretrained(train: Dataset, test: Dataset, settings: Settings) -> dict[str, t
 
     started = time.perf_counter()
     states = embed(model, tokenizer, encode(tokenizer, train["text"][:]), title="probe: train", **options)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=params.baseline.probe_C, max_iter=1000)).fit(states, train["label"][:])
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=params.baseline.probe_C, max_iter=1000)).fit(
+        states, train["label"][:]
+    )
     trained = time.perf_counter()
-    probed = probe.predict_proba(embed(model, tokenizer, encode(tokenizer, test["text"][:]), title="probe: test", **options))
+    probed = probe.predict_proba(
+        embed(model, tokenizer, encode(tokenizer, test["text"][:]), title="probe: test", **options)
+    )
     weights = probe[-1].coef_.size + probe[-1].intercept_.size
     probe_cost = cost(trained - started, time.perf_counter() - trained, weights, size + weights)
 
     started = time.perf_counter()
-    untrained = probabilities(predict_logits(model, tokenizer, encode(tokenizer, test["text"][:]), title="baseline: test", **options))
+    untrained = probabilities(
+        predict_logits(model, tokenizer, encode(tokenizer, test["text"][:]), title="baseline: test", **options)
+    )
     return {"probe": (probed, probe_cost), "baseline": (untrained, cost(0.0, time.perf_counter() - started, 0, size))}
 
 

@@ -1,6 +1,6 @@
 """Read the labelled texts, check and clean them, and split them into train, validation and test.
 
-    python -m stages.prepare --splits data/prepared --profile data/profile.json
+python -m stages.prepare --splits data/prepared --profile data/profile.json
 """
 
 import argparse
@@ -18,79 +18,130 @@ from stages.common.params import SPLITS, DataConf, Settings, load
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--splits", type=Path, required=True, help="folder for train.parquet, validation.parquet and test.parquet")
-    parser.add_argument("--profile", type=Path, required=True, help="JSON file: what was read, kept and dropped, and how long texts are")
+    parser.add_argument(
+        "--splits", type=Path, required=True, help="folder for train.parquet, validation.parquet and test.parquet"
+    )
+    parser.add_argument(
+        "--profile", type=Path, required=True, help="JSON file: what was read, kept and dropped, and how long texts are"
+    )
     args = parser.parse_args()
     settings = load()
     conf = settings.data
 
     # Read: every row of the source, with its place.
-    read = sources.read(conf, settings.data_path)
-    table = pd.concat(
-        [pd.DataFrame({"split": split, "row": np.arange(1, len(rows.texts) + 1), "text": rows.texts, "label": rows.labels, "group": rows.groups}) for split, rows in read.items()],
-        ignore_index=True,
-    )
+    read = used_splits(sources.read(conf, settings.data_path), settings)
+    table = pd.concat([rows.table.assign(split=split) for split, rows in read.items()], ignore_index=True)
     rows_read = len(table)
 
     # Clean and check.
     for step in conf.clean:
         table["text"] = splitting.STEPS[step](table.text)
-    table, dropped = splitting.drop_unusable(table)
+    table, empty = splitting.drop_empty(table)
     labels, table["label"] = label_names(table, conf, settings)
+    table, duplicates = splitting.drop_duplicates(table)
+    dropped = empty + duplicates
     disputed = splitting.contradictions(table)
 
     # Split, and take the subset asked for.
-    table = split(table, conf, settings)
+    table = split(table, settings)
     table, subset = take_rows(table, conf, settings.params.seed)
     check_labels(table, labels, settings)
 
-    # Save.
+    profile = {
+        "data": settings.params.data,
+        "source": {name: rows.origin for name, rows in read.items()},
+        "rows": {
+            "read": rows_read,
+            "kept": len(table),
+            "dropped": sum(d.rows for d in dropped),
+            "outside_subset": subset,
+        },
+        "dropped": [dataclasses.asdict(d) for d in dropped],
+        "same_text_other_label": {
+            "rows": len(disputed),
+            "first": [f"{s}:{r}" for s, r in disputed[["split", "row"]].head(20).itertuples(index=False)],
+        },
+        "labels": labels,
+        "splits": {name: describe(table[table.side == name], settings) for name in SPLITS},
+    }
+
+    # Save, now that nothing can be wrong any more.
     with whole(args.splits) as folder:
         folder.mkdir()
         for name in SPLITS:
             save(table[table.side == name], labels, folder / f"{name}.parquet")
-    profile = {
-        "data": settings.params.data,
-        "source": {name: rows.origin for name, rows in read.items()},
-        "rows": {"read": rows_read, "kept": len(table), "dropped": sum(d.rows for d in dropped), "outside_subset": subset},
-        "dropped": [dataclasses.asdict(d) for d in dropped],
-        "same_text_other_label": {"rows": len(disputed), "first": [f"{s}:{r}" for s, r in disputed[["split", "row"]].head(20).itertuples(index=False)]},
-        "labels": labels,
-        "splits": {name: describe(table[table.side == name], settings) for name in SPLITS},
-    }
-    write_json(args.profile, profile)
+        write_json(args.profile, profile)
     report(profile)
+
+
+def used_splits(read: dict[str, sources.Rows], settings: Settings) -> dict[str, sources.Rows]:
+    """Those splits of the source that `splits` names, or its only one. Raises UserError if they do not fit."""
+    where = f"{settings.data_path}: splits"
+    named = {side: name for side, name in settings.data.splits.items() if isinstance(name, str)}
+    if not named:
+        if len(read) > 1:
+            raise UserError(
+                f"{where}: the source has the splits {', '.join(read)}: say which is train, validation and test, or "
+                "give a share that is cut from train, as in {train: train, validation: 0.2, test: test}"
+            )
+        return read
+    for side, name in named.items():
+        if name not in read:
+            raise UserError(f"{where}.{side}: the source has no split '{name}'; it has: {', '.join(read)}")
+        if twin := next((other for other in named if other != side and named[other] == name), None):
+            raise UserError(f"{where}: {side} and {twin} are both '{name}'; each needs rows of its own")
+    return {name: rows for name, rows in read.items() if name in named.values()}
 
 
 def label_names(table: pd.DataFrame, conf: DataConf, settings: Settings) -> tuple[list[str], pd.Series]:
     """The labels' names in order, and each row's name. Raises UserError if a row's label is none of them."""
     found = splitting.natural_order(table.label.unique().tolist())
-    if len(found) < 2:
-        raise UserError(f"{settings.data_path}: label: column '{conf.label}' has {len(found)} label{'s'[: len(found) != 1]} ({', '.join(found) or 'none'}); classification needs at least 2")
     if conf.labels is None:
-        return found, table.label
-    names = {str(v): str(n) for v, n in conf.labels.items()} if isinstance(conf.labels, dict) else {str(v): str(v) for v in conf.labels}
+        names = {label: label for label in found}
+    elif isinstance(conf.labels, dict):
+        names = {str(v): str(n) for v, n in conf.labels.items()}
+    else:
+        names = {str(v): str(v) for v in conf.labels}
     if unknown := [label for label in found if label not in names]:
         row = table[table.label == unknown[0]].iloc[0]
-        raise UserError(f"{settings.data_path}: labels: row {row.row} of the source has label '{unknown[0]}', which is not in the list ({', '.join(names)}); add it or correct the row")
+        quotes = "" if all(isinstance(v, str) for v in conf.labels) else ", in quotes if it is like yes, true or 007"
+        raise UserError(
+            f"{settings.data_path}: labels: {place(row, conf)} has label '{unknown[0]}', which is not in the list "
+            f"({', '.join(names)}); add it{quotes}, or correct the row"
+        )
+    present = list(dict.fromkeys(names[label] for label in found))
+    if len(present) < 2:
+        raise UserError(
+            f"{settings.data_path}: label: column '{conf.label}' has {len(present)} label{'s'[: len(present) != 1]} "
+            f"({', '.join(present) or 'none'}); classification needs at least 2: name another column, or add rows"
+        )
     return list(dict.fromkeys(names.values())), table.label.map(names)
 
 
-def split(table: pd.DataFrame, conf: DataConf, settings: Settings) -> pd.DataFrame:
-    """Add the column `side`. Named splits are the source's own; shares are cut from what `train` names, or from all rows."""
-    named = {side: name for side, name in conf.splits.items() if isinstance(name, str)}
-    shares = {side: share for side, share in conf.splits.items() if isinstance(share, float)}
-    present = table.split.unique().tolist()
-    for side, name in named.items():
-        if name not in present:
-            raise UserError(f"{settings.data_path}: splits.{side}: the source has no split '{name}'; it has: {', '.join(present)}")
-    if not named and len(present) > 1:
-        raise UserError(f"{settings.data_path}: splits: the source has the splits {', '.join(present)}: say which is train, validation and test")
+def place(row: pd.Series, conf: DataConf) -> str:
+    """Where a row comes from, for a message."""
+    if isinstance(conf.source, dict):
+        return f"{conf.source[row.split]} row {row.row}"
+    return f"{conf.source} row {row.row}" + (f" of {row.split}" if row.split != "all" else "")
+
+
+def split(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Add the column `side`: the source's own splits by name, shares cut from what `train` names, or from all rows."""
+    splits = settings.data.splits
+    named = {side: name for side, name in splits.items() if isinstance(name, str)}
+    shares = {side: share for side, share in splits.items() if isinstance(share, float)}
     parts = []
     for side, name in named.items():
         part = table[table.split == name]
+        if part.empty:
+            raise UserError(
+                f"{settings.data_path}: splits.{side}: every row of the source's split '{name}' is dropped: it has no "
+                "text or no label, or stands in another split"
+            )
         if side == "train" and shares:
-            part = part.assign(side=splitting.assign(part, {"train": 1 - sum(shares.values()), **shares}, settings.params.seed))
+            part = part.assign(
+                side=splitting.assign(part, {"train": 1 - sum(shares.values()), **shares}, settings.params.seed)
+            )
         parts.append(part.assign(side=side) if "side" not in part else part)
     if not named:
         parts = [table.assign(side=splitting.assign(table, shares, settings.params.seed))]
@@ -98,11 +149,15 @@ def split(table: pd.DataFrame, conf: DataConf, settings: Settings) -> pd.DataFra
 
 
 def take_rows(table: pd.DataFrame, conf: DataConf, seed: int) -> tuple[pd.DataFrame, int]:
-    """The subset that `rows` asks for, and how many usable rows that leaves out. One number is shared by the splits' sizes."""
+    """The subset that `rows` asks for, and how many rows it leaves out. One number is divided by the splits' sizes."""
     if conf.rows is None:
         return table, 0
-    sizes = table.side.value_counts()
-    wanted = conf.rows if isinstance(conf.rows, dict) else {side: max(1, round(conf.rows * sizes[side] / len(table))) for side in sizes.index}
+    wanted = conf.rows
+    if not isinstance(wanted, dict):
+        # Rounding the running total, not each part, gives as many as were asked for.
+        sizes = table.side.value_counts().reindex(SPLITS, fill_value=0)
+        ends = (sizes.cumsum() * conf.rows / len(table)).round().astype(int)
+        wanted = ends.diff().fillna(ends).astype(int).to_dict()
     kept = pd.concat(splitting.sample(part, wanted.get(side, len(part)), seed) for side, part in table.groupby("side"))
     return kept.sort_index(), len(table) - len(kept)
 
@@ -110,21 +165,27 @@ def take_rows(table: pd.DataFrame, conf: DataConf, seed: int) -> tuple[pd.DataFr
 def check_labels(table: pd.DataFrame, labels: list[str], settings: Settings) -> None:
     """Every split must hold every label, but that validation and test of the source's own may lack one."""
     counts = {side: table[table.side == side].label.value_counts() for side in SPLITS}
+    subset = "" if settings.data.rows is None else " in the subset that `rows` asks for"
     for side in SPLITS:
         if counts[side].empty:
-            raise UserError(f"{settings.data_path}: splits.{side}: no row is left for it; the source has too few rows")
+            raise UserError(f"{settings.data_path}: splits.{side}: too few rows{subset}: none is left for it")
     for label in labels:
+        where = f"{settings.data_path}: label '{label}'"
         total = sum(int(counts[side].get(label, 0)) for side in SPLITS)
-        for side in SPLITS:
-            if label in counts[side]:
-                continue
-            if side == "train" and total:
-                raise UserError(f"{settings.data_path}: label '{label}' is in validation or test, but no row of train has it; nothing can be learnt about it")
-            if isinstance(settings.data.splits[side], float):
-                raise UserError(
-                    f"{settings.data_path}: label '{label}' has too few rows ({total}) to be in each of train, validation and test; "
-                    f"give it more rows, merge it with another label, or leave its rows out"
-                )
+        lacking = [side for side in SPLITS if label not in counts[side]]
+        if not total:
+            raise UserError(f"{where} is in `labels`, but no row{subset} has it; correct the list or the rows")
+        if "train" in lacking:
+            row = table[table.label == label].iloc[0]
+            raise UserError(
+                f"{where} is in {row.side} ({place(row, settings.data)}), but no row of train{subset} has it, and "
+                "nothing can be learnt about it; add such rows to train, or leave them out of the others"
+            )
+        if any(isinstance(settings.data.splits[side], float) for side in lacking):
+            raise UserError(
+                f"{where} has too few rows ({total}{subset}) to be in each of train, validation and test; give it "
+                "more rows, merge it with another label, or leave its rows out"
+            )
 
 
 def save(rows: pd.DataFrame, labels: list[str], path: Path) -> None:
@@ -133,8 +194,15 @@ def save(rows: pd.DataFrame, labels: list[str], path: Path) -> None:
 
     disable_progress_bars()
 
-    features = Features({"split": Value("string"), "row": Value("int64"), "text": Value("string"), "label": ClassLabel(names=labels)})
-    columns = {"split": rows.split.tolist(), "row": rows.row.tolist(), "text": rows.text.tolist(), "label": rows.label.map(labels.index).tolist()}
+    features = Features(
+        {"split": Value("string"), "row": Value("int64"), "text": Value("string"), "label": ClassLabel(names=labels)}
+    )
+    columns = {
+        "split": rows.split.tolist(),
+        "row": rows.row.tolist(),
+        "text": rows.text.tolist(),
+        "label": rows.label.map(labels.index).tolist(),
+    }
     Dataset.from_dict(columns, features=features).to_parquet(path)
 
 
@@ -155,13 +223,25 @@ def describe(rows: pd.DataFrame, settings: Settings) -> dict:
 
 def report(profile: dict) -> None:
     rows = profile["rows"]
-    print(f"{profile['data']}: {rows['read']} rows read, {rows['kept']} kept, {rows['dropped']} dropped, {rows['outside_subset']} outside the subset")
+    print(
+        f"{profile['data']}: {rows['read']} rows read, {rows['kept']} kept, {rows['dropped']} dropped, "
+        f"{rows['outside_subset']} outside the subset"
+    )
     for dropped in profile["dropped"]:
-        print(f"  dropped {dropped['rows']}: {dropped['reason']} ({', '.join(dropped['first'][:5])}{', ...' if dropped['rows'] > 5 else ''})")
+        print(
+            f"  dropped {dropped['rows']}: {dropped['reason']} "
+            f"({', '.join(dropped['first'][:5])}{', ...' if dropped['rows'] > 5 else ''})"
+        )
     if disputed := profile["same_text_other_label"]["rows"]:
-        print(f"  {disputed} rows share their text with a row of another label: they stay, on one side of the split; see the profile")
+        print(
+            f"  {disputed} rows share their text with a row of another label: they stay, together where the split is "
+            "drawn here; see the profile"
+        )
     for name, part in profile["splits"].items():
-        print(f"  {name}: {part['rows']} rows, {part['tokens']['mean']} tokens on average, {part['tokens']['rows_over_max_length']} longer than max_length")
+        print(
+            f"  {name}: {part['rows']} rows, {part['tokens']['mean']} tokens on average, "
+            f"{part['tokens']['rows_over_max_length']} longer than max_length"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Set all methods side by side: a table, learning curves, and quality against cost.
 
-    dvc repro report
+dvc repro report
 """
 
 import argparse
@@ -28,7 +28,9 @@ def main() -> None:
         curves.to_csv(folder / "learning_curves.csv", index=False)
         plots.learning_curves(curves, folder / "learning_curves.png")
 
-    table = pd.DataFrame(compare(path, args.cost) for path in sorted(args.predictions.glob("*.parquet"))).sort_values("accuracy")
+    table = pd.DataFrame(compare(path, args.cost) for path in sorted(args.predictions.glob("*.parquet"))).sort_values(
+        "accuracy"
+    )
     with whole(args.comparison) as folder:
         folder.mkdir()
         table.to_csv(folder / "comparison.csv", index=False)
@@ -37,9 +39,11 @@ def main() -> None:
 
 
 def learning_curves(folder: Path) -> pd.DataFrame:
-    """One method's curves from DVCLive: columns method, epoch, train_loss, validation_loss, validation_accuracy, validation_f1."""
+    """One method's curves from DVCLive: columns method, epoch, train_loss, validation_loss and so on."""
     files = sorted(folder.glob("plots/metrics/*/*.tsv"))
-    series = {f"{path.parent.name}_{path.stem}": pd.read_csv(path, sep="\t", index_col="step")[path.stem] for path in files}
+    series = {
+        f"{path.parent.name}_{path.stem}": pd.read_csv(path, sep="\t", index_col="step")[path.stem] for path in files
+    }
     return pd.DataFrame(series).rename_axis("epoch").reset_index().assign(method=folder.name)
 
 

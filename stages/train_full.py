@@ -1,6 +1,6 @@
 """Fine-tune every weight of the pretrained model.
 
-    dvc repro train_full
+dvc repro train_full
 """
 
 from stages.common import training

@@ -1,6 +1,6 @@
 """Train one LoRA variant: low-rank updates of chosen layers, and the classification head.
 
-    dvc repro train_lora@v1
+dvc repro train_lora@v1
 """
 
 from peft import LoraConfig, TaskType, get_peft_model

@@ -21,7 +21,7 @@ def label_names(split: Dataset) -> list[str]:
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", texts: list[str], labels: list[int] | None = None) -> Dataset:
-    """Token ids of each text, cut at the tokenizer's `model_max_length`; columns input_ids, attention_mask, length, labels."""
+    """Each text as columns input_ids, attention_mask, length and labels, cut at the tokenizer's `model_max_length`."""
     columns = dict(tokenizer(texts, truncation=True, return_token_type_ids=False))
     columns["length"] = [len(ids) for ids in columns["input_ids"]]
     if labels is not None:

@@ -25,19 +25,35 @@ def choose_precision(wanted: str) -> str:
     if device().type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     # Without these instructions a CPU computes bf16 2 to 5 times slower than fp32; with them twice as fast.
-    return "bf16" if device().type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()) else "fp32"
+    return (
+        "bf16"
+        if device().type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        else "fp32"
+    )
 
 
 def predict_logits(
-    model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedTokenizerBase", encoded: Dataset, batch_size: int, precision: str, title: str
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    encoded: Dataset,
+    batch_size: int,
+    precision: str,
+    title: str,
 ) -> np.ndarray:
     """Logits, float32, shape [texts, labels], in the order of `encoded` (see `data.encode`)."""
     model.to(device()).eval()
     return _by_length(lambda batch: model(**batch).logits, tokenizer, encoded, batch_size, precision, title)
 
 
-def embed(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", encoded: Dataset, batch_size: int, precision: str, title: str) -> np.ndarray:
-    """Mean of the last hidden states over each text's tokens, float32, shape [texts, hidden], in the order of `encoded`."""
+def embed(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    encoded: Dataset,
+    batch_size: int,
+    precision: str,
+    title: str,
+) -> np.ndarray:
+    """Mean of the last hidden states over each text's tokens, float32, shape [texts, hidden], ordered as `encoded`."""
     encoder = model.base_model.to(device()).eval()
 
     def mean_state(batch):
@@ -47,11 +63,20 @@ def embed(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", encode
     return _by_length(mean_state, tokenizer, encoded, batch_size, precision, title)
 
 
-def _by_length(compute: Callable, tokenizer: "PreTrainedTokenizerBase", encoded: Dataset, batch_size: int, precision: str, title: str) -> np.ndarray:
+def _by_length(
+    compute: Callable,
+    tokenizer: "PreTrainedTokenizerBase",
+    encoded: Dataset,
+    batch_size: int,
+    precision: str,
+    title: str,
+) -> np.ndarray:
     """Rows of `compute(batch)` in the order of `encoded`, computed in batches of texts of like length."""
     where = device()
     order = np.argsort(encoded["length"][:], kind="stable")[::-1]  # the longest first: memory runs out at once or never
-    numbers = torch.autocast(where.type, torch.bfloat16 if precision == "bf16" else torch.float16, enabled=precision != "fp32")
+    numbers = torch.autocast(
+        where.type, torch.bfloat16 if precision == "bf16" else torch.float16, enabled=precision != "fp32"
+    )
     inputs = encoded.select_columns(["input_ids", "attention_mask"])
     parts = []
     with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:

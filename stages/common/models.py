@@ -10,9 +10,18 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from huggingface_hub.utils import httpx
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import resolve_revision
 
 from stages.common.errors import UserError
 from stages.common.files import read_json, write_json
@@ -33,11 +42,11 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 def load_tokenizer(conf: ModelConf, where: Path) -> PreTrainedTokenizerBase:
     """The model's tokenizer, cutting at `max_length` and padding on the right.
 
-    GPT-2 and its kin have no padding token: the end-of-text token serves, and the model's `pad_token_id` must say so too.
+    GPT-2 and its kin have no padding token: the end-of-text token serves, and the model's `pad_token_id` must say so.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(locate(conf.name, where), revision=conf.revision)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, httpx.HTTPError) as error:
         raise hub_error(conf.name, conf.revision, where, error) from None
     tokenizer.model_max_length = conf.max_length
     tokenizer.padding_side = "right"
@@ -46,13 +55,16 @@ def load_tokenizer(conf: ModelConf, where: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_classifier(conf: ModelConf, where: Path, tokenizer: PreTrainedTokenizerBase, labels: list[str], seed: int) -> PreTrainedModel:
+def load_classifier(
+    conf: ModelConf, where: Path, tokenizer: PreTrainedTokenizerBase, labels: list[str], seed: int
+) -> PreTrainedModel:
     """The pretrained encoder or decoder under a new classification head, the same one for the same seed."""
     source = locate(conf.name, where)
     try:
+        revision = resolve_revision(source, conf.revision)  # one commit for all that follows, if a branch moves or not
         config = AutoConfig.from_pretrained(
             source,
-            revision=conf.revision,
+            revision=revision,
             id2label=dict(enumerate(labels)),
             label2id={label: i for i, label in enumerate(labels)},
             pad_token_id=tokenizer.pad_token_id,
@@ -61,10 +73,17 @@ def load_classifier(conf: ModelConf, where: Path, tokenizer: PreTrainedTokenizer
         check_weights(conf, where, source)
         if (longest := getattr(config, "max_position_embeddings", None)) and conf.max_length > longest:
             raise UserError(f"{where}: max_length: {conf.max_length}, but {conf.name} reads at most {longest} tokens")
-        config.tunediff = {"pretrained": conf.name, "revision": getattr(config, "_commit_hash", None) or conf.revision, "sha256": conf.sha256, "seed": seed}
+        config.tunediff = {
+            "pretrained": conf.name,
+            "revision": getattr(revision, "resolved", conf.revision),
+            "sha256": conf.sha256,
+            "seed": seed,
+        }
         set_seed(seed)
-        return AutoModelForSequenceClassification.from_pretrained(source, config=config, revision=conf.revision, dtype="float32", use_safetensors=True)
-    except (OSError, ValueError) as error:
+        return AutoModelForSequenceClassification.from_pretrained(
+            source, config=config, revision=revision, dtype="float32", use_safetensors=True
+        )
+    except (OSError, ValueError, httpx.HTTPError) as error:
         raise hub_error(conf.name, conf.revision, where, error) from None
 
 
@@ -76,7 +95,10 @@ def check_weights(conf: ModelConf, where: Path, source: str) -> None:
     with open(file, "rb") as weights:
         found = hashlib.file_digest(weights, "sha256").hexdigest()
     if found != conf.sha256:
-        raise UserError(f"{where}: sha256: the weights of {conf.name} have SHA-256 {found}, expected {conf.sha256}; reinstall the model, or correct the value if you mean these weights")
+        raise UserError(
+            f"{where}: sha256: the weights of {conf.name} have SHA-256 {found}, expected {conf.sha256}; reinstall "
+            "the model, or correct the value if you mean these weights"
+        )
 
 
 def count_parameters(model: "PreTrainedModel | PeftModel") -> dict[str, int]:
@@ -95,9 +117,16 @@ def save(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBas
             config.revision = model.config.tunediff["revision"]
         model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink()  # PEFT's empty model card
-        # PEFT writes sets in the order of their hashes, which differs from run to run, and a name twice if it was given.
+        # PEFT writes sets in the order of their hashes, which differs from run to run, and a name twice if it was
+        # given.
         adapter = read_json(folder / "adapter_config.json")
-        write_json(folder / "adapter_config.json", {key: sorted(set(value)) if key in MODULE_SETS and isinstance(value, list) else value for key, value in adapter.items()})
+        write_json(
+            folder / "adapter_config.json",
+            {
+                key: sorted(set(value)) if key in MODULE_SETS and isinstance(value, list) else value
+                for key, value in adapter.items()
+            },
+        )
     else:
         model.save_pretrained(folder)
     model.config.save_pretrained(folder)
@@ -115,7 +144,9 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
             from peft import PeftModel
 
             conf = original_conf(config, tokenizer)
-            base = load_classifier(conf, folder / "config.json", tokenizer, list(config.id2label.values()), config.tunediff["seed"])
+            base = load_classifier(
+                conf, folder / "config.json", tokenizer, list(config.id2label.values()), config.tunediff["seed"]
+            )
             model = PeftModel.from_pretrained(base, folder)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder}: the saved model cannot be loaded: {' '.join(str(error).split())[:300]}") from None
@@ -126,21 +157,42 @@ def load_original(folder: Path) -> PreTrainedModel:
     """The pretrained model that `folder` was trained from, with the untrained head it started with."""
     config = load_saved_config(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return load_classifier(original_conf(config, tokenizer), folder / "config.json", tokenizer, list(config.id2label.values()), config.tunediff["seed"]).eval()
+    return load_classifier(
+        original_conf(config, tokenizer),
+        folder / "config.json",
+        tokenizer,
+        list(config.id2label.values()),
+        config.tunediff["seed"],
+    ).eval()
 
 
 def load_saved_config(folder: Path) -> AutoConfig:
     if not (folder / "config.json").is_file():
         present = ", ".join(sorted(path.name for path in folder.parent.glob("*") if path.is_dir())) or "nothing"
-        raise UserError(f"{folder}: no trained model there (no config.json); {folder.parent}/ has: {present}. Train with `dvc repro`, or fetch with `dvc pull`")
+        raise UserError(
+            f"{folder}: no trained model there (no config.json); {folder.parent}/ has: {present}. Train with `dvc "
+            "repro`, or fetch with `dvc pull`"
+        )
     if not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: the model folder has no weights (*.safetensors); fetch them with `dvc pull` or train again with `dvc repro`")
+        raise UserError(
+            f"{folder}: the model folder has no weights (*.safetensors); fetch them with `dvc pull` or train again "
+            "with `dvc repro`"
+        )
     config = AutoConfig.from_pretrained(folder)
     if not hasattr(config, "tunediff"):
-        raise UserError(f"{folder}/config.json: not written by this project: it does not say which pretrained model it came from (key `tunediff`)")
+        raise UserError(
+            f"{folder}/config.json: not written by this project: it does not say which pretrained model it came from "
+            "(key `tunediff`)"
+        )
     return config
 
 
 def original_conf(config: AutoConfig, tokenizer: PreTrainedTokenizerBase) -> ModelConf:
     origin = config.tunediff
-    return ModelConf(name=origin["pretrained"], revision=origin["revision"], sha256=origin["sha256"], max_length=tokenizer.model_max_length, learning_rate={})
+    return ModelConf(
+        name=origin["pretrained"],
+        revision=origin["revision"],
+        sha256=origin["sha256"],
+        max_length=tokenizer.model_max_length,
+        learning_rate={},
+    )

@@ -1,14 +1,16 @@
 """Every setting, typed and frozen: `params.yaml`, `conf/data/NAME.yaml` and `conf/model/NAME.yaml`.
 
-`load` reads the three files, checks every key before any work starts, and reports all that is wrong at once. Numbers are
-coerced, because `dvc exp run -S x=1e-5` writes `1e-05`, which YAML 1.1 reads as a string.
+`load` reads the three files, checks every key before any work starts, and reports all that is wrong at once. Numbers
+are coerced, because `dvc exp run -S x=1e-5` writes `1e-05`, which YAML 1.1 reads as a string.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 
 from stages.common.errors import UserError
 
@@ -18,12 +20,17 @@ SPLITS = ("train", "validation", "test")
 def _number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("expected a number, found a yes/no value")
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
     return value
 
 
 Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
+Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
 Split = Literal["train", "validation", "test"]
+# A string here is the name of a split, even if it looks like a number: pydantic prefers the type that fits as it is.
 Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] | str
 Scalar = str | bool | int | float
 
@@ -35,15 +42,15 @@ class Section(BaseModel):
 T = TypeVar("T", bound=Section)
 
 
-# --- params.yaml: one section per stage ------------------------------------------------------------------------------
+# --- params.yaml: one section per stage
 
 
 class Baseline(Section):
     ngrams: Count
     """TF-IDF counts runs of 1 to this many words."""
-    tfidf_C: PositiveFloat
+    tfidf_C: Positive
     """Inverse regularisation of logistic regression on TF-IDF."""
-    probe_C: PositiveFloat
+    probe_C: Positive
     """Inverse regularisation of logistic regression on frozen embeddings."""
 
 
@@ -66,7 +73,7 @@ class Lora(Section):
     """One variant of LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
 
     rank: Count
-    alpha: PositiveFloat
+    alpha: Positive
     """The update is scaled by alpha / rank."""
     dropout: Fraction
     targets: str
@@ -93,17 +100,23 @@ class Params(Section):
     train_lora: dict[str, Lora]
     evaluate: Evaluate
 
-    @model_validator(mode="after")
-    def _methods_are_those_trained(self) -> "Params":
-        trained = {"full"} | {f"lora-{name}" for name in self.train_lora}
-        if unknown := sorted(set(self.evaluate.methods) - trained):
-            raise ValueError(f"evaluate.methods: nothing trains {', '.join(unknown)}; trained are {', '.join(sorted(trained))}")
-        if missing := sorted(trained - set(self.evaluate.methods)):
-            raise ValueError(f"evaluate.methods: {', '.join(missing)} would be trained but not evaluated; add it to the list")
-        return self
+    @field_validator("evaluate")
+    @classmethod
+    def _methods_are_those_trained(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
+        if "train_lora" not in info.data:  # itself wrong, which is reported
+            return evaluate
+        trained = ["full", *(f"lora-{name}" for name in info.data["train_lora"])]
+        problems = []
+        if unknown := [method for method in evaluate.methods if method not in trained]:
+            problems.append(f"nothing trains {', '.join(unknown)}; trained are {', '.join(trained)}")
+        if missing := [method for method in trained if method not in evaluate.methods]:
+            problems.append(f"{', '.join(missing)} would be trained but not evaluated; add it to the list")
+        if problems:
+            raise ValueError("evaluate.methods: " + "; ".join(problems))
+        return evaluate
 
 
-# --- conf/data/NAME.yaml ---------------------------------------------------------------------------------------------
+# --- conf/data/NAME.yaml
 
 
 class DataConf(Section):
@@ -127,21 +140,22 @@ class DataConf(Section):
     group: str | None = None
     """Column whose equal values stay on one side of a split; empty values are rows of their own."""
 
-    @model_validator(mode="after")
-    def _splits_make_sense(self) -> "DataConf":
-        if set(self.splits) != set(SPLITS):
-            raise ValueError(f"splits: expected the keys train, validation and test, found {', '.join(self.splits) or 'none'}")
-        shares = [share for share in self.splits.values() if isinstance(share, float)]
+    @field_validator("splits")
+    @classmethod
+    def _splits_make_sense(cls, splits: dict[Split, Share]) -> dict[Split, Share]:
+        if set(splits) != set(SPLITS):
+            raise ValueError(f"expected the keys train, validation and test, found {', '.join(splits) or 'none'}")
+        shares = [share for share in splits.values() if isinstance(share, float)]
         if len(shares) == 3 and abs(sum(shares) - 1) > 1e-6:
-            raise ValueError(f"splits: the shares add up to {sum(shares):g}, expected 1")
-        if isinstance(self.splits["train"], float) and len(shares) < 3:
-            raise ValueError("splits: where one is the name of a split of the source, `train` must be one too")
+            raise ValueError(f"the shares add up to {sum(shares):g}, expected 1")
+        if isinstance(splits["train"], float) and len(shares) < 3:
+            raise ValueError("where one is the name of a split of the source, `train` must be one too")
         if sum(shares) >= 1 and len(shares) < 3:
-            raise ValueError("splits: the shares leave nothing for `train`")
-        return self
+            raise ValueError("the shares leave nothing for `train`")
+        return splits
 
 
-# --- conf/model/NAME.yaml --------------------------------------------------------------------------------------------
+# --- conf/model/NAME.yaml
 
 
 class ModelConf(Section):
@@ -155,7 +169,7 @@ class ModelConf(Section):
     """Of model.safetensors; checked at every load."""
     max_length: Count
     """Longer texts are cut to this many tokens."""
-    learning_rate: dict[str, PositiveFloat]
+    learning_rate: dict[str, Positive]
     """Peak learning rate per method (`full`, `lora-v1`); `lora` serves the variants that have no line of their own."""
     head: list[str] = []
     """Modules that every adapter trains whole beside those that PEFT knows as the head (`classifier`, `score`)."""
@@ -164,10 +178,12 @@ class ModelConf(Section):
 
     def learning_rate_of(self, method: str, path: Path) -> float:
         family = method.partition("-")[0]
-        for key in (method, family):
+        keys = list(dict.fromkeys((method, family)))
+        for key in keys:
             if key in self.learning_rate:
                 return self.learning_rate[key]
-        raise UserError(f"{path}: learning_rate: no value for '{method}'; add a line `{method}: ...` or `{family}: ...`")
+        lines = " or ".join(f"`{key}: ...`" for key in keys)
+        raise UserError(f"{path}: learning_rate: no value for '{method}'; add a line {lines}")
 
 
 class Settings(Section):
@@ -183,13 +199,15 @@ class Settings(Section):
 def load(root: Path = Path()) -> Settings:
     """Read params.yaml in `root` and the two files that it names. Raises UserError naming file and key."""
     params = _read(root / "params.yaml", Params)
-    paths = {}
+    paths, problems = {}, []
     for kind in ("data", "model"):
         name = getattr(params, kind)
         paths[kind] = root / "conf" / kind / f"{name}.yaml"
         if not paths[kind].is_file() or Path(name).name != name:
             present = ", ".join(sorted(path.stem for path in (root / "conf" / kind).glob("*.yaml")))
-            raise UserError(f"params.yaml: {kind}: there is no conf/{kind}/{name}.yaml; present are: {present}")
+            problems.append(f"{kind}: there is no conf/{kind}/{name}.yaml; present are: {present}")
+    if problems:
+        raise _mistakes(root / "params.yaml", problems)
     return Settings(
         params=params,
         data=_read(paths["data"], DataConf),
@@ -211,21 +229,45 @@ def _read(path: Path, section: type[T]) -> T:
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n       ".join(f"{path}: {line}" for line in _explain(error))) from None
+        raise _mistakes(path, _explain(error, values)) from None
 
 
-def _explain(error: ValidationError) -> list[str]:
-    lines = []
+def _mistakes(path: Path, lines: list[str]) -> UserError:
+    return UserError("\n       ".join(f"{path}: {line}" for line in lines))
+
+
+def _explain(error: ValidationError, values: dict) -> list[str]:
+    """A line per key. A value that fits none of several types has a message for each of them."""
+    messages: dict[str, list[str]] = {}
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
         match problem["type"]:
             case "extra_forbidden":
-                lines.append(f"{key}: unknown key; check its spelling against the README")
+                message = "unknown key; check its spelling against the README"
             case "missing":
-                lines.append(f"{key}: missing key")
+                message = "missing key"
             case "value_error":
                 message = str(problem["ctx"]["error"])
-                lines.append(f"{key}: {message}" if key else message)
             case _:
-                lines.append(f"{key}: {problem['msg']}, found {problem['input']!r}")
-    return lines
+                message = f"{problem['msg']}, found {problem['input']!r}"
+        messages.setdefault(_key(problem, values), []).append(message)
+    return [
+        # Some messages name a key further down themselves.
+        "; or: ".join(found) if found[0].startswith(f"{key}.") else f"{key}: {'; or: '.join(found)}"
+        for key, found in messages.items()
+        # What is wrong with an entry says more than that the whole could have been of another type.
+        if not any(other.startswith(f"{key}.") for other in messages)
+    ]
+
+
+def _key(problem: ErrorDetails, values: object) -> str:
+    """The place in the file. Pydantic's own also has the names of the types that it tried; those are no keys there."""
+    parts = []
+    for part in problem["loc"]:
+        entries = values if isinstance(values, dict) else dict(enumerate(values)) if isinstance(values, list) else {}
+        for name, value in entries.items():
+            if str(name) == str(part):
+                parts.append(str(part))
+                values = value
+    if problem["type"] == "missing":
+        parts.append(str(problem["loc"][-1]))
+    return ".".join(parts)

@@ -1,14 +1,17 @@
 """Pictures, drawn without a screen and with the same bytes for the same figures."""
 
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
 
 # Okabe and Ito's colours, which colour-blind readers tell apart too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
+MARKERS = "osD^v<>p"
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -16,7 +19,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def confusion(actual: np.ndarray, predicted: np.ndarray, names: list[str], title: str, path: Path) -> None:
-    """Rows: the label a text has; columns: the label it was given; colour: share of the row. `actual`, `predicted`: class numbers."""
+    """Rows: the label a text has; columns: the one it was given; colour: share of the row. Takes class numbers."""
     counts = confusion_matrix(actual, predicted, labels=range(len(names)))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 2.2 + 0.6 * min(len(names), 20)
@@ -26,10 +29,17 @@ def confusion(actual: np.ndarray, predicted: np.ndarray, names: list[str], title
     figure.colorbar(image, ax=axes, label="share of the actual label", shrink=0.8)
     axes.set(title=title, xlabel="predicted", ylabel="actual")
     if len(names) <= 20:  # more would not be legible
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axes.set_yticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(range(len(names)), names, parse_math=False)
         for (row, column), count in np.ndenumerate(counts):
-            axes.text(column, row, str(count), ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
+            axes.text(
+                column,
+                row,
+                str(count),
+                ha="center",
+                va="center",
+                color="white" if shares[row, column] > 0.5 else "black",
+            )
     _save(figure, path)
 
 
@@ -37,7 +47,7 @@ def learning_curves(curves: pd.DataFrame, path: Path) -> None:
     """`curves` has columns method, epoch, train_loss, validation_loss, validation_f1."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss, f1 = figure.subplots(1, 2)
-    for colour, (method, rows) in zip(COLOURS * len(curves), curves.groupby("method", sort=False), strict=False):
+    for colour, (method, rows) in zip(cycle(COLOURS), curves.groupby("method", sort=False), strict=False):
         loss.plot(rows.epoch, rows.validation_loss, color=colour, marker="o", markersize=3, label=method)
         loss.plot(rows.epoch, rows.train_loss, color=colour, linestyle=":", alpha=0.8)
         f1.plot(rows.epoch, rows.validation_f1, color=colour, marker="o", markersize=3, label=method)
@@ -54,12 +64,21 @@ def quality_against_cost(table: pd.DataFrame, path: Path) -> None:
     """`table` has columns method, accuracy, trainable_parameters, train_seconds; one row per method."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for axes, column, label in ((left, "trainable_parameters", "trainable parameters"), (right, "train_seconds", "training time, seconds")):
-        for colour, row in zip(COLOURS * len(table), table.itertuples(index=False), strict=False):
-            axes.scatter(getattr(row, column), row.accuracy, color=colour, s=60, label=row.method)
-        # Zero has no place on a logarithm, and the cheap baselines have it.
-        axes.set_xscale("symlog", linthresh=1000 if column == "trainable_parameters" else 1)
+    # Zero has no place on a logarithm, and the cheap baselines have it: below `linear` the scale is linear.
+    for axes, column, label, linear in (
+        (left, "trainable_parameters", "trainable parameters", 1000),
+        (right, "train_seconds", "training time, seconds", 1),
+    ):
+        for i, row in enumerate(table.sort_values("accuracy", ascending=False).to_dict("records")):
+            # Every eight methods the marker changes, so that no two look the same.
+            look = {"color": COLOURS[i % 8], "marker": MARKERS[i // 8 % len(MARKERS)], "edgecolors": "white"}
+            axes.scatter(row[column], row["accuracy"], s=80, label=f"{row['method']}  {row['accuracy']:.1%}", **look)
+        axes.set_xscale("symlog", linthresh=linear, linscale=0.4)
+        most = table[column].max()
+        axes.set_xticks([0, *(linear * 10.0**power for power in range(9) if linear * 10.0 ** (power - 1) < most)])
+        axes.margins(x=0.08, y=0.1)
         axes.set(xlabel=label)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(alpha=0.3)
     left.set(ylabel="accuracy on test")
     right.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

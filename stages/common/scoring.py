@@ -18,9 +18,15 @@ from stages.common.files import whole, write_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folders that hold one file per method."""
-    parser.add_argument("--metrics", type=Path, required=True, help="folder for METHOD.json: accuracy, f1, precision, recall, loss")
-    parser.add_argument("--cost", type=Path, required=True, help="folder for METHOD.json: time, memory, parameters, size")
-    parser.add_argument("--predictions", type=Path, required=True, help="folder for METHOD.parquet: each test text with its prediction")
+    parser.add_argument(
+        "--metrics", type=Path, required=True, help="folder for METHOD.json: accuracy, f1, precision, recall, loss"
+    )
+    parser.add_argument(
+        "--cost", type=Path, required=True, help="folder for METHOD.json: time, memory, parameters, size"
+    )
+    parser.add_argument(
+        "--predictions", type=Path, required=True, help="folder for METHOD.parquet: each test text with its prediction"
+    )
     parser.add_argument("--confusion", type=Path, required=True, help="folder for METHOD.csv and METHOD.png")
 
 
@@ -32,7 +38,9 @@ def score(actual: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     return {**figures, "loss": float(log_loss(actual, probabilities, labels=classes))}
 
 
-def write(method: str, test: Dataset, probabilities: np.ndarray, cost: dict[str, float], folders: argparse.Namespace) -> dict[str, float]:
+def write(
+    method: str, test: Dataset, probabilities: np.ndarray, cost: dict[str, float], folders: argparse.Namespace
+) -> dict[str, float]:
     """Write the five files of one method, and return its headline figures. `probabilities` has shape [rows, labels]."""
     names = test.features["label"].names
     actual = np.array(test["label"][:])

@@ -9,7 +9,9 @@ import pandas as pd
 STEPS = {
     "lowercase": lambda texts: texts.str.lower(),
     # Everything but letters, digits and spaces, in any script.
-    "strip_special": lambda texts: texts.str.replace(r"[^\w\s]|_", " ", regex=True).str.replace(r"\s+", " ", regex=True).str.strip(),
+    "strip_special": lambda texts: (
+        texts.str.replace(r"[^\w\s]|_", " ", regex=True).str.replace(r"\s+", " ", regex=True).str.strip()
+    ),
 }
 
 
@@ -22,21 +24,23 @@ class Dropped:
     first: list[str]
 
 
-def drop_unusable(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Dropped]]:
-    """Drop rows with no text or no label, then exact duplicates. `table` has columns split, row, text, label, group."""
-    reasons = [
-        ("no text", lambda t: t.text.str.strip() == ""),
-        ("no label", lambda t: t.label == ""),
-        ("duplicate of an earlier row", lambda t: t.duplicated(["text", "label"])),
-    ]
-    dropped = []
-    for reason, find in reasons:
-        bad = find(table)
-        if bad.any():
-            first = [f"{split}:{row}" for split, row in table.loc[bad, ["split", "row"]].head(20).itertuples(index=False)]
-            dropped.append(Dropped(reason, int(bad.sum()), first))
-            table = table[~bad]
-    return table.reset_index(drop=True), dropped
+def drop_empty(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Dropped]]:
+    """Drop rows with no text or no label. `table` has columns split, row, text, label, group."""
+    table, no_text = _drop(table, table.text.str.strip() == "", "no text")
+    table, no_label = _drop(table, table.label == "", "no label")
+    return table, no_text + no_label
+
+
+def drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Dropped]]:
+    """Drop rows whose text and label stand in an earlier row."""
+    return _drop(table, table.duplicated(["text", "label"]), "duplicate of an earlier row")
+
+
+def _drop(table: pd.DataFrame, bad: pd.Series, reason: str) -> tuple[pd.DataFrame, list[Dropped]]:
+    if not bad.any():
+        return table, []
+    first = [f"{split}:{row}" for split, row in table.loc[bad, ["split", "row"]].head(20).itertuples(index=False)]
+    return table[~bad].reset_index(drop=True), [Dropped(reason, int(bad.sum()), first)]
 
 
 def contradictions(table: pd.DataFrame) -> pd.DataFrame:
@@ -45,12 +49,18 @@ def contradictions(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def natural_order(labels: list[str]) -> list[str]:
-    """Sort as people do: 2 before 10."""
-    return sorted(labels, key=lambda label: [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", label)])
+    """Sort as people do: 2 before 10, and -1 before 0."""
+
+    def key(label: str) -> tuple[list, str]:
+        # Every second part is a number.
+        parts = re.split(r"((?:^-)?\d+)", label)
+        return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)], label
+
+    return sorted(labels, key=key)
 
 
 def units(table: pd.DataFrame) -> np.ndarray:
-    """Number the sets of rows that must stay on one side: same group, or same text but for case and spacing. Shape [rows]."""
+    """Number the sets of rows that must stay on one side: same group, or same text but for case and spaces. [rows]."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -64,11 +74,16 @@ def units(table: pd.DataFrame) -> np.ndarray:
 
 
 def assign(table: pd.DataFrame, shares: dict[str, float], seed: int) -> np.ndarray:
-    """Give each row one of the names in `shares` (adding up to 1), stratified by label, units undivided. Shape [rows]."""
+    """Give each row a name from `shares` (which add up to 1), stratified by label, units undivided. Shape [rows]."""
     unit = units(table)
     # A unit counts for its most frequent label; within a label, units in random order fill one split after the other.
     pairs = table.groupby([unit, table.label]).size().rename_axis(["unit", "label"]).reset_index(name="rows")
-    labels = pairs.sort_values(["unit", "rows", "label"], ascending=[True, False, True]).drop_duplicates("unit").set_index("unit").label
+    labels = (
+        pairs.sort_values(["unit", "rows", "label"], ascending=[True, False, True])
+        .drop_duplicates("unit")
+        .set_index("unit")
+        .label
+    )
     frame = pd.DataFrame({"label": labels, "rows": pairs.groupby("unit").rows.sum()}).sample(frac=1, random_state=seed)
     done = frame.groupby("label").rows.cumsum() - frame.rows / 2
     position = done / frame.groupby("label").rows.transform("sum")

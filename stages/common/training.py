@@ -12,7 +12,15 @@ import torch
 from datasets import Dataset
 from dvclive import Live
 from sklearn.metrics import accuracy_score, f1_score
-from transformers import DataCollatorWithPadding, EarlyStoppingCallback, EvalPrediction, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from stages.common import models
 from stages.common.cost import peak_memory_bytes
@@ -32,7 +40,7 @@ class Fit:
 
     model: "PreTrainedModel | PeftModel"
     validation_logits: np.ndarray
-    """Shape [rows, labels]: what the model says of each validation row, for the check that it is saved and reloaded whole."""
+    """Shape [rows, labels]: its answers on validation, for the check that it is saved and reloaded whole."""
     best: dict[str, float]
     """Validation accuracy, F1 and loss of the best epoch, its number, and how many epochs were run."""
     train_seconds: float
@@ -45,8 +53,12 @@ def arguments(description: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--splits", type=Path, required=True, help="folder with train.parquet and validation.parquet")
     parser.add_argument("--model", type=Path, required=True, help="folder for the trained model")
-    parser.add_argument("--validation", type=Path, required=True, help="JSON file for the best epoch's validation figures")
-    parser.add_argument("--logits", type=Path, required=True, help=".npy file for the trained model's logits on validation")
+    parser.add_argument(
+        "--validation", type=Path, required=True, help="JSON file for the best epoch's validation figures"
+    )
+    parser.add_argument(
+        "--logits", type=Path, required=True, help=".npy file for the trained model's logits on validation"
+    )
     parser.add_argument("--cost", type=Path, required=True, help="JSON file for time, memory and parameters")
     parser.add_argument("--curves", type=Path, required=True, help="folder for DVCLive's learning curves")
     return parser.parse_args()
@@ -62,7 +74,12 @@ class Curves(TrainerCallback):
         self.live = live
 
     def on_log(self, args, state, control, logs, **kwargs):
-        names = {"loss": "train/loss", "eval_loss": "validation/loss", "eval_accuracy": "validation/accuracy", "eval_f1": "validation/f1"}
+        names = {
+            "loss": "train/loss",
+            "eval_loss": "validation/loss",
+            "eval_accuracy": "validation/accuracy",
+            "eval_f1": "validation/f1",
+        }
         for key, name in names.items():
             if key in logs:
                 self.live.step = round(state.epoch)
@@ -81,13 +98,16 @@ def fit(
 ) -> Fit:
     """Train what `model` leaves trainable; validate after every epoch; end with the best epoch's weights.
 
-    `train` and `validation` are splits as `data.load_split` gives them; DVCLive writes its curves to the folder `curves`.
+    `train` and `validation` are splits as `data.load_split` gives them; DVCLive writes to the folder `curves`.
     """
     settings = params.train
     precision = choose_precision(params.precision)
     train, validation = (encode(tokenizer, split["text"][:], split["label"][:]) for split in (train, validation))
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="tunediff-") as checkpoints, Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False) as live:
+    with (
+        tempfile.TemporaryDirectory(prefix="tunediff-") as checkpoints,
+        Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False) as live,
+    ):
         trainer = Trainer(
             model=model,
             args=TrainingArguments(
@@ -129,7 +149,9 @@ def fit(
     best = next(entry for entry in history if entry["step"] == trainer.state.best_global_step)
     return Fit(
         model=trainer.model,
-        validation_logits=predict_logits(trainer.model, tokenizer, validation, params.evaluate.batch_size, precision, "validation"),
+        validation_logits=predict_logits(
+            trainer.model, tokenizer, validation, params.evaluate.batch_size, precision, "validation"
+        ),
         best={
             **{name: best[f"eval_{name}"] for name in ("accuracy", "f1", "loss")},
             "best_epoch": round(best["epoch"]),
@@ -147,7 +169,14 @@ def save(fitted: Fit, tokenizer: PreTrainedTokenizerBase, args: argparse.Namespa
     with whole(args.logits) as partial, partial.open("wb") as file:
         np.save(file, fitted.validation_logits)
     write_json(args.validation, fitted.best)
-    write_json(args.cost, {"train_seconds": fitted.train_seconds, "peak_memory_bytes": fitted.peak_memory_bytes, **models.count_parameters(fitted.model)})
+    write_json(
+        args.cost,
+        {
+            "train_seconds": fitted.train_seconds,
+            "peak_memory_bytes": fitted.peak_memory_bytes,
+            **models.count_parameters(fitted.model),
+        },
+    )
 
 
 def _accuracy_and_f1(prediction: EvalPrediction) -> dict[str, float]:
@@ -156,4 +185,3 @@ def _accuracy_and_f1(prediction: EvalPrediction) -> dict[str, float]:
         "accuracy": float(accuracy_score(prediction.label_ids, predicted)),
         "f1": float(f1_score(prediction.label_ids, predicted, average="macro", zero_division=0)),
     }
-

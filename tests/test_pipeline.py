@@ -1,0 +1,329 @@
+"""The whole pipeline on a tiny random model, by the commands a user types: dvc repro, exp run, queue, diff."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import Project, make_project
+
+METHODS = ("baseline", "full", "lora-v1", "lora-v2", "majority", "probe", "tfidf")
+TRAINED = ("full", "lora-v1", "lora-v2")
+COST = {
+    "train_seconds",
+    "eval_seconds",
+    "samples_per_second",
+    "trainable_parameters",
+    "total_parameters",
+    "artifact_bytes",
+    "peak_memory_bytes",
+}
+
+
+def repro(project: Project, *arguments: str) -> list[str]:
+    """The stages that `dvc repro` ran."""
+    output = project.run("dvc", "repro", *arguments).stdout
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def changed(project: Project) -> set[str]:
+    return set(json.loads(project.run("dvc", "status", "--json").stdout))
+
+
+def read(project: Project, path: str) -> dict:
+    return json.loads((project.folder / path).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts) -> Project:
+    """A project after its first `dvc repro`, committed. Tests only read it, or work on a `copy` of it."""
+    made = make_project(tmp_path_factory.mktemp("finished") / "project", tiny_model, tiny_texts)
+    train = yaml.safe_load((made.folder / "params.yaml").read_text())["train"]
+    made.edit_yaml("params.yaml", train={**train, "epochs": 2, "batch_size": 4})
+    made.run("git", "init", "-q", "-b", "main")
+    made.run("git", "add", "-A")
+    made.run("git", "commit", "-qm", "code")
+    made.run("dvc", "repro")
+    made.run("git", "add", "-A")
+    made.run("git", "commit", "-qm", "results")
+    return made
+
+
+@pytest.fixture
+def copy(finished: Project, tmp_path: Path) -> Project:
+    shutil.copytree(finished.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
+# --- what a run leaves
+
+
+def test_every_method_has_its_figures(finished: Project):
+    for method in METHODS:
+        assert set(read(finished, f"metrics/{method}.json")) == {"accuracy", "f1", "precision", "recall", "loss"}
+        assert set(read(finished, f"metrics/cost/{method}.json")) == COST
+        assert (finished.folder / f"plots/confusion/{method}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_learns_what_a_bag_of_words_can_tell(finished: Project):
+    assert read(finished, "metrics/tfidf.json")["accuracy"] > 0.9
+    for method in TRAINED:
+        assert (
+            read(finished, f"metrics/{method}.json")["accuracy"]
+            > read(finished, "metrics/majority.json")["accuracy"] + 0.2
+        )
+
+
+def test_adapters_train_fewer_parameters_and_leave_smaller_folders(finished: Project):
+    full, v1, v2 = (read(finished, f"metrics/cost/{method}.json") for method in TRAINED)
+    assert v1["trainable_parameters"] < v2["trainable_parameters"] < full["trainable_parameters"]
+    assert full["trainable_parameters"] == full["total_parameters"]
+    # Rank 8 on query and value of 2 layers of width 32; pooler 32 x 32 + 32; classifier 32 x 2 + 2.
+    assert v1["trainable_parameters"] == 2 * 2 * 8 * (32 + 32) + (32 * 32 + 32) + (32 * 2 + 2)
+    assert v1["artifact_bytes"] < full["artifact_bytes"]
+
+
+def test_reloaded_models_answer_as_in_training(finished: Project):
+    for method in TRAINED:
+        found = read(finished, f"metrics/reload/{method}.json")
+        assert found["largest_logit_difference"] <= 1e-6
+        assert found["rows"] == read(finished, "data/profile.json")["splits"]["validation"]["rows"]
+
+
+def test_predictions_agree_with_metrics_and_hold_every_test_row(finished: Project):
+    profile = read(finished, "data/profile.json")
+    for method in METHODS:
+        table = pd.read_parquet(finished.folder / f"data/predictions/{method}.parquet")
+        assert len(table) == profile["splits"]["test"]["rows"]
+        right = (table.actual.astype(str) == table.predicted.astype(str)).mean()
+        assert right == pytest.approx(read(finished, f"metrics/{method}.json")["accuracy"])
+        assert np.allclose(table.filter(regex="^p_").sum(axis=1), 1)
+
+
+def test_model_folders_hold_what_from_pretrained_reads_and_nothing_else(finished: Project):
+    shared = {"config.json", "tokenizer.json", "tokenizer_config.json"}
+    expected = {"full": {"model.safetensors"}, "lora-v1": {"adapter_config.json", "adapter_model.safetensors"}}
+    for method, own in expected.items():
+        assert {path.name for path in (finished.folder / "models" / method).iterdir()} == shared | own
+
+
+def test_transformers_and_peft_load_the_models_by_themselves(finished: Project, tiny_model: Path):
+    from peft import PeftModel
+    from transformers import AutoConfig, AutoModelForSequenceClassification, pipeline
+
+    full = pipeline("text-classification", str(finished.folder / "models/full"))
+    assert full("shares rose on monday")[0]["label"] in {"bearish", "bullish"}
+    config = AutoConfig.from_pretrained(finished.folder / "models/lora-v1")
+    assert config.id2label == {0: "bearish", 1: "bullish"}
+    base = AutoModelForSequenceClassification.from_pretrained(tiny_model, config=config)
+    adapted = PeftModel.from_pretrained(base, finished.folder / "models/lora-v1")
+    assert adapted.peft_config["default"].r == 8
+
+
+def test_merged_adapter_keeps_head_labels_and_logits(finished: Project):
+    import torch
+
+    from stages.common.models import load_saved
+
+    model, tokenizer = load_saved(finished.folder / "models/lora-v2")
+    batch = tokenizer(["shares rose on monday", "wheat fell"], return_tensors="pt", padding=True)
+    with torch.inference_mode():
+        before = model(**batch).logits
+        merged = model.merge_and_unload()
+        assert torch.allclose(before, merged(**batch).logits, atol=1e-5)
+    assert merged.config.id2label == {0: "bearish", 1: "bullish"}
+
+
+def test_learning_curves_have_every_epoch_of_every_method(finished: Project):
+    curves = pd.read_csv(finished.folder / "plots/learning_curves/learning_curves.csv")
+    assert curves.groupby("method").epoch.apply(list).to_dict() == {method: [1, 2] for method in TRAINED}
+    assert curves[["train_loss", "validation_loss", "validation_f1"]].notna().all(axis=None)
+
+
+def test_comparison_holds_every_method(finished: Project):
+    with (finished.folder / "plots/cost/comparison.csv").open() as file:
+        assert {row["method"] for row in csv.DictReader(file)} == set(METHODS)
+
+
+def test_dvclive_leaves_dvc_yaml_and_the_experiments_alone(finished: Project):
+    assert finished.run("git", "diff", "HEAD~1", "--stat", "--", "dvc.yaml", "params.yaml").stdout == ""
+    assert not (finished.folder / "dvclive").exists()
+    assert "refs/exps" not in finished.run("git", "for-each-ref").stdout
+
+
+def test_nothing_of_this_machine_gets_into_results(finished: Project):
+    """The tiny model's own folder is named by its conf file, so it may stand in the models; nothing else may."""
+    for folder in ("metrics", "plots/learning_curves", "plots/cost", "data/profile.json", "dvc.lock"):
+        paths = [finished.folder / folder] if "." in folder else (finished.folder / folder).rglob("*.*")
+        for path in paths:
+            if path.suffix in {".json", ".csv", ".lock"}:
+                assert str(finished.folder) not in path.read_text(encoding="utf-8")
+
+
+# --- what DVC sees
+
+
+def test_second_repro_does_nothing_and_status_is_clean(copy: Project):
+    assert changed(copy) == set()
+    assert repro(copy) == []
+    assert copy.run("git", "status", "--short").stdout == ""
+
+
+def test_editing_scoring_trains_nothing(copy: Project):
+    with (copy.folder / "stages/common/scoring.py").open("a") as file:
+        file.write("\n# edited\n")
+    assert changed(copy) == {"baseline", "evaluate@full", "evaluate@lora-v1", "evaluate@lora-v2", "report"}
+
+
+def test_editing_the_loop_trains_everything(copy: Project):
+    with (copy.folder / "stages/common/training.py").open("a") as file:
+        file.write("\n# edited\n")
+    assert changed(copy) == {"train_full", "train_lora@v1", "train_lora@v2"}
+
+
+def test_changing_a_variant_runs_that_variant_alone(copy: Project):
+    variants = yaml.safe_load((copy.folder / "params.yaml").read_text())["train_lora"]
+    copy.edit_yaml("params.yaml", train_lora={**variants, "v2": {**variants["v2"], "rank": 4}})
+    assert repro(copy) == ["train_lora@v2", "evaluate@lora-v2", "report"]
+
+
+def test_two_runs_from_scratch_give_the_same_lock_but_for_cost(finished: Project, tmp_path: Path):
+    finished.run("git", "clone", "-q", str(finished.folder), str(tmp_path / "again"))
+    again = Project(tmp_path / "again")
+    again.run("dvc", "repro")  # the clone has no cache: everything runs
+
+    def without_cost(project: Project) -> dict:
+        stages = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+        return {
+            name: {
+                kind: [entry for entry in stage.get(kind, []) if "cost" not in entry["path"]]
+                for kind in ("deps", "outs")
+            }
+            for name, stage in stages.items()
+        }
+
+    assert without_cost(again) == without_cost(finished)
+    assert [name for name, stage in without_cost(again).items() if not stage["outs"]] == []
+
+
+# --- experiments
+
+
+def test_a_number_set_on_the_command_line_is_a_number(copy: Project):
+    """`dvc exp run -S x=1e-5` writes `1e-05`, which PyYAML reads as a string."""
+    copy.run("dvc", "exp", "run", "train_full", "-S", "conf/model/tiny.yaml:learning_rate.full=1e-5", "-n", "slow")
+    assert isinstance(yaml.safe_load((copy.folder / "conf/model/tiny.yaml").read_text())["learning_rate"]["full"], str)
+    accuracy = read(copy, "metrics/validation/full.json")["accuracy"]
+    diff = json.loads(copy.run("dvc", "metrics", "diff", "main", "--json").stdout)
+    assert diff["metrics/validation/full.json"]["loss"]["new"] == read(copy, "metrics/validation/full.json")["loss"]
+    assert 0 <= accuracy <= 1
+
+
+def test_queued_grid_finishes_and_is_compared(copy: Project):
+    copy.run("dvc", "exp", "run", "--queue", "-S", "train_lora.v1.rank=4,2")
+    copy.run("dvc", "queue", "start")
+    copy.run("dvc", "queue", "logs", "-f", check=False)
+    deadline = 60
+    while "Running" in (status := copy.run("dvc", "queue", "status").stdout) or "Queued" in status:
+        import time
+
+        time.sleep(2)
+        deadline -= 1
+        assert deadline, status
+    assert status.count("Success") == 2, status
+    shown = copy.run("dvc", "exp", "show", "--csv").stdout
+    rows = [row for row in csv.DictReader(shown.splitlines()) if row["train_lora.v1.rank"] in {"2", "4"}]
+    assert sorted(row["train_lora.v1.rank"] for row in rows) == ["2", "4"]
+    assert all(float(row["metrics/lora-v1.json:accuracy"]) > 0 for row in rows)
+    name = rows[0]["Experiment"]
+    diff = json.loads(copy.run("dvc", "metrics", "diff", "main", name, "--json").stdout)
+    assert "metrics/cost/lora-v1.json" in diff
+    copy.run("dvc", "exp", "apply", name)
+    applied = yaml.safe_load((copy.folder / "params.yaml").read_text())["train_lora"]["v1"]["rank"]
+    assert str(applied) == rows[0]["train_lora.v1.rank"]
+
+
+def test_a_typo_in_a_key_stops_before_any_work(copy: Project):
+    copy.edit_yaml("params.yaml", seed=18, presision="fp32")
+    failed = copy.run("dvc", "repro", check=False)
+    assert failed.returncode != 0
+    assert "params.yaml: presision: unknown key" in failed.stderr + failed.stdout
+    assert "Traceback" not in failed.stderr + failed.stdout
+
+
+def test_plots_are_drawn_for_both_sides_of_a_diff(copy: Project):
+    shown = json.loads(copy.run("dvc", "plots", "diff", "main", "HEAD", "--json").stdout)["data"]
+    assert {"Validation loss", "Validation macro F1", "Accuracy against trainable parameters"} <= set(shown)
+    assert "plots/cost/comparison.png" in shown
+    methods = {point["method"] for point in shown["Validation loss"][0]["content"]["data"]["values"]}
+    assert methods == set(TRAINED)
+
+
+# --- a model that is not what it was
+
+
+def test_a_changed_model_is_not_scored(copy: Project):
+    """A head lost on the way is noticed, whatever the accuracy says."""
+    from safetensors.numpy import load_file, save_file
+
+    weights = copy.folder / "models/full/model.safetensors"
+    tensors = load_file(weights)
+    tensors["classifier.weight"] = -tensors["classifier.weight"]
+    weights.unlink()
+    save_file(tensors, weights, metadata={"format": "pt"})
+    failed = copy.run("dvc", "repro", "-s", "-f", "evaluate@full", check=False)
+    assert failed.returncode != 0
+    assert "does not answer as it did in training" in failed.stderr
+
+
+# --- predict
+
+
+def test_predict_answers_texts_and_compares_with_the_original(finished: Project):
+    done = finished.run(
+        "python",
+        "-m",
+        "stages.predict",
+        "--model",
+        "models/lora-v2",
+        "--compare",
+        "shares rose on monday",
+        "wheat fell",
+    )
+    header, first, _ = done.stdout.strip().splitlines()
+    for column in ("predicted", "p_bearish", "p_bullish", "original", "original_p_bearish"):
+        assert column in header
+    assert first.split()[4] in {"bearish", "bullish"}
+
+
+def test_predict_adds_columns_to_a_file(finished: Project, tmp_path: Path):
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text('id,text\n007,"shares rose, on monday"\n008,wheat fell\n', encoding="utf-8")
+    finished.run("python", "-m", "stages.predict", "--model", "models/full", "--file", str(source), "--out", str(out))
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ["007", "008"]
+    assert list(rows[0]) == ["id", "text", "predicted", "p_bearish", "p_bullish"]
+    assert all(float(row["p_bearish"]) + float(row["p_bullish"]) == pytest.approx(1) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "models/nope", "x"], "models/nope: no trained model there"),
+        (["--model", "models/full", "--file", "nope.csv"], "nope.csv: no such file"),
+        (
+            ["--model", "models/full", "--file", "data/raw/tiny.csv", "--text", "body"],
+            "no column 'body'; it has: text, label",
+        ),
+    ],
+)
+def test_predict_says_what_is_wrong(finished: Project, arguments: list[str], message: str):
+    failed = finished.run("python", "-m", "stages.predict", *arguments, check=False)
+    assert failed.returncode == 1
+    assert message in failed.stderr
+    assert "Traceback" not in failed.stderr

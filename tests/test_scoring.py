@@ -1,0 +1,293 @@
+"""From probabilities to figures, pictures and files, and what a user sees of a mistake."""
+
+import argparse
+import itertools
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ENVIRONMENT, ROOT
+from datasets import ClassLabel, Dataset, Features, Value
+from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
+
+from stages import report
+from stages.common import files, inference, plots, scoring
+from stages.common.cost import folder_bytes
+from stages.common.errors import run
+
+# Three labels, of which the last is never predicted. By hand:
+#   precision 2/3, 1/2, 0;  recall 2/2, 1/2, 0/1;  F1 4/5, 1/2, 0;  3 of 5 rows right.
+ACTUAL = np.array([0, 0, 1, 1, 2])
+PROBABILITIES = np.array([[0.8, 0.1, 0.1], [0.5, 0.25, 0.25], [0.2, 0.6, 0.2], [0.7, 0.2, 0.1], [0.1, 0.5, 0.4]])
+BY_HAND = {
+    "accuracy": 3 / 5,
+    "precision": (2 / 3 + 1 / 2 + 0) / 3,
+    "recall": (1 + 1 / 2 + 0) / 3,
+    "f1": (4 / 5 + 1 / 2 + 0) / 3,
+    "loss": -np.log([0.8, 0.5, 0.6, 0.2, 0.4]).mean(),
+}
+
+
+# --- figures
+
+
+def test_score_by_hand():
+    assert scoring.score(ACTUAL, PROBABILITIES) == pytest.approx(BY_HAND, abs=1e-12)
+
+
+def test_score_says_nothing_of_a_class_that_is_never_predicted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert scoring.score(ACTUAL, PROBABILITIES)["precision"] < 1
+
+
+def test_a_class_without_a_row_counts_as_zero():
+    """As DVC compares runs over the same labels, the mean is over all of them, not over those that a split has."""
+    probabilities = np.eye(3)[[0, 1]] * 0.7 + 0.1
+    figures = scoring.score(np.array([0, 1]), probabilities)
+    assert figures == pytest.approx(
+        {"accuracy": 1, "precision": 2 / 3, "recall": 2 / 3, "f1": 2 / 3, "loss": -np.log(0.8)}
+    )
+
+
+@pytest.mark.parametrize("labels", [2, 5])
+def test_score_is_sklearns(labels):
+    random = np.random.default_rng(labels)
+    actual = random.integers(labels, size=200)
+    probabilities = random.dirichlet(np.ones(labels), size=200)
+    predicted = probabilities.argmax(1)
+    expected = {
+        "accuracy": accuracy_score(actual, predicted),
+        "precision": precision_score(actual, predicted, average="macro"),
+        "recall": recall_score(actual, predicted, average="macro"),
+        "f1": f1_score(actual, predicted, average="macro"),
+        "loss": log_loss(actual, probabilities),
+    }
+    assert scoring.score(actual, probabilities) == pytest.approx(expected, abs=1e-12)
+
+
+# --- files of a method
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> argparse.Namespace:
+    """The folders after `scoring.write` of a method `mine`, whose label `c` has one row that is never predicted."""
+    folders = argparse.Namespace(
+        metrics=tmp_path / "metrics", cost=tmp_path / "cost", predictions=tmp_path / "predictions",
+        confusion=tmp_path / "confusion",
+    )  # fmt: skip
+    columns = {"split": ["all"] * 5, "row": [9, 7, 5, 3, 1], "text": list("vwxyz"), "label": ACTUAL.tolist()}
+    kinds = {"split": Value("string"), "row": Value("int64"), "text": Value("string")}
+    test = Dataset.from_dict(columns, features=Features({**kinds, "label": ClassLabel(names=["b", "a", "c"])}))
+    scoring.write("mine", test, PROBABILITIES, {"eval_seconds": 2.0, "artifact_bytes": 10}, folders)
+    return folders
+
+
+def test_write_figures_and_cost(written):
+    assert files.read_json(written.metrics / "mine.json") == pytest.approx(BY_HAND)
+    cost = files.read_json(written.cost / "mine.json")
+    assert cost == {"eval_seconds": 2.0, "artifact_bytes": 10, "samples_per_second": 2.5}
+
+
+def test_write_predictions(written):
+    table = pd.read_parquet(written.predictions / "mine.parquet")
+    assert list(table) == ["split", "row", "text", "actual", "predicted", "p_b", "p_a", "p_c"]
+    assert table.row.tolist() == [9, 7, 5, 3, 1]
+    assert table.actual.tolist() == ["b", "b", "a", "a", "c"]
+    assert table.predicted.tolist() == ["b", "b", "a", "b", "a"]
+    assert table[["p_b", "p_a", "p_c"]].to_numpy() == pytest.approx(PROBABILITIES)
+
+
+def test_the_report_reads_the_same_figures_from_the_predictions(written):
+    row = report.compare(written.predictions / "mine.parquet", written.cost)
+    assert {name: row[name] for name in BY_HAND} == pytest.approx(BY_HAND)
+    assert (row["method"], row["samples_per_second"]) == ("mine", 2.5)
+
+
+def test_write_confusion(written):
+    lines = (written.confusion / "mine.csv").read_text().splitlines()
+    assert lines == ["actual,predicted", "b,b", "b,b", "a,a", "a,b", "c,a"]
+    assert (written.confusion / "mine.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- pictures
+
+CURVES = pd.DataFrame(
+    {
+        "method": ["full", "full", "lora-v1"],
+        "epoch": [1, 2, 1],
+        "train_loss": [1.0, 0.5, 0.9],
+        "validation_loss": [0.9, 0.6, 0.8],
+        "validation_f1": [0.4, 0.7, 0.5],
+    }
+)
+COSTS = pd.DataFrame(
+    {
+        "method": ["majority", "full"],
+        "accuracy": [0.4, 0.8],
+        "trainable_parameters": [0, 22_000_000],
+        "train_seconds": [0.0, 600.0],
+    }
+)
+PICTURES = {
+    "confusion": lambda path: plots.confusion(ACTUAL, PROBABILITIES.argmax(1), ["a", "b", "c"], "mine", path),
+    "learning_curves": lambda path: plots.learning_curves(CURVES, path),
+    "quality_against_cost": lambda path: plots.quality_against_cost(COSTS, path),
+}
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_a_picture_has_the_same_bytes_for_the_same_figures(tmp_path, picture):
+    for name in ("one", "two"):
+        PICTURES[picture](tmp_path / name)
+    one, two = ((tmp_path / name).read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert one.startswith(b"\x89PNG")
+    assert b"Software" not in one and b"Creation Time" not in one  # would differ with matplotlib's version and the date
+
+
+def test_other_figures_give_another_picture(tmp_path):
+    plots.learning_curves(CURVES, tmp_path / "one")
+    plots.learning_curves(CURVES.assign(validation_f1=0.5), tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() != (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("names", [["$_$", "a^b", "c"], [f"label {i}" for i in range(21)]], ids=["symbols", "many"])
+def test_confusion_draws_any_labels(tmp_path, names):
+    plots.confusion(ACTUAL, PROBABILITIES.argmax(1), names, "mine", tmp_path / "one")
+    assert (tmp_path / "one").read_bytes().startswith(b"\x89PNG")
+
+
+# --- precision
+
+
+@pytest.mark.parametrize("wanted", ["fp32", "bf16", "fp16"])
+def test_a_precision_asked_for_is_taken(wanted):
+    assert inference.choose_precision(wanted) == wanted
+
+
+@pytest.mark.parametrize(("avx512", "amx"), itertools.product([False, True], repeat=2))
+def test_auto_on_a_cpu_is_bf16_where_it_has_instructions_for_it(monkeypatch, avx512, amx):
+    monkeypatch.setattr(inference, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert inference.choose_precision("auto") == ("bf16" if avx512 or amx else "fp32")
+
+
+@pytest.mark.parametrize(("in_hardware", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_auto_on_cuda(monkeypatch, in_hardware, expected):
+    monkeypatch.setattr(inference, "device", lambda: torch.device("cuda"))
+    # By default torch says yes where it merely emulates.
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or in_hardware
+    )
+    assert inference.choose_precision("auto") == expected
+
+
+def test_auto_elsewhere_is_fp32(monkeypatch):
+    monkeypatch.setattr(inference, "device", lambda: torch.device("mps"))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert inference.choose_precision("auto") == "fp32"
+
+
+# --- files
+
+
+def test_folder_bytes_are_those_of_all_files_in_it(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "below/deep").mkdir(parents=True)
+    (tmp_path / "below/deep/b").write_bytes(b"123")
+    assert folder_bytes(tmp_path) == 8
+
+
+def fill(path: Path, kind: str, content: str) -> None:
+    if kind == "file":
+        path.write_text(content)
+    else:
+        path.mkdir()
+        (path / content).write_text(content)
+
+
+def held(path: Path) -> str | list[str]:
+    return path.read_text() if path.is_file() else sorted(inner.name for inner in path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_whole_replaces_what_was_there(tmp_path, kind):
+    path = tmp_path / "below" / "output"
+    for content in ("old", "new"):
+        with files.whole(path) as partial:
+            fill(partial, kind, content)
+            assert not path.exists() or held(path) in ("old", ["old"])
+    assert held(path) == {"file": "new", "folder": ["new"]}[kind]
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_whole_leaves_the_old_one_after_an_error(tmp_path, kind, error):
+    path = tmp_path / "output"
+    fill(path, kind, "old")
+    with pytest.raises(error), files.whole(path) as partial:
+        fill(partial, kind, "new")
+        raise error
+    assert held(path) == {"file": "old", "folder": ["old"]}[kind]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_whole_leaves_the_old_one_if_nothing_was_written(tmp_path, kind):
+    path = tmp_path / "output"
+    fill(path, kind, "old")
+    with pytest.raises(FileNotFoundError), files.whole(path):
+        pass
+    assert held(path) == {"file": "old", "folder": ["old"]}[kind]
+
+
+def test_whole_does_not_write_through_a_link(tmp_path):
+    """With `cache.type symlink` an output is a link into DVC's cache."""
+    cached, path = tmp_path / "cached", tmp_path / "output"
+    cached.write_text("old")
+    path.symlink_to(cached)
+    files.write_json(path, {"a": "é"})
+    assert cached.read_text() == "old"
+    assert files.read_json(path) == {"a": "é"}
+
+
+def test_json_is_for_people_to_read(tmp_path):
+    files.write_json(tmp_path / "a.json", {"label": "né", "n": [1]})
+    assert (tmp_path / "a.json").read_bytes().decode("utf-8") == '{\n  "label": "né",\n  "n": [\n    1\n  ]\n}\n'
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("raised", "printed"),
+    [("UserError('a.yaml: seed: bad')", "error: a.yaml: seed: bad\n"), ("KeyboardInterrupt", "interrupted\n")],
+)
+def test_run_prints_one_line_and_exits_1(raised, printed):
+    code = f"from stages.common.errors import *\ndef main(): raise {raised}\nrun(main)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", printed)
+
+
+def test_run_leaves_other_errors_their_traceback():
+    def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(main)
+
+
+def test_run_lets_a_stage_finish():
+    called = []
+    run(lambda: called.append(1))
+    assert called == [1]

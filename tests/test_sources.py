@@ -1,0 +1,513 @@
+"""Reading, cleaning and splitting: what goes in comes out, whatever the format, and no text leaks between sides."""
+
+import csv
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import Project
+
+from stages import prepare
+from stages.common import sources, splitting
+from stages.common.errors import UserError
+from stages.common.params import DataConf
+
+SIDES = ("train", "validation", "test")
+SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
+
+# Whatever a reader may stumble over: quotes, separators, line breaks, other scripts; labels that look like values.
+HARD_TEXTS = [
+    'a "quoted" word',
+    "one, two",
+    "tab\there",
+    "two\nlines",
+    "naïve 日本語 🙂",
+    "  spaces  ",
+    "007",
+    "None",
+    "nan",
+]
+HARD_LABELS = ["NA", "007", "1e5", "true"]
+HARD = [
+    {"text": f"{text} {number}", "label": label, "group": f"g{number}"}
+    for label in HARD_LABELS
+    for number, text in enumerate(HARD_TEXTS)
+]
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data/raw/ below the working directory."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data/raw"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def run_prepare(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> Callable[..., pd.DataFrame]:
+    """Run prepare in this process with keys of the data file changed; return its rows, with side and label's name."""
+
+    def run_prepare(**conf: object) -> pd.DataFrame:
+        project.edit_yaml("conf/data/tiny.yaml", **conf)
+        monkeypatch.chdir(project.folder)
+        monkeypatch.setattr(sys, "argv", ["prepare", "--splits", "data/prepared", "--profile", "data/profile.json"])
+        prepare.main()
+        names = profile(project)["labels"]
+        sides = [pd.read_parquet(f"data/prepared/{side}.parquet").assign(side=side) for side in SIDES]
+        return pd.concat(sides, ignore_index=True).assign(name=lambda rows: [names[i] for i in rows.label])
+
+    return run_prepare
+
+
+def profile(project: Project) -> dict:
+    return json.loads((project.folder / "data/profile.json").read_text(encoding="utf-8"))
+
+
+def read(source: str | dict, **conf: object) -> dict[str, sources.Rows]:
+    conf = DataConf.model_validate({"source": source, "text": "text", "label": "label", **conf})
+    return sources.read(conf, Path("conf/data/it.yaml"))
+
+
+def read_one(source: str, **conf: object) -> pd.DataFrame:
+    return read(source, **conf)["all"].table
+
+
+def save(records: list[dict[str, str]], path: Path) -> None:
+    """Write records in the format that the name ends in."""
+    if path.suffix in (".csv", ".tsv"):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(records[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(records)
+    elif path.suffix == ".parquet":
+        pd.DataFrame(records).to_parquet(path)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(records, indent=1), encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
+
+
+# --- formats
+
+
+@pytest.mark.parametrize("ending", sources.FORMATS)
+def test_every_format_gives_every_character_back(raw: Path, ending: str) -> None:
+    save(HARD, raw / f"hard{ending}")
+    table = read_one(f"hard{ending}", group="group")
+    assert table.drop(columns="row").to_dict("records") == HARD
+    assert table.row.tolist() == list(range(1, len(HARD) + 1))
+
+
+def test_every_format_gives_the_same_prepared_bytes(project: Project, run_prepare: Callable) -> None:
+    written = {}
+    for ending in sources.FORMATS:
+        save(HARD, project.folder / f"data/raw/hard{ending}")
+        rows = run_prepare(source=f"hard{ending}")
+        assert sorted(zip(rows.text, rows.name, strict=True)) == sorted((r["text"], r["label"]) for r in HARD)
+        written[ending] = [(project.folder / f"data/prepared/{side}.parquet").read_bytes() for side in SIDES]
+    assert all(files == written[".csv"] for files in written.values())
+
+
+@pytest.mark.parametrize("name", ["upper.CSV", "upper.Jsonl"])
+def test_ending_in_capitals(raw: Path, name: str) -> None:
+    save(HARD, raw / name.lower())
+    (raw / name.lower()).rename(raw / name)
+    assert read_one(name).text.tolist() == [r["text"] for r in HARD]
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        (b"text,label\r\nfirst,a\r\n\r\nsecond,b\r\n", "utf-8"),
+        (b"text,label\rfirst,a\rsecond,b", "utf-8"),
+        ("\ufefftext,label\nfirst,a\nsecond,b\n".encode(), "utf-8"),
+        ('\ufeff"text","label"\r\n"first","a"\r\n"second","b"\r\n'.encode(), "UTF8"),
+        ("text,label\nfirst,a\nsecond,b\n".encode("utf-16"), "utf-16"),
+        ("\ufefftext,label\nfirst,a\nsecond,b\n".encode("utf-16-le"), "utf-16-le"),
+    ],
+    ids=["crlf", "cr", "bom", "bom-quotes-crlf", "utf-16", "utf-16-le-bom"],
+)
+def test_line_endings_and_byte_order_marks(raw: Path, content: bytes, encoding: str) -> None:
+    (raw / "it.csv").write_bytes(content)
+    table = read_one("it.csv", encoding=encoding)
+    assert table[["row", "text", "label"]].values.tolist() == [[1, "first", "a"], [2, "second", "b"]]
+
+
+def test_jsonl_with_crlf_and_byte_order_mark(raw: Path) -> None:
+    (raw / "it.jsonl").write_bytes('\ufeff{"text": "é", "label": "a"}\r\n\r\n{"text": "b", "label": "c"}'.encode())
+    assert read_one("it.jsonl")[["text", "label"]].values.tolist() == [["é", "a"], ["b", "c"]]
+
+
+def test_a_very_long_field(raw: Path) -> None:
+    save([{"text": "word " * 100_000, "label": "a"}], raw / "it.csv")
+    assert len(read_one("it.csv").text[0]) == 500_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "encoding", "place"),
+    [
+        ("it.csv", b"text,label\nfine,a\n\xe9,b\n", "utf-8", "byte 18 (0xe9), in row 2, line 3"),
+        ("it.csv", b'text,label\n"two\nlines",a\n\n\xe9,b\n', "utf-8", "byte 26 (0xe9), in row 2, line 5"),
+        ("it.csv", b"\xef\xbb\xbftext,label\nfine \xe9,a\n", "utf-8", "byte 19 (0xe9), in row 1, line 2"),
+        ("it.csv", b"t\xe9xt,label\nfine,a\n", "utf-8", "byte 1 (0xe9), in the header, line 1"),
+        ("it.tsv", b'text\tlabel\n1\t"a\nb"\n\xe9\tb\n', "utf-8", "byte 19 (0xe9), in row 2, line 4"),
+        ("it.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', "utf-8", "byte 24 (0xe9), in line 2"),
+        ("it.csv", "text,label\n".encode("utf-16"), "utf-8", "maybe utf-16: byte 0 (0xff), in the header"),
+        ("it.csv", b"text,label\ncaf\xe9,a\n", "ascii", "byte 14 (0xe9), in row 1, line 2"),
+    ],
+)
+def test_place_of_a_byte_that_does_not_decode(raw: Path, name: str, content: bytes, encoding: str, place: str) -> None:
+    (raw / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_one(name, encoding=encoding)
+    assert place in str(error.value)
+
+
+def test_parquet_with_two_columns_of_one_name(raw: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [pa.array(["a"]), pa.array(["b"]), pa.array(["c"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["text", "label", "text"]), raw / "it.parquet")
+    with pytest.raises(UserError, match=r"data/raw/it.parquet: two columns are named 'text'"):
+        read_one("it.parquet")
+
+
+# --- values and columns
+
+
+@pytest.mark.parametrize("ending", [".json", ".jsonl", ".parquet"])
+def test_numbers_and_missing_values_look_as_in_a_csv(raw: Path, ending: str) -> None:
+    records = [{"text": 7, "label": 0}, {"text": None, "label": 1}]
+    save(records, raw / f"it{ending}")  # Parquet has 7.0 and null then
+    assert read_one(f"it{ending}")[["text", "label"]].values.tolist() == [["7", "0"], ["", "1"]]
+
+
+def test_nan_is_a_missing_value(raw: Path) -> None:
+    (raw / "it.json").write_text('[{"text": NaN, "label": "x"}, {"text": "nan", "label": NaN}]')
+    assert read_one("it.json")[["text", "label"]].values.tolist() == [["", "x"], ["nan", ""]]
+
+
+def test_keys_that_json_rows_lack_are_empty(raw: Path) -> None:
+    (raw / "it.json").write_text('[{"text": "a", "label": "x"}, {"text": "b"}, {"label": "y"}]')
+    assert read_one("it.json")[["text", "label"]].values.tolist() == [["a", "x"], ["b", ""], ["", "y"]]
+
+
+def test_several_text_columns_are_joined_and_empty_ones_skipped(raw: Path) -> None:
+    records = [{"title": "T", "body": "B", "label": "a"}, {"title": "", "body": "only", "label": "b"}]
+    save(records, raw / "it.csv")
+    assert read_one("it.csv", text=["title", "body"]).text.tolist() == ["T\n\nB", "only"]
+
+
+def test_labels_lose_the_spaces_around_them(raw: Path) -> None:
+    (raw / "it.csv").write_text("text,label\na, up \nb,up\n")
+    assert read_one("it.csv").label.tolist() == ["up", "up"]
+
+
+def test_origin_names_file_and_content(raw: Path) -> None:
+    save(HARD, raw / "it.csv")
+    first = read("it.csv")["all"].origin
+    assert first.startswith("it.csv sha256:")
+    assert read("data/raw/it.csv")["all"].origin == first
+    save(HARD[1:], raw / "it.csv")
+    assert read("it.csv")["all"].origin != first
+
+
+def test_integer_labels_and_their_names(project: Project, run_prepare: Callable) -> None:
+    save([{"text": f"text {i}", "label": i % 2} for i in range(40)], project.folder / "data/raw/it.json")
+    rows = run_prepare(source="it.json", labels={0: "neg", 1: "pos"})
+    assert profile(project)["labels"] == ["neg", "pos"]
+    assert (rows.name == ["neg" if (row - 1) % 2 == 0 else "pos" for row in rows.row]).all()
+
+
+def test_order_of_the_labels_is_the_lists(project: Project, run_prepare: Callable) -> None:
+    rows = run_prepare(labels=["bullish", "bearish"])
+    assert profile(project)["labels"] == ["bullish", "bearish"]
+    assert set(zip(rows.label, rows.name, strict=True)) == {(0, "bullish"), (1, "bearish")}
+    assert rows[rows.text.str.contains("rose")].name.unique().tolist() == ["bullish"]
+
+
+def test_merged_labels_leave_no_duplicates(project: Project, run_prepare: Callable) -> None:
+    texts = {"good": "up {}", "great": "up {}", "bad": "down {}"}
+    records = [{"text": text.format(i), "label": label} for i in range(20) for label, text in texts.items()]
+    save(records, project.folder / "data/raw/it.csv")
+    rows = run_prepare(source="it.csv", labels={"good": "pos", "great": "pos", "bad": "neg"})
+    assert len(rows) == 40
+    assert not rows.duplicated(["text", "name"]).any()
+    assert profile(project)["labels"] == ["pos", "neg"]
+    assert profile(project)["dropped"][0]["rows"] == 20
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["10", "2", "1"], ["1", "2", "10"]),
+        (["v10", "v9", "v9b", "a"], ["a", "v9", "v9b", "v10"]),
+        (["1", "0", "-1", "-10"], ["-10", "-1", "0", "1"]),
+        (["b", "7", "a"], ["7", "a", "b"]),
+        (["7", "007", "07"], ["007", "07", "7"]),
+        (["x²", "x", "²"], ["x", "x²", "²"]),
+    ],
+)
+def test_natural_order_of_labels(labels: list[str], expected: list[str]) -> None:
+    assert splitting.natural_order(labels) == expected
+    assert splitting.natural_order(labels[::-1]) == expected
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "after"),
+    [
+        ("lowercase", "Shares ROSE É", "shares rose é"),
+        ("strip_special", "  Up 5%!\n(again) snake_case, naïve 日本", "Up 5 again snake case naïve 日本"),
+    ],
+)
+def test_cleaning_steps(step: str, before: str, after: str) -> None:
+    assert splitting.STEPS[step](pd.Series([before])).tolist() == [after]
+
+
+def test_cleaning_comes_before_dropping(project: Project, run_prepare: Callable) -> None:
+    records = [{"text": f"Text {i}", "label": "ab"[i % 2]} for i in range(40)]
+    more = [{"text": "text 0!", "label": "a"}, {"text": "?!", "label": "b"}]
+    save([*records, *more], project.folder / "data/raw/it.csv")
+    rows = run_prepare(source="it.csv", clean=["lowercase", "strip_special"])
+    assert sorted(rows.text) == sorted(f"text {i}" for i in range(40))
+    assert {d["reason"]: d["first"] for d in profile(project)["dropped"]} == {
+        "no text": ["all:42"],
+        "duplicate of an earlier row": ["all:41"],
+    }
+
+
+# --- splits of the source's own
+
+
+@pytest.fixture
+def two_files(project: Project) -> dict:
+    """Files for train (100 rows), test (10) and one that no split names; the keys that use the first two."""
+    sizes = {"train": 100, "test": 10, "extra": 6}
+    for name, rows in sizes.items():
+        records = [{"text": f"{name} {i}", "label": "ab"[i % 2] if name != "extra" else "c"} for i in range(rows)]
+        save(records, project.folder / f"data/raw/{name}.csv")
+    return {
+        "source": {name: f"{name}.csv" for name in sizes},
+        "splits": {"train": "train", "validation": 0.2, "test": "test"},
+    }
+
+
+def test_one_file_per_split(project: Project, run_prepare: Callable, two_files: dict) -> None:
+    rows = run_prepare(**two_files)
+    assert rows.side.value_counts().to_dict() == {"train": 80, "validation": 20, "test": 10}
+    assert set(rows[rows.side != "test"].split) == {"train"}
+    assert set(rows[rows.side == "test"].split) == {"test"}
+    # The file that no split names counts for nothing.
+    assert profile(project)["labels"] == ["a", "b"]
+    assert profile(project)["rows"] == {"read": 110, "kept": 110, "dropped": 0, "outside_subset": 0}
+
+
+def test_three_files(project: Project, run_prepare: Callable, two_files: dict) -> None:
+    save([{"text": f"dev {i}", "label": "ab"[i % 2]} for i in range(6)], project.folder / "data/raw/extra.csv")
+    rows = run_prepare(**two_files | {"splits": {"train": "train", "validation": "extra", "test": "test"}})
+    assert rows.side.value_counts().to_dict() == {"train": 100, "validation": 6, "test": 10}
+    # Rows keep their order, and their number in their own file.
+    for _, part in rows.groupby("side"):
+        assert part.row.tolist() == list(range(1, len(part) + 1))
+
+
+def test_a_test_file_may_lack_a_label(project: Project, run_prepare: Callable, two_files: dict) -> None:
+    save([{"text": f"test {i}", "label": "a"} for i in range(4)], project.folder / "data/raw/test.csv")
+    rows = run_prepare(**two_files)
+    assert rows[rows.side == "test"].name.tolist() == ["a"] * 4
+
+
+@pytest.fixture
+def hub_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The Hub is out of reach, and someone/tiny is in the cache; the commit that it was loaded at."""
+    commit = "a" * 40
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", fake_hub_cache(tmp_path / "hub", commit))
+    return commit
+
+
+def test_hub_data_from_the_cache(project: Project, run_prepare: Callable, hub_commit: str) -> None:
+    splits = {"train": "train", "validation": 0.2, "test": "test"}
+    rows = run_prepare(source="someone/tiny", revision=hub_commit, splits=splits)
+    assert rows.side.value_counts().to_dict() == {"train": 32, "validation": 8, "test": 10}
+    found = profile(project)
+    assert found["labels"] == ["neg", "pos"]
+    assert found["source"] == {split: f"someone/tiny {hub_commit}" for split in ("train", "test")}
+    # -1 marks a row without a label.
+    assert [(d["reason"], d["first"]) for d in found["dropped"]] == [("no label", ["train:41", "train:42"])]
+
+
+def test_another_commit_than_the_pinned_one_is_not_taken_from_the_cache(hub_commit: str) -> None:
+    assert read("someone/tiny", revision="main")["train"].origin == f"someone/tiny {hub_commit}"
+    with pytest.raises(UserError) as error:
+        read("someone/tiny", revision="b" * 40)
+    assert f"the Hub is out of reach, and the copy on this machine is commit {hub_commit}" in str(error.value)
+
+
+def test_a_folder_here_is_not_taken_for_hub_data(raw: Path, hub_commit: str) -> None:
+    folder = raw.parents[1] / "someone/tiny"
+    folder.mkdir(parents=True)
+    save([{"text": "not from the Hub", "label": "neg"}], folder / "train.csv")
+    assert "not from the Hub" not in set(read("someone/tiny")["train"].table.text)
+
+
+def fake_hub_cache(folder: Path, commit: str) -> Path:
+    """What `datasets` keeps after loading someone/tiny: 42 rows for train, 10 for test, 3 for another split."""
+    from datasets import ClassLabel, Dataset, Features, Value
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
+    labels = {"train": [0, 1] * 20 + [-1] * 2, "test": [0, 1] * 5, "unsupervised": [-1] * 3}
+    files = {}
+    for split, values in labels.items():
+        columns = {"text": [f"{split} {i}" for i in range(len(values))], "label": values}
+        files[split] = str(folder / f"{split}.parquet")
+        folder.mkdir(exist_ok=True)
+        Dataset.from_dict(columns, features=features).to_parquet(files[split])
+    builder = Parquet(cache_dir=str(folder), dataset_name="tiny", config_name="default", hash=commit, data_files=files)
+    builder.download_and_prepare()
+    cache = folder / "cache"
+    place = cache / "someone___tiny/default/0.0.0" / commit
+    place.parent.mkdir(parents=True)
+    Path(builder.cache_dir).rename(place)
+    return cache
+
+
+# --- splitting
+
+
+def leaky_table(seed: int, rows: int = 300) -> pd.DataFrame:
+    """Random texts, each in several spellings, with groups that tie some of them together, and labels at random."""
+    rng = random.Random(seed)
+    words = [f"word{i}" for i in range(40)]
+    spellings = [str, str.upper, str.title, lambda text: f" {text}", lambda text: text.replace(" ", "  \n")]
+    records = []
+    for number in range(rows):
+        text = f"{rng.choice(words)} {rng.choice(words[:5])} straße"
+        group = f"g{rng.randrange(rows)}" if rng.random() < 0.3 else ""
+        records.append([number + 1, rng.choice(spellings)(text), rng.choice("aab"), group])
+    return pd.DataFrame(records, columns=["row", "text", "label", "group"])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_variants_of_a_text_and_groups_are_never_on_two_sides(seed: int) -> None:
+    table = leaky_table(seed)
+    table["side"] = splitting.assign(table, SHARES, seed)
+    same_text = [" ".join(text.casefold().split()) for text in table.text]
+    assert len(set(same_text)) < len(set(table.text))  # there are variants
+    assert (table.groupby(same_text).side.nunique() == 1).all()
+    grouped = table[table.group != ""]
+    assert grouped.group.duplicated().any()
+    assert (grouped.groupby("group").side.nunique() == 1).all()
+    assert set(table.side) == set(SIDES)  # not by leaving all on one side
+
+
+def test_rows_without_a_group_are_not_tied_together() -> None:
+    table = pd.DataFrame({"text": [f"text {i}" for i in range(10)], "label": "a", "group": ""})
+    assert len(set(splitting.units(table))) == 10
+
+
+def test_ties_are_followed_through_texts_and_groups() -> None:
+    rows = [("one", "g"), ("ONE", "h"), ("two", "h"), ("other", ""), ("two ", "")]
+    table = pd.DataFrame(rows, columns=["text", "group"])
+    unit = splitting.units(table)
+    assert len({*unit[[0, 1, 2, 4]]}) == 1
+    assert unit[3] != unit[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("sizes", [{"a": 500, "b": 500}, {"a": 900, "b": 77, "c": 23}, {"a": 20, "b": 20}])
+def test_shares_hold_for_each_label_within_two_rows(sizes: dict[str, int], seed: int) -> None:
+    labels = [label for label, rows in sizes.items() for _ in range(rows)]
+    table = pd.DataFrame({"text": [f"text {i}" for i in range(len(labels))], "label": labels, "group": ""})
+    sides = splitting.assign(table, SHARES, seed)
+    found = Counter(zip(labels, sides, strict=True))
+    for label, rows in sizes.items():
+        for side, share in SHARES.items():
+            assert abs(found[label, side] - share * rows) <= 2
+
+
+def test_exact_duplicates_are_dropped_and_the_first_stays() -> None:
+    rows = [("a", "x"), ("a", "x"), ("A", "x"), ("a", "y"), ("a", "x")]
+    table = pd.DataFrame(rows, columns=["text", "label"]).assign(split="all", row=range(1, 6), group="")
+    kept, dropped = splitting.drop_duplicates(table)
+    assert kept.row.tolist() == [1, 3, 4]
+    assert [(d.rows, d.first) for d in dropped] == [(2, ["all:2", "all:5"])]
+
+
+def test_same_seed_same_bytes_other_seed_other_split(project: Project, run_prepare: Callable) -> None:
+    def outputs() -> list[bytes]:
+        paths = [
+            *(project.folder / f"data/prepared/{side}.parquet" for side in SIDES),
+            project.folder / "data/profile.json",
+        ]
+        return [path.read_bytes() for path in paths]
+
+    first = run_prepare()
+    written = outputs()
+    run_prepare()
+    assert outputs() == written
+    project.edit_yaml("params.yaml", seed=18)
+    other = run_prepare()
+    assert outputs() != written
+    assert set(other[other.side == "test"].row) != set(first[first.side == "test"].row)
+    assert set(other.row) == set(first.row)
+
+
+# --- subsets
+
+
+@pytest.mark.parametrize("rows", [20, 41, 60, 199, 200, 1000])
+def test_rows_keeps_that_many_by_share(project: Project, run_prepare: Callable, rows: int) -> None:
+    kept = run_prepare(rows=rows)
+    expected = min(rows, 200)
+    assert len(kept) == expected
+    assert profile(project)["rows"] == {"read": 200, "kept": expected, "dropped": 0, "outside_subset": 200 - expected}
+    for side, share in SHARES.items():
+        part = kept[kept.side == side]
+        assert abs(len(part) - share * expected) <= 1
+        assert abs((part.name == "bullish").sum() - len(part) / 2) <= 1
+
+
+def test_rows_of_some_splits(run_prepare: Callable) -> None:
+    kept = run_prepare(rows={"train": 24, "test": 10})
+    assert kept.side.value_counts().to_dict() == {"train": 24, "validation": 30, "test": 10}
+    assert kept[kept.side == "train"].name.value_counts().to_dict() == {"bullish": 12, "bearish": 12}
+
+
+def test_a_subset_is_part_of_the_same_split(run_prepare: Callable) -> None:
+    whole = run_prepare()
+    part = run_prepare(rows=60)
+    side = dict(zip(whole.row, whole.side, strict=True))
+    assert [side[row] for row in part.row] == part.side.tolist()
+
+
+# --- what prepare needs
+
+
+def test_prepare_imports_no_torch(project: Project) -> None:
+    arguments = ("--splits", "data/prepared", "--profile", "data/profile.json")
+    done = project.run("python", "-X", "importtime", "-m", "stages.prepare", *arguments)
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert {"pandas", "tokenizers", "stages"} <= imported  # the list is whole
+    assert not imported & {"torch", "transformers", "peft", "sklearn"}
+
+
+def test_tokens_are_counted_uncut_with_special_tokens(project: Project, run_prepare: Callable) -> None:
+    records = [{"text": f"shares rose {'on monday ' * i}", "label": "ab"[i % 2]} for i in range(40)]
+    save(records, project.folder / "data/raw/it.csv")
+    run_prepare(source="it.csv")
+    tokens = [part["tokens"] for part in profile(project)["splits"].values()]
+    assert max(t["max"] for t in tokens) == 2 + 2 + 2 * 39
+    # [CLS] shares rose [SEP] and 2 tokens for each repetition: more than 16 from the seventh on.
+    assert sum(t["rows_over_max_length"] for t in tokens) == 33
