@@ -8,6 +8,7 @@ files, architectures, tokenizers and columns of the repositories whose names the
 import hashlib
 import json
 import re
+import sys
 import threading
 from dataclasses import dataclass, field
 from functools import cache
@@ -48,9 +49,9 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests whose path contains `part`."""
+    """What happens to the next `times` requests whose path has a match of the regular expression `path`."""
 
-    part: str
+    path: str
     times: int
     status: int = 0
     """Answered instead; 0: the connection is cut after `after` bytes of a file."""
@@ -77,8 +78,7 @@ class Hub:
         self.lock = threading.Lock()
 
     def __enter__(self) -> "Hub":
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("HubHandler", (Handler,), {"hub": self}))
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), type("HubHandler", (Handler,), {"hub": self}))
         self.port = self.server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
@@ -90,9 +90,12 @@ class Hub:
         self.server.server_close()
         self.thread.join()
 
-    def add(self, kind: str, id: str, folder: Path, *, alias: str = "", commit: str = "", ref: str = "main") -> str:
+    def add(
+        self, kind: str, id: str, folder: Path, *, alias: str = "", commit: str = "", ref: str = "main", gated=False
+    ) -> str:
         """Put the files in `folder` on `ref` and return the commit; `alias` is a former name that redirects."""
         repo = self.repos.setdefault((kind, id), Repo(kind, id))
+        repo.gated = gated
         names = [(name, digest(folder / name)) for name in files(folder)]
         commit = commit or hashlib.sha1(repr(names).encode()).hexdigest()
         repo.commits[commit] = folder
@@ -100,13 +103,6 @@ class Hub:
         if alias:
             self.aliases[kind, alias] = id
         return commit
-
-    def reset(self) -> None:
-        """Forget the requests and the faults, and open all gates."""
-        self.requests.clear()
-        self.faults.clear()
-        for repo in self.repos.values():
-            repo.gated = False
 
     def sent(self, part: str) -> int:
         """Bytes sent from paths that contain `part`."""
@@ -116,10 +112,18 @@ class Hub:
         """The fault due now, counted down."""
         with self.lock:
             for fault in self.faults:
-                if fault.times and fault.part in path and bool(fault.status) == of_status:
+                if fault.times and bool(fault.status) == of_status and re.search(fault.path, path):
                     fault.times -= 1
                     return fault
         return None
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that has ended
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -211,7 +215,7 @@ class Handler(BaseHTTPRequestHandler):
         repo = self.hub.repos.get((kind, id))
         if repo is None and self.headers.get("Authorization"):
             self.error(404, "RepoNotFound", "Repository not found")
-        elif repo is None:  # it could be a private one
+        elif repo is None:  # it could be a private one; of an https endpoint, 401 alone means this to the client
             self.error(401, "RepoNotFound", "Invalid username or password.")
         return repo
 

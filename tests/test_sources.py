@@ -467,7 +467,7 @@ def test_same_seed_same_bytes_other_seed_other_split(project: Project, run_prepa
 # --- subsets
 
 
-@pytest.mark.parametrize("rows", [20, 41, 60, 199, 200, 1000])
+@pytest.mark.parametrize("rows", [20, 30, 41, 199, 200, 1000])
 def test_rows_keeps_that_many_by_share(project: Project, run_prepare: Callable, rows: int) -> None:
     kept = run_prepare(rows=rows)
     expected = min(rows, 200)

@@ -6,11 +6,13 @@ under `tunediff` which pretrained model it came from, for the adapter's base and
 """
 
 import hashlib
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from huggingface_hub.utils import httpx
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 MODULE_SETS = ("target_modules", "modules_to_save", "exclude_modules")
 
+# A repository of pickled weights alone is refused. Left to itself, transformers asks a bot to convert it in public.
+os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 transformers_logging.set_verbosity_error()  # not that the head is new: every method here starts from a new one
 transformers_logging.disable_progress_bar()
 # PEFT 0.21 asks transformers 5 by an old name; nobody who runs a stage can do anything about it.
@@ -83,7 +87,7 @@ def load_classifier(
         return AutoModelForSequenceClassification.from_pretrained(
             source, config=config, revision=revision, dtype="float32", use_safetensors=True
         )
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, where, error) from None
 
 
@@ -148,7 +152,7 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
                 conf, folder / "config.json", tokenizer, list(config.id2label.values()), config.tunediff["seed"]
             )
             model = PeftModel.from_pretrained(base, folder)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the saved model cannot be loaded: {' '.join(str(error).split())[:300]}") from None
     return model.eval(), tokenizer
 

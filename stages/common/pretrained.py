@@ -34,9 +34,13 @@ def locate(name: str, where: Path) -> str:
 
 
 def hub_error(name: str, revision: str, where: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:300]
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    reason = " ".join(str(error).split())[:300].rstrip(".")
+    wrong_revision = any(isinstance(e, RevisionNotFoundError) for e in (error, error.__cause__))
+    key = "revision" if wrong_revision else "name"
     return UserError(
-        f"{where}: name: cannot load '{name}' (revision {revision}): {reason}. Check the name and the network, log in "
+        f"{where}: {key}: cannot load '{name}' (revision {revision}): {reason}. Check the name and the network, log in "
         "with `hf auth login` if the model is gated, or give a local folder"
     )
 

@@ -267,7 +267,8 @@ def _read_hub(conf: DataConf, conf_path: Path) -> dict[str, Rows]:
         datasets.exceptions.DatasetsError,
     ) as error:
         reason = " ".join(str(error).split())[:300].rstrip(".")
-        key = "revision" if isinstance(error.__cause__ or error, RevisionNotFoundError) else "source"
+        wrong_revision = any(isinstance(e, RevisionNotFoundError) for e in (error, error.__cause__))
+        key = "revision" if wrong_revision else "source"
         raise UserError(
             f"{conf_path}: {key}: {where}: cannot be read: {reason}. Check its name and the network, log in with "
             f"`hf auth login` if it is gated, or put a file under {RAW}/ and name that"

@@ -112,6 +112,7 @@ def fit(
             model=model,
             args=TrainingArguments(
                 output_dir=checkpoints,
+                disable_tqdm=False,
                 num_train_epochs=settings.epochs,
                 per_device_train_batch_size=settings.batch_size,
                 per_device_eval_batch_size=params.evaluate.batch_size,
