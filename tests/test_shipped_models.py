@@ -1,4 +1,4 @@
-"""Each file in conf/model/ on a small random checkpoint of its true architecture: targets and head fit, and come back."""
+"""Each file in conf/model/ on a small random checkpoint of its architecture: targets and head fit, and come back."""
 
 from pathlib import Path
 
