@@ -30,14 +30,8 @@ def main() -> None:
     if bool(args.texts) == bool(args.file):
         parser.error("give texts, or --file, and not both")
 
-    table = read(args.file, args.text) if args.file else pd.DataFrame({"text": args.texts})
-    texts = table[args.text if args.file else "text"].tolist()
-    answers = answer(args.model, texts, args.compare)
-    if clash := [column for column in answers if column in table]:
-        raise UserError(
-            f"{args.file}: the columns {', '.join(clash)} are there already; rename them, or leave them out"
-        )
-    table = pd.concat([table, answers], axis=1)
+    table = read(args.file, args.text) if args.file else pd.DataFrame({args.text: args.texts})
+    table = pd.concat([table, answer(args.model, table, args.text, args.compare, args.file)], axis=1)
 
     if args.out:
         with whole(args.out) as partial:
@@ -63,8 +57,11 @@ def read(path: Path, column: str) -> pd.DataFrame:
     return table
 
 
-def answer(model: Path, texts: list[str], compare: bool) -> pd.DataFrame:
-    """A row per text: `predicted`, `p_LABEL` for each label; with `compare` also `original`, `original_p_LABEL`."""
+def answer(model: Path, table: pd.DataFrame, column: str, compare: bool, where: Path | None) -> pd.DataFrame:
+    """A row per text: `predicted`, `p_LABEL` for each label; with `compare` also `original`, `original_p_LABEL`.
+
+    Raises UserError, before anything is computed, if `table`, read from `where`, has such a column already.
+    """
     # Here, so that --help and a mistake in the arguments answer at once.
     from stages.common.data import encode
     from stages.common.inference import predict_logits, probabilities
@@ -72,7 +69,11 @@ def answer(model: Path, texts: list[str], compare: bool) -> pd.DataFrame:
 
     tuned, tokenizer = load_saved(model)
     names = list(tuned.config.id2label.values())
-    encoded = encode(tokenizer, texts)
+    kinds = [("predicted", "p_")] + [("original", "original_p_")] * compare
+    new = [name for predicted, prefix in kinds for name in (predicted, *(f"{prefix}{label}" for label in names))]
+    if clash := [name for name in new if name in table]:
+        raise UserError(f"{where}: the columns {', '.join(clash)} are there already; rename them, or leave them out")
+    encoded = encode(tokenizer, table[column].tolist())
 
     def columns(classifier, predicted: str, prefix: str) -> pd.DataFrame:
         # fp32, so that an answer hardly depends on which texts shared its batch.
@@ -81,10 +82,8 @@ def answer(model: Path, texts: list[str], compare: bool) -> pd.DataFrame:
         frame.insert(0, predicted, [names[i] for i in shares.argmax(1)])
         return frame
 
-    frames = [columns(tuned, "predicted", "p_")]
-    if compare:
-        frames.append(columns(load_original(model), "original", "original_p_"))
-    return pd.concat(frames, axis=1)
+    classifiers = [tuned] + ([load_original(model)] if compare else [])
+    return pd.concat([columns(classifier, *kind) for classifier, kind in zip(classifiers, kinds, strict=True)], axis=1)
 
 
 if __name__ == "__main__":

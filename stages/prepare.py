@@ -59,7 +59,7 @@ def main() -> None:
         "dropped": [dataclasses.asdict(d) for d in dropped],
         "same_text_other_label": {
             "rows": len(disputed),
-            "first": [f"{s}:{r}" for s, r in disputed[["split", "row"]].head(20).itertuples(index=False)],
+            "first": splitting.first_places(disputed),
         },
         "labels": labels,
         "splits": {name: describe(table[table.side == name], settings) for name in SPLITS},

@@ -6,13 +6,14 @@ import hub
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import ROOT
 from peft import get_peft_model
 
 from stages.common import models
 from stages.common.data import encode
 from stages.common.inference import predict_logits
-from stages.common.params import Lora, ModelConf, _read
+from stages.common.params import Lora, ModelConf
 from stages.train_lora import lora_config
 
 TEXTS = ["shares rose on monday", "wheat fell in early trade", "the index was flat"]
@@ -29,7 +30,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_adapters_fit_the_architecture_and_come_back(
     path: Path, targets: str, checkpoints: dict[str, Path], tmp_path: Path
 ):
-    shipped = _read(path, ModelConf)
+    shipped = ModelConf.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     checkpoint = next(folder.parent for folder in checkpoints[shipped.name].rglob("config.json"))
     conf = shipped.model_copy(update={"name": str(checkpoint), "revision": "main", "max_length": 16})
     tokenizer = models.load_tokenizer(conf, path)

@@ -39,8 +39,12 @@ def drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Dropped]]:
 def _drop(table: pd.DataFrame, bad: pd.Series, reason: str) -> tuple[pd.DataFrame, list[Dropped]]:
     if not bad.any():
         return table, []
-    first = [f"{split}:{row}" for split, row in table.loc[bad, ["split", "row"]].head(20).itertuples(index=False)]
-    return table[~bad].reset_index(drop=True), [Dropped(reason, int(bad.sum()), first)]
+    return table[~bad].reset_index(drop=True), [Dropped(reason, int(bad.sum()), first_places(table[bad]))]
+
+
+def first_places(rows: pd.DataFrame) -> list[str]:
+    """`SPLIT:ROW` of the first twenty rows."""
+    return [f"{split}:{row}" for split, row in rows[["split", "row"]].head(20).itertuples(index=False)]
 
 
 def contradictions(table: pd.DataFrame) -> pd.DataFrame:
