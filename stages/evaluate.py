@@ -15,8 +15,8 @@ from stages.common.data import encode, load_split
 from stages.common.errors import UserError, run
 from stages.common.files import read_json, write_json
 from stages.common.inference import choose_precision, predict_logits, probabilities
-from stages.common.models import load_saved
 from stages.common.params import load
+from stages.common.saved import load_saved
 
 # A lost head or adapter moves logits by whole units; another machine's arithmetic by no more than this.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.2, "fp16": 0.05}

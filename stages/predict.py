@@ -65,7 +65,7 @@ def answer(model: Path, table: pd.DataFrame, column: str, compare: bool, where: 
     # Here, so that --help and a mistake in the arguments answer at once.
     from stages.common.data import encode
     from stages.common.inference import predict_logits, probabilities
-    from stages.common.models import load_original, load_saved
+    from stages.common.saved import load_original, load_saved
 
     tuned, tokenizer = load_saved(model)
     names = list(tuned.config.id2label.values())

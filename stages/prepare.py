@@ -77,7 +77,7 @@ def main() -> None:
 def used_splits(read: dict[str, sources.Rows], settings: Settings) -> dict[str, sources.Rows]:
     """Those splits of the source that `splits` names, or its only one. Raises UserError if they do not fit."""
     where = f"{settings.data_path}: splits"
-    named = {side: name for side, name in settings.data.splits.items() if isinstance(name, str)}
+    named = settings.data.named_splits
     if not named:
         if len(read) > 1:
             raise UserError(
@@ -127,9 +127,7 @@ def place(row: pd.Series, conf: DataConf) -> str:
 
 def split(table: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Add the column `side`: the source's own splits by name, shares cut from what `train` names, or from all rows."""
-    splits = settings.data.splits
-    named = {side: name for side, name in splits.items() if isinstance(name, str)}
-    shares = {side: share for side, share in splits.items() if isinstance(share, float)}
+    named, shares = settings.data.named_splits, settings.data.cut_splits
     parts = []
     for side, name in named.items():
         part = table[table.split == name]

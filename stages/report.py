@@ -11,6 +11,7 @@ import pandas as pd
 from stages.common import plots, scoring
 from stages.common.errors import run
 from stages.common.files import read_json, whole
+from stages.common.params import BASELINES, load
 
 
 def main() -> None:
@@ -22,15 +23,18 @@ def main() -> None:
     parser.add_argument("--comparison", type=Path, required=True, help="folder for comparison.csv and .png")
     args = parser.parse_args()
 
-    curves = pd.concat(learning_curves(folder) for folder in sorted(args.curves.iterdir()))
+    # By name: an earlier run of other methods may have left its files.
+    params = load().params
+    trained = [*params.evaluate.methods, *params.train_peft.methods]
+
+    curves = pd.concat(learning_curves(args.curves / method) for method in sorted(trained))
     with whole(args.learning_curves) as folder:
         folder.mkdir()
         curves.to_csv(folder / "learning_curves.csv", index=False)
         plots.learning_curves(curves, folder / "learning_curves.png")
 
-    table = pd.DataFrame(compare(path, args.cost) for path in sorted(args.predictions.glob("*.parquet"))).sort_values(
-        "accuracy"
-    )
+    rows = [compare(args.predictions / f"{method}.parquet", args.cost) for method in sorted([*BASELINES, *trained])]
+    table = pd.DataFrame(rows).sort_values("accuracy")
     with whole(args.comparison) as folder:
         folder.mkdir()
         table.to_csv(folder / "comparison.csv", index=False)

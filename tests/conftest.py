@@ -1,11 +1,15 @@
-"""A small project to run the real stages in: tiny data, a tiny random BERT, the shipped code and dvc.yaml."""
+"""A small project to run the real stages in: tiny data, a tiny random BERT, the shipped code; and a Hub."""
 
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import hub
+import pandas as pd
 import pytest
 import yaml
 
@@ -123,3 +127,73 @@ def make_project(folder: Path, tiny_model: Path, tiny_texts: list[tuple[str, str
     )
     made.edit_yaml("params.yaml", data="tiny", model="tiny")
     return made
+
+
+@dataclass
+class World:
+    """The Hub, what it serves, and how to run a command that knows no other."""
+
+    hub: hub.Hub
+    folders: dict[str, Path]
+    commits: dict[str, str] = field(default_factory=dict)
+
+    def run(self, project: Project, home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
+        inherited = {
+            key: value
+            for key, value in ENVIRONMENT.items()
+            if not key.startswith("HF_") and not key.lower().endswith("_proxy")
+        }
+        url = environment.get("HF_ENDPOINT", self.hub.url)
+        # Whatever is asked of another host comes here as well, and is not found.
+        proxies = {"HTTP_PROXY": url, "HTTPS_PROXY": url, "NO_PROXY": "127.0.0.1,localhost"}
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=project.folder,
+            env={**inherited, **proxies, "HF_ENDPOINT": url, "HF_HOME": str(home), **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def prepare(self, project: Project, home: Path, **environment: str) -> subprocess.CompletedProcess:
+        arguments = ("--splits", "data/prepared", "--profile", "data/profile.json")
+        return self.run(project, home, "-m", "stages.prepare", *arguments, **environment)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    root = tmp_path_factory.mktemp("hub")
+    folders = {**hub.make_datasets(root / "datasets"), **hub.make_models(root / "models", hub.ENGLISH)}
+    shipped = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "conf").glob("*/*.yaml")]
+    # The commits that shipped files name, which are the true ones.
+    pinned = {conf.get("source", conf.get("name")): conf.get("revision", "main") for conf in shipped}
+    with hub.Hub() as server:
+        made = World(server, folders)
+        aliases = {**hub.DATASETS, **{id: model.alias for id, model in hub.MODELS.items()}}
+        for id, alias in aliases.items():
+            kind = "datasets" if id in hub.DATASETS else "models"
+            commit = pinned[id] if len(pinned[id]) == 40 else ""
+            made.commits[id] = made.commits[alias] = server.add(kind, id, folders[id], alias=alias, commit=commit)
+        tweets, bert = folders["zeroshot/twitter-financial-news-sentiment"], folders["google-bert/bert-base-uncased"]
+        for name in ("locked", "cut"):
+            server.add("datasets", f"acme/{name}-texts", tweets, gated=name == "locked")
+            server.add("models", f"acme/{name}-bert", bert, gated=name == "locked")
+        pickled = shutil.copytree(bert, root / "pickled")
+        (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+        server.add("models", "acme/pickled-bert", pickled)
+        yield made
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print what test_matrix.py recorded: a row for each method, a column for each architecture."""
+    cells = {}
+    for report in terminalreporter.stats.get("passed", []):
+        for key, value in report.user_properties:
+            if key == "matrix":
+                architecture, method, outcome = value
+                cells.setdefault(method, {})[architecture] = outcome
+    if cells:
+        table = pd.DataFrame.from_dict(cells, orient="index").sort_index(axis=1)
+        terminalreporter.section("trainable parameters of each method on tiny checkpoints; what also merges")
+        terminalreporter.write_line(table.to_string(na_rep=""))

@@ -1,12 +1,9 @@
 """Data sets and models by their Hub names, through huggingface_hub's own client and a Hub on this machine (hub.py)."""
 
 import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import hub
@@ -14,42 +11,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import ENVIRONMENT, ROOT, Project, make_project
+from conftest import ROOT, Project, World, make_project
 
+from stages.common.hub import _evenly, _shares_asked_for
 from stages.common.params import DataConf
-from stages.common.sources import _evenly, _shares_asked_for
 
-# What conf/data/ says of each data set, used where it ships no such file.
 DATA = {
-    "twitter-financial": {
-        "source": "zeroshot/twitter-financial-news-sentiment",
-        "text": "text",
-        "label": "label",
-        "labels": {0: "bearish", 1: "bullish", 2: "neutral"},
-        "splits": {"train": "train", "validation": 0.2, "test": "validation"},
-        "clean": ["lowercase", "strip_special"],
-    },
-    "bbc-news": {
-        "source": "SetFit/bbc-news",
-        "text": "text",
-        "label": "label_text",
-        "labels": list(hub.NEWS),
-        "splits": {"train": "train", "validation": 0.2, "test": "test"},
-    },
-    "amazon-polarity": {
-        "source": "fancyzhx/amazon_polarity",
-        "text": ["title", "content"],
-        "label": "label",
-        "labels": ["negative", "positive"],
-        "splits": {"train": "train", "validation": 0.1, "test": "test"},
-    },
-    "imdb": {
-        "source": "stanfordnlp/imdb",
-        "text": "text",
-        "label": "label",
-        "labels": ["neg", "pos"],
-        "splits": {"train": "train", "validation": 0.2, "test": "test"},
-    },
+    name: yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text(encoding="utf-8"))
+    for name in ("twitter-financial", "bbc-news", "amazon-polarity", "imdb")
 }
 NAMES = {
     "twitter-financial": list(hub.TWEETS),
@@ -66,67 +35,6 @@ ARCHITECTURES = {
     "xlm-roberta-base": "XLMRobertaForSequenceClassification",
 }
 TEXTS = ["The old bridge opened its doors.", "the old bridge OPENED its doors.", "Our neighbour ran out of flour."]
-
-
-@dataclass
-class World:
-    """The Hub, what it serves, and how to run a command that knows no other."""
-
-    hub: hub.Hub
-    folders: dict[str, Path]
-    commits: dict[str, str] = field(default_factory=dict)
-
-    def run(self, project: Project, home: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
-        inherited = {
-            key: value
-            for key, value in ENVIRONMENT.items()
-            if not key.startswith("HF_") and not key.lower().endswith("_proxy")
-        }
-        url = environment.get("HF_ENDPOINT", self.hub.url)
-        # Whatever is asked of another host comes here as well, and is not found.
-        proxies = {"HTTP_PROXY": url, "HTTPS_PROXY": url, "NO_PROXY": "127.0.0.1,localhost"}
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=project.folder,
-            env={**inherited, **proxies, "HF_ENDPOINT": url, "HF_HOME": str(home), **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-
-    def prepare(self, project: Project, home: Path, **environment: str) -> subprocess.CompletedProcess:
-        arguments = ("--splits", "data/prepared", "--profile", "data/profile.json")
-        return self.run(project, home, "-m", "stages.prepare", *arguments, **environment)
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    root = tmp_path_factory.mktemp("hub")
-    folders = {**hub.make_datasets(root / "datasets"), **hub.make_models(root / "models", hub.ENGLISH)}
-    with hub.Hub() as server:
-        made = World(server, folders)
-        for id, alias in hub.DATASETS.items():
-            # The commit that a shipped file names, which is the true one.
-            pinned = {conf["source"]: conf.get("revision", "main") for conf in map(data_conf, DATA)}[id]
-            commit = pinned if len(pinned) == 40 else ""
-            made.commits[id] = server.add("datasets", id, folders[id], alias=alias, commit=commit)
-        for id, model in hub.MODELS.items():
-            made.commits[id] = server.add("models", id, folders[id], alias=model.alias)
-            made.commits[model.alias] = made.commits[id]
-        tweets, bert = folders["zeroshot/twitter-financial-news-sentiment"], folders["google-bert/bert-base-uncased"]
-        for name in ("locked", "cut"):
-            server.add("datasets", f"acme/{name}-texts", tweets, gated=name == "locked")
-            server.add("models", f"acme/{name}-bert", bert, gated=name == "locked")
-        pickled = shutil.copytree(bert, root / "pickled")
-        (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
-        server.add("models", "acme/pickled-bert", pickled)
-        yield made
-
-
-def data_conf(name: str) -> dict:
-    shipped = ROOT / "conf/data" / f"{name}.yaml"
-    return yaml.safe_load(shipped.read_text(encoding="utf-8")) if shipped.is_file() else DATA[name]
 
 
 @pytest.fixture
@@ -163,7 +71,6 @@ def prepared(project: Project) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", DATA)
 def test_prepare_reads_a_hub_data_set_once(world: World, project: Project, tmp_path: Path, name: str) -> None:
-    project.write_yaml(f"conf/data/{name}.yaml", data_conf(name))
     project.edit_yaml("params.yaml", data=name)
     done = world.prepare(project, tmp_path / "home")
     assert done.returncode == 0, done.stderr
@@ -266,9 +173,8 @@ def test_a_few_rows_of_a_large_data_set_are_not_all_of_it(world: World, project:
 def test_how_much_of_each_split_is_read() -> None:
     def shares(rows: int | dict, **changes: object) -> dict[str, float]:
         conf = DataConf(**{**DATA["amazon-polarity"], **changes, "rows": rows})
-        named = {side: split for side, split in conf.splits.items() if isinstance(split, str)}
-        sizes = {"train": 8000, "test": 2000} if named else {"train": 8000}
-        return {split: round(share, 9) for split, share in _shares_asked_for(conf, named, sizes).items()}
+        sizes = {"train": 8000, "test": 2000} if conf.named_splits else {"train": 8000}
+        return {split: round(share, 9) for split, share in _shares_asked_for(conf, sizes).items()}
 
     assert shares(500) == {"train": 0.05, "test": 0.05}
     # A tenth of `train` is cut off for validation: it must be large enough for that, too.

@@ -7,19 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import get_peft_model
 
-from stages.common import models
+from stages.common import models, saved
+from stages.common.adapters import adapt
 from stages.common.data import encode
 from stages.common.errors import UserError
 from stages.common.inference import predict_logits, probabilities
-from stages.common.params import Lora, ModelConf
-from stages.train_lora import lora_config
+from stages.common.params import ModelConf
 
 WHERE = Path("conf/model/tiny.yaml")
 LABELS = ["bearish", "bullish", "neutral"]
 TEXTS = ["shares rose", "wheat fell on monday in early trade", "the index", "copper jumped after the report"]
-VARIANT = Lora(rank=2, alpha=4, dropout=0, targets="all-linear")
+LORA = {"r": 2, "lora_alpha": 4, "target_modules": "all-linear"}
 
 
 def conf(name: Path, **changes: object) -> ModelConf:
@@ -86,17 +85,17 @@ def test_gpt2_pads_on_the_right_and_answers_as_without_padding(tmp_path: Path, t
     ("kind", "head", "trained"),
     [
         ("bert", ["pooler"], {"classifier", "pooler", "adapters"}),
-        ("distilbert", ["pre_classifier"], {"classifier", "pre_classifier", "adapters"}),
+        ("distilbert", [], {"classifier", "pre_classifier", "adapters"}),
         ("gpt2", [], {"score", "adapters"}),
     ],
 )
 def test_adapter_and_head_come_back_whole(
     tmp_path: Path, tiny_model: Path, kind: str, head: list[str], trained: set[str]
 ):
-    """LoRA on all linear layers fails on DistilBERT unless its `pre_classifier` is trained whole, as `head` says."""
+    """LoRA on all linear layers fails on DistilBERT unless its `pre_classifier` counts as a part of the head."""
     source = tiny_model if kind == "bert" else other_architecture(tmp_path / kind, tiny_model, kind)
     base, tokenizer = load(model := conf(source, head=head))
-    tuned = get_peft_model(base, lora_config(VARIANT, model, "targets"))
+    tuned = adapt(base, tokenizer, "LORA", LORA, model, "entry")
     parts = {
         next((part for part in ("pre_classifier", "classifier", "score", "pooler") if f".{part}." in name), "adapters")
         for name, weights in tuned.named_parameters()
@@ -109,17 +108,17 @@ def test_adapter_and_head_come_back_whole(
                 weights.add_(torch.randn(weights.shape) * 0.1)
     (tmp_path / "saved").mkdir()
     models.save(tuned, tokenizer, tmp_path / "saved")
-    reloaded, reloaded_tokenizer = models.load_saved(tmp_path / "saved")
+    reloaded, reloaded_tokenizer = saved.load_saved(tmp_path / "saved")
     assert np.array_equal(logits(reloaded, reloaded_tokenizer), logits(tuned, tokenizer))
     assert reloaded.config.id2label == base.config.id2label
-    assert not np.allclose(logits(models.load_original(tmp_path / "saved"), tokenizer), logits(tuned, tokenizer))
+    assert not np.allclose(logits(saved.load_original(tmp_path / "saved"), tokenizer), logits(tuned, tokenizer))
 
 
 def test_equal_adapters_are_saved_as_equal_bytes(tmp_path: Path, tiny_model: Path):
     for name in ("first", "second"):
         base, tokenizer = load(conf(tiny_model, head=["pooler"]))
         (tmp_path / name).mkdir()
-        models.save(get_peft_model(base, lora_config(VARIANT, conf(tiny_model), "")), tokenizer, tmp_path / name)
+        models.save(adapt(base, tokenizer, "LORA", LORA, conf(tiny_model), "entry"), tokenizer, tmp_path / name)
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("first", "second"))
     assert first == second
     modules = json.loads(first["adapter_config.json"])["target_modules"]
@@ -158,11 +157,6 @@ def test_a_name_that_is_nowhere_says_what_to_do(monkeypatch: pytest.MonkeyPatch)
         load(ModelConf(name="nobody/nothing", max_length=8, learning_rate={}))
 
 
-def test_an_unknown_set_of_targets_is_named(tiny_model: Path):
-    with pytest.raises(UserError, match="targets: no set of layers named 'attention'; there are: all-linear"):
-        lora_config(VARIANT.model_copy(update={"targets": "attention"}), conf(tiny_model), "tiny.yaml: targets")
-
-
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
@@ -178,4 +172,4 @@ def test_a_broken_model_folder_is_named(tmp_path: Path, tiny_model: Path, break_
     models.save(model, tokenizer, folder)
     break_it(folder)
     with pytest.raises(UserError, match=f"{folder}.*{message}"):
-        models.load_saved(folder)
+        saved.load_saved(folder)

@@ -22,6 +22,7 @@ PARAMS = {
         "epochs": 1, "batch_size": 8, "weight_decay": 0.0, "warmup": 0.1, "patience": 0, "select_by": "loss",
     },
     "train_lora": {"v1": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": "attention"}},
+    "train_peft": {"methods": ["dora"], "entries": {"dora": {"peft_type": "LORA", "learning_rate": 1e-3, "r": 4}}},
     "evaluate": {"methods": ["full", "lora-v1"], "batch_size": 8},
 }  # fmt: skip
 DATA = {"source": "data/raw/texts.csv", "text": "text", "label": "label"}
@@ -118,6 +119,12 @@ def files(tmp_path: Path) -> Files:
         # a method that nothing trains, a variant that nothing evaluates
         (PARAMS_FILE, "evaluate.methods", ["full", "lora-v1", "lora-v3"], "nothing trains lora-v3"),
         (PARAMS_FILE, "evaluate.methods", ["full"], "lora-v1 would be trained but not evaluated"),
+        (PARAMS_FILE, "train_peft.methods", ["dora", "ia3"], "no entry for ia3; there are: dora"),
+        (PARAMS_FILE, "train_peft.methods", ["dora", "dora"], "dora is there twice"),
+        # an entry that is not whole, or of a name that is taken
+        (PARAMS_FILE, "train_peft.entries.dora.learning_rate", ABSENT, "missing key"),
+        (PARAMS_FILE, "train_peft.entries.dora.peft_type", ABSENT, "missing key"),
+        (PARAMS_FILE, "train_peft.entries.dora.optimizer", "sgd", "found 'sgd'"),
         # splits that do not add up
         (DATA_FILE, "splits", {"train": 0.5, "validation": 0.2, "test": 0.2}, "the shares add up to 0.9, expected 1"),
         (DATA_FILE, "splits", {"train": 0.5, "test": 0.5}, "expected the keys train, validation and test"),
@@ -206,6 +213,7 @@ def test_outside_a_project(tmp_path):
         (PARAMS_FILE, "train.weight_decay", "1e-05", 1e-5),  # as `dvc exp run -S` writes it
         (PARAMS_FILE, "baseline.tfidf_C", "1e-05", 1e-5),
         (PARAMS_FILE, "train_lora.v1.alpha", "1e1", 10.0),
+        (PARAMS_FILE, "train_peft.entries.dora.learning_rate", "1e-05", 1e-5),
         (PARAMS_FILE, "train.epochs", "1e1", 10),
         (PARAMS_FILE, "seed", "17", 17),
         (DATA_FILE, "rows", "1e4", 10_000),
@@ -272,6 +280,27 @@ def test_settings_are_frozen(files, section, name):
         setattr(section(settings), name, 2)
 
 
+@pytest.mark.parametrize("name", ["full", "lora-v1", "probe"])
+def test_an_entry_may_not_take_another_methods_name(files, name):
+    files.change(PARAMS_FILE, f"train_peft.entries.{name}", {"peft_type": "IA3", "learning_rate": 1e-3})
+    (line,) = files.mistakes()
+    assert line == f"{PARAMS_FILE}: train_peft.entries: '{name}' is the name of another method; choose another"
+
+
+@pytest.mark.parametrize("name", ["Dora", "do/ra", "dora-", "../x"])
+def test_an_entrys_name_is_fit_for_a_folder(files, name):
+    files.change(PARAMS_FILE, "train_peft.entries", {name: {"peft_type": "IA3", "learning_rate": 1e-3}})
+    assert f"'{name}' is no name for a method" in "\n".join(files.mistakes())
+
+
+def test_a_model_file_of_two_lines(files):
+    files.values[MODEL_FILE] = {"name": "tiny", "revision": "main"}
+    files.write()
+    model = files.load().model
+    assert model.learning_rate_of("full", Path("m.yaml")) > 0
+    assert model.learning_rate_of("lora-v1", Path("m.yaml")) > model.learning_rate_of("full", Path("m.yaml"))
+
+
 # --- learning rates
 
 
@@ -320,4 +349,3 @@ def test_a_shipped_model_serves_every_method(path):
     model = ModelConf.model_validate(read_yaml(path))
     for method in params.evaluate.methods:
         assert model.learning_rate_of(method, path) > 0
-    assert {variant.targets for variant in params.train_lora.values()} <= set(model.targets)

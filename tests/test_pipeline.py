@@ -191,6 +191,21 @@ def test_changing_a_variant_runs_that_variant_alone(copy: Project):
     assert repro(copy) == ["train_lora@v2", "evaluate@lora-v2", "report"]
 
 
+def test_a_method_is_named_trained_and_left_out_again(copy: Project):
+    def methods(names: list[str]) -> list[str]:
+        peft = yaml.safe_load((copy.folder / "params.yaml").read_text())["train_peft"]
+        copy.edit_yaml("params.yaml", train_peft={**peft, "methods": names})
+        return repro(copy)
+
+    def compared() -> set[str]:
+        return set(pd.read_csv(copy.folder / "plots/cost/comparison.csv").method)
+
+    assert methods(["ia3"]) == ["train_peft@ia3", "evaluate_peft@ia3", "report"]
+    assert compared() == {*METHODS, "ia3"}
+    assert methods([]) == ["report"]
+    assert compared() == set(METHODS)
+
+
 def test_two_runs_from_scratch_give_the_same_lock_but_for_cost(finished: Project, tmp_path: Path):
     finished.run("git", "clone", "-q", str(finished.folder), str(tmp_path / "again"))
     again = Project(tmp_path / "again")

@@ -1,4 +1,4 @@
-"""Pretrained classifiers: load one with a new head, save a trained one, load it back.
+"""Pretrained classifiers: load one with a new head, save a trained one. `saved.py` loads it back.
 
 A saved folder holds what `from_pretrained` reads and nothing else, so that equal runs give equal bytes: weights in
 safetensors (for an adapter its own and the head's), config.json with `id2label`, the tokenizer. `config.json` also says
@@ -11,8 +11,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from huggingface_hub.utils import httpx
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -74,7 +76,7 @@ def load_classifier(
             pad_token_id=tokenizer.pad_token_id,
             problem_type="single_label_classification",
         )
-        check_weights(conf, where, source)
+        check_weights(conf, where, source, revision)
         if (longest := getattr(config, "max_position_embeddings", None)) and conf.max_length > longest:
             raise UserError(f"{where}: max_length: {conf.max_length}, but {conf.name} reads at most {longest} tokens")
         config.tunediff = {
@@ -84,18 +86,42 @@ def load_classifier(
             "seed": seed,
         }
         set_seed(seed)
-        return AutoModelForSequenceClassification.from_pretrained(
+        model = AutoModelForSequenceClassification.from_pretrained(
             source, config=config, revision=revision, dtype="float32", use_safetensors=True
         )
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, where, error) from None
+    if hasattr(model, "score"):
+        model.register_forward_pre_hook(padding_first, with_kwargs=True)
+    return model
 
 
-def check_weights(conf: ModelConf, where: Path, source: str) -> None:
+def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    """Move the padding of `inputs_embeds` from the right to the left, where a decoder's classifier does not read it.
+
+    Decoders answer at a text's last token. They find it by the padding's token ids, and where prompt tuning gives them
+    embeddings instead, they take the last place, whatever is there. Positions still count from the first true token.
+    """
+    embeddings, mask = kwargs.get("inputs_embeds"), kwargs.get("attention_mask")
+    if embeddings is None or mask is None:
+        return None
+    length = mask.shape[1]
+    padding = length - mask.sum(1, keepdim=True).long()
+    places = (torch.arange(length, device=mask.device) - padding) % length  # of what comes to stand there
+    mask = mask.gather(1, places)
+    return args, {
+        **kwargs,
+        "inputs_embeds": embeddings.gather(1, places.unsqueeze(-1).expand_as(embeddings)),
+        "attention_mask": mask,
+        "position_ids": (mask.long().cumsum(1) - 1).clamp(min=0),
+    }
+
+
+def check_weights(conf: ModelConf, where: Path, source: str, revision: str) -> None:
     """Raises UserError if model.safetensors has not the SHA-256 that the model's file pins."""
     if conf.sha256 is None:
         return
-    file = cached_file(source, "model.safetensors", revision=conf.revision)
+    file = cached_file(source, "model.safetensors", revision=revision)
     with open(file, "rb") as weights:
         found = hashlib.file_digest(weights, "sha256").hexdigest()
     if found != conf.sha256:
@@ -112,8 +138,18 @@ def count_parameters(model: "PreTrainedModel | PeftModel") -> dict[str, int]:
     }
 
 
+def settle_prompt(model: "PreTrainedModel | PeftModel") -> None:
+    """Put a trained prompt in place of the network that makes it, as the saved adapter has it. Other models stay."""
+    for name, config in getattr(model, "peft_config", {}).items():
+        if config.peft_type == "P_TUNING" or getattr(config, "prefix_projection", False):
+            encoder = model.prompt_encoder[name]
+            encoder.embedding = torch.nn.Embedding.from_pretrained(model.get_prompt_embedding_to_save(name))
+            encoder.forward = encoder.embedding.forward
+
+
 def save(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write weights, config and tokenizer to `folder`, which exists afterwards and holds nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
     if hasattr(model, "peft_config"):
         # The name in the model's file, not the folder it was found in on this machine.
         for config in model.peft_config.values():
@@ -131,72 +167,10 @@ def save(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBas
                 for key, value in adapter.items()
             },
         )
+    elif "adapter" in model.config.tunediff:
+        trained = {name: weights.detach() for name, weights in model.named_parameters() if weights.requires_grad}
+        save_file(trained, folder / "adapter_model.safetensors")
     else:
         model.save_pretrained(folder)
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase]:
-    """What `save` wrote, ready for inference. Raises UserError if `folder` is no such model."""
-    config = load_saved_config(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    try:
-        if not (folder / "adapter_config.json").is_file():
-            model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32", use_safetensors=True)
-        else:
-            from peft import PeftModel
-
-            conf = original_conf(config, tokenizer)
-            base = load_classifier(
-                conf, folder / "config.json", tokenizer, list(config.id2label.values()), config.tunediff["seed"]
-            )
-            model = PeftModel.from_pretrained(base, folder)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder}: the saved model cannot be loaded: {' '.join(str(error).split())[:300]}") from None
-    return model.eval(), tokenizer
-
-
-def load_original(folder: Path) -> PreTrainedModel:
-    """The pretrained model that `folder` was trained from, with the untrained head it started with."""
-    config = load_saved_config(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    return load_classifier(
-        original_conf(config, tokenizer),
-        folder / "config.json",
-        tokenizer,
-        list(config.id2label.values()),
-        config.tunediff["seed"],
-    ).eval()
-
-
-def load_saved_config(folder: Path) -> AutoConfig:
-    if not (folder / "config.json").is_file():
-        present = ", ".join(sorted(path.name for path in folder.parent.glob("*") if path.is_dir())) or "nothing"
-        raise UserError(
-            f"{folder}: no trained model there (no config.json); {folder.parent}/ has: {present}. Train with `dvc "
-            "repro`, or fetch with `dvc pull`"
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(
-            f"{folder}: the model folder has no weights (*.safetensors); fetch them with `dvc pull` or train again "
-            "with `dvc repro`"
-        )
-    config = AutoConfig.from_pretrained(folder)
-    if not hasattr(config, "tunediff"):
-        raise UserError(
-            f"{folder}/config.json: not written by this project: it does not say which pretrained model it came from "
-            "(key `tunediff`)"
-        )
-    return config
-
-
-def original_conf(config: AutoConfig, tokenizer: PreTrainedTokenizerBase) -> ModelConf:
-    origin = config.tunediff
-    return ModelConf(
-        name=origin["pretrained"],
-        revision=origin["revision"],
-        sha256=origin["sha256"],
-        max_length=tokenizer.model_max_length,
-        learning_rate={},
-    )

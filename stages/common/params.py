@@ -4,17 +4,28 @@
 are coerced, because `dvc exp run -S x=1e-5` writes `1e-05`, which YAML 1.1 reads as a string.
 """
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from stages.common.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+BASELINES = ("majority", "tfidf", "probe", "baseline")
 
 
 def _number(value: object) -> object:
@@ -80,9 +91,47 @@ class Lora(Section):
     """A name under `targets` in conf/model/NAME.yaml: which layers get an adapter."""
 
 
+class PeftMethod(Section):
+    """A method of PEFT, or one of `adapters.OWN`: what is not named here is a field of that method's config class."""
+
+    model_config = ConfigDict(extra="allow")
+
+    peft_type: str
+    learning_rate: Positive
+    """Peak learning rate."""
+    optimizer: Literal["adamw", "loraplus", "lorafa"] = "adamw"
+    """LoRA+ (https://arxiv.org/abs/2402.12354) and LoRA-FA (https://arxiv.org/abs/2308.03303) are ways to step."""
+    loraplus_lr_ratio: Positive = 16
+    """LoRA+: learning rate of the B matrices by that of the others."""
+
+
+class TrainPeft(Section):
+    methods: list[str]
+    """Which of the entries are trained."""
+    entries: dict[str, PeftMethod]
+
+    @field_validator("entries")
+    @classmethod
+    def _names_are_free(cls, entries: dict[str, PeftMethod]) -> dict[str, PeftMethod]:
+        for name in entries:
+            if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+                raise ValueError(f"'{name}' is no name for a method: expected small letters, digits and single hyphens")
+        return entries
+
+    @model_validator(mode="after")
+    def _methods_are_entries(self) -> "TrainPeft":
+        if unknown := [name for name in self.methods if name not in self.entries]:
+            raise ValueError(
+                f"train_peft.methods: no entry for {', '.join(unknown)}; there are: {', '.join(self.entries)}"
+            )
+        if twice := [name for name in self.entries if self.methods.count(name) > 1]:
+            raise ValueError(f"train_peft.methods: {twice[0]} is there twice")
+        return self
+
+
 class Evaluate(Section):
     methods: list[str] = Field(min_length=1)
-    """The trained methods: `full`, and `lora-NAME` for each NAME under `train_lora`."""
+    """`full`, and `lora-NAME` for each NAME under `train_lora`; what `train_peft` trains is evaluated without it."""
     batch_size: Count
     """Texts per forward pass wherever nothing is trained."""
 
@@ -98,7 +147,16 @@ class Params(Section):
     baseline: Baseline
     train: Train
     train_lora: dict[str, Lora]
+    train_peft: TrainPeft
     evaluate: Evaluate
+
+    @field_validator("train_peft")
+    @classmethod
+    def _no_two_methods_of_one_name(cls, train_peft: TrainPeft, info: ValidationInfo) -> TrainPeft:
+        lora = [f"lora-{name}" for name in info.data.get("train_lora", {})]
+        if twice := [name for name in train_peft.entries if name in (*BASELINES, "full", *lora)]:
+            raise ValueError(f"train_peft.entries: '{twice[0]}' is the name of another method; choose another")
+        return train_peft
 
     @field_validator("evaluate")
     @classmethod
@@ -154,6 +212,16 @@ class DataConf(Section):
             raise ValueError("the shares leave nothing for `train`")
         return splits
 
+    @property
+    def named_splits(self) -> dict[Split, str]:
+        """Those that are splits of the source, by its names for them."""
+        return {side: name for side, name in self.splits.items() if isinstance(name, str)}
+
+    @property
+    def cut_splits(self) -> dict[Split, float]:
+        """Those that are cut from the rows, by their shares."""
+        return {side: share for side, share in self.splits.items() if isinstance(share, float)}
+
 
 # --- conf/model/NAME.yaml
 
@@ -167,14 +235,14 @@ class ModelConf(Section):
     """Commit, tag or branch of a Hub model."""
     sha256: str | None = None
     """Of model.safetensors; checked at every load."""
-    max_length: Count
+    max_length: Count = 256
     """Longer texts are cut to this many tokens."""
-    learning_rate: dict[str, Positive]
+    learning_rate: dict[str, Positive] = {"full": 3e-5, "lora": 3e-4}
     """Peak learning rate per method (`full`, `lora-v1`); `lora` serves the variants that have no line of their own."""
     head: list[str] = []
-    """Modules that every adapter trains whole beside those that PEFT knows as the head (`classifier`, `score`)."""
-    targets: dict[str, str | list[str]] = {"all-linear": "all-linear"}
-    """Named sets of layers for adapters: module names, or `all-linear`."""
+    """Modules of the pretrained model that every adapter trains whole, as it does the new classification head."""
+    targets: dict[str, str | list[str]] = {}
+    """Named sets of layers for adapters: module names, or `all-linear`. `adapters.layers` knows common ones."""
 
     def learning_rate_of(self, method: str, path: Path) -> float:
         family = method.partition("-")[0]

@@ -1,6 +1,7 @@
 """The one loop that every method is trained by."""
 
 import argparse
+import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from transformers import (
 from stages.common import models
 from stages.common.cost import peak_memory_bytes
 from stages.common.data import encode
+from stages.common.errors import UserError
 from stages.common.files import whole, write_json
 from stages.common.inference import choose_precision, device, predict_logits
 from stages.common.params import Params
@@ -43,8 +45,10 @@ class Fit:
     """Shape [rows, labels]: its answers on validation, for the check that it is saved and reloaded whole."""
     best: dict[str, float]
     """Validation accuracy, F1 and loss of the best epoch, its number, and how many epochs were run."""
+    parameters: dict[str, int]
+    """`trainable_parameters` and `total_parameters`, as they were trained."""
     train_seconds: float
-    """The whole loop: training, validation after each epoch, checkpoints."""
+    """The whole loop: training, and validation after each epoch."""
     peak_memory_bytes: int
 
 
@@ -84,7 +88,29 @@ class Curves(TrainerCallback):
             if key in logs:
                 self.live.step = round(state.epoch)
                 self.live.log_metric(name, logs[key])
-                self.live.make_summary()
+
+
+class BestWeights(TrainerCallback):
+    """Holds the trained weights of the best epoch so far; after the last epoch they are the model's again.
+
+    Not the Trainer's checkpoints: those go through PEFT's save and load, which give back the prompt that p-tuning's
+    network made, not that network.
+    """
+
+    def __init__(self, select_by: str):
+        self.key, self.sign = f"eval_{select_by}", -1 if select_by == "loss" else 1
+        self.value = -math.inf
+        self.metrics: dict[str, float] = {}
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_evaluate(self, args, state, control, model, metrics, **kwargs):
+        if (value := self.sign * metrics[self.key]) > self.value:
+            self.value, self.metrics = value, metrics
+            trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
+            self.weights = {name: weights.detach().to("cpu", copy=True) for name, weights in trained.items()}
+
+    def on_train_end(self, args, state, control, model, **kwargs):
+        model.load_state_dict(self.weights, strict=False)
 
 
 def fit(
@@ -95,14 +121,18 @@ def fit(
     params: Params,
     learning_rate: float,
     curves: Path,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> Fit:
     """Train what `model` leaves trainable; validate after every epoch; end with the best epoch's weights.
 
-    `train` and `validation` are splits as `data.load_split` gives them; DVCLive writes to the folder `curves`.
+    `train` and `validation` are splits as `data.load_split` gives them; DVCLive writes to the folder `curves`;
+    `optimizer` is AdamW unless given. Raises UserError if no epoch gives a validation figure.
     """
     settings = params.train
     precision = choose_precision(params.precision)
     train, validation = (encode(tokenizer, split["text"][:], split["label"][:]) for split in (train, validation))
+    parameters = models.count_parameters(model)
+    best = BestWeights(settings.select_by)
     started = time.perf_counter()
     with (
         tempfile.TemporaryDirectory(prefix="tunediff-") as checkpoints,
@@ -126,10 +156,7 @@ def fit(
                 train_sampling_strategy="group_by_length",
                 eval_strategy="epoch",
                 logging_strategy="epoch",
-                save_strategy="epoch",
-                save_only_model=True,
-                save_total_limit=1,
-                load_best_model_at_end=True,
+                save_strategy="no",
                 metric_for_best_model=f"eval_{settings.select_by}",
                 greater_is_better=settings.select_by != "loss",
                 label_names=["labels"],
@@ -142,22 +169,28 @@ def fit(
             processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer),
             compute_metrics=_accuracy_and_f1,
-            callbacks=[Curves(live)] + ([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
+            callbacks=[Curves(live), best] + ([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
+            optimizers=(optimizer, None),
         )
         trainer.train()
     train_seconds = time.perf_counter() - started
-    history = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
-    best = next(entry for entry in history if entry["step"] == trainer.state.best_global_step)
+    if not best.metrics:
+        raise UserError(
+            f"params.yaml: train.select_by: the validation {settings.select_by} is no number after any epoch: the "
+            f"training diverged; lower the method's learning rate (now {learning_rate:g})"
+        )
+    models.settle_prompt(trainer.model)
     return Fit(
         model=trainer.model,
         validation_logits=predict_logits(
             trainer.model, tokenizer, validation, params.evaluate.batch_size, precision, "validation"
         ),
         best={
-            **{name: best[f"eval_{name}"] for name in ("accuracy", "f1", "loss")},
-            "best_epoch": round(best["epoch"]),
-            "epochs": round(history[-1]["epoch"]),
+            **{name: best.metrics[f"eval_{name}"] for name in ("accuracy", "f1", "loss")},
+            "best_epoch": round(best.metrics["epoch"]),
+            "epochs": round(trainer.state.epoch),
         },
+        parameters=parameters,
         train_seconds=train_seconds,
         peak_memory_bytes=peak_memory_bytes(),
     )
@@ -175,7 +208,7 @@ def save(fitted: Fit, tokenizer: PreTrainedTokenizerBase, args: argparse.Namespa
         {
             "train_seconds": fitted.train_seconds,
             "peak_memory_bytes": fitted.peak_memory_bytes,
-            **models.count_parameters(fitted.model),
+            **fitted.parameters,
         },
     )
 

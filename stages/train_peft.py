@@ -1,0 +1,69 @@
+"""Train one entry of `train_peft`: any method of PEFT, bottleneck adapters, or a rule that freezes all but a part.
+
+dvc exp run -S 'train_peft.methods=[dora,ia3]'
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from stages.common import training
+from stages.common.adapters import adapt
+from stages.common.data import label_names, load_split
+from stages.common.errors import UserError, run
+from stages.common.models import load_classifier, load_tokenizer
+from stages.common.params import PeftMethod, load
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def main() -> None:
+    args = training.arguments(__doc__)
+    settings = load()
+    method = args.model.name
+    entry = settings.params.train_peft.entries[method]
+    fields = entry.model_extra
+    where = f"params.yaml: train_peft.entries.{method}"
+
+    train, validation = (load_split(args.splits, name) for name in ("train", "validation"))
+
+    tokenizer = load_tokenizer(settings.model, settings.model_path)
+    model = load_classifier(settings.model, settings.model_path, tokenizer, label_names(train), settings.params.seed)
+    model = adapt(model, tokenizer, entry.peft_type, fields, settings.model, where)
+    optimizer = make_optimizer(model, entry, settings.params.train.weight_decay, where)
+
+    fitted = training.fit(
+        model, tokenizer, train, validation, settings.params, entry.learning_rate, args.curves, optimizer
+    )
+    training.save(fitted, tokenizer, args)
+
+
+def make_optimizer(
+    model: "PeftModel", entry: PeftMethod, weight_decay: float, where: str
+) -> torch.optim.Optimizer | None:
+    """What the entry asks for beside AdamW, for which None stands. Raises UserError if it is not for its method."""
+    if entry.optimizer == "adamw":
+        return None
+    if entry.peft_type != "LORA":
+        raise UserError(f"{where}.optimizer: {entry.optimizer} is for peft_type LORA, not {entry.peft_type}")
+    if entry.optimizer == "loraplus":
+        from peft.optimizers import create_loraplus_optimizer
+
+        return create_loraplus_optimizer(
+            model,
+            torch.optim.AdamW,
+            lr=entry.learning_rate,
+            loraplus_lr_ratio=entry.loraplus_lr_ratio,
+            loraplus_weight_decay=weight_decay,
+        )
+    from peft.optimizers import create_lorafa_optimizer
+
+    lora = model.peft_config["default"]
+    return create_lorafa_optimizer(
+        model, lora.r, lora.lora_alpha, entry.learning_rate, weight_decay, use_rslora=lora.use_rslora
+    )
+
+
+if __name__ == "__main__":
+    run(main)
