@@ -45,7 +45,7 @@ def make_optimizer(
     """What the entry asks for beside AdamW, for which None stands. Raises UserError if it is not for its method."""
     if entry.optimizer == "adamw":
         return None
-    if entry.peft_type != "LORA":
+    if entry.peft_type.upper() != "LORA":
         raise UserError(f"{where}.optimizer: {entry.optimizer} is for peft_type LORA, not {entry.peft_type}")
     if entry.optimizer == "loraplus":
         from peft.optimizers import create_loraplus_optimizer

@@ -79,6 +79,7 @@ def logits(model, tokenizer, texts: list[str]) -> np.ndarray:
         ("BOTTLENECK", {"activation": "step"}, ": BOTTLENECK does not fit .*: no activation is named 'step'"),
         ("ADALORA", {}, ": ADALORA cannot be trained by an entry alone: its ranks are redistributed"),
         ("LORA", {"target_modules": "atention"}, ".target_modules: no layer is named 'atention'; the sets are all-li"),
+        ("LORA", {"init_lora_weights": "eva"}, ": eva cannot be trained by an entry alone: its first weights"),
         ("LORA", {"target_modules": "*query"}, r".target_modules: no layer is named '\*query'"),
         ("LORA", {"target_modules": ["query", "qqq"]}, ".target_modules: no layer is named 'qqq'"),
         ("OFT", {"r": 8, "oft_block_size": 8}, ": OFT does not fit .*: .*oft_block_size"),
@@ -132,11 +133,12 @@ def test_layers_and_head_follow_from_the_architecture(checkpoints, id: str, atte
     assert len(everywhere.targeted_module_names) > len(model.targeted_module_names)
 
 
-def test_an_entry_may_leave_the_files_head_out(bert: ModelConf):
+@pytest.mark.parametrize("peft_type", ["LORA", "LINEAR_PROBE"])
+def test_an_entry_may_leave_the_files_head_out(bert: ModelConf, peft_type: str):
     bert = bert.model_copy(update={"head": ["pooler"]})
 
     def trains_pooler(**fields) -> bool:
-        model = adapted(bert, "LORA", target_modules="attention", **fields)
+        model = adapted(bert, peft_type, **fields)
         return any("pooler" in name and weights.requires_grad for name, weights in model.named_parameters())
 
     assert trains_pooler()

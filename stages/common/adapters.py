@@ -48,6 +48,8 @@ NEED_MORE = {
     "MULTITASK_PROMPT_TUNING": "it trains on several tasks at once; here is one",
     "POLY": "it trains on several tasks at once; here is one",
     "XLORA": "it mixes adapters that were trained before",
+    # Values of LORA's `init_lora_weights`.
+    **dict.fromkeys(("corda", "eva", "lora_ga"), "its first weights are computed from the data"),
 }
 
 
@@ -55,7 +57,13 @@ NEED_MORE = {
 
 
 @dataclass
-class BitFit:
+class Own:
+    modules_to_save: list[str] | None = None
+    """Modules trained whole, beside the classification head, in place of those that the model's file lists."""
+
+
+@dataclass
+class BitFit(Own):
     """Train the biases (Ben Zaken et al. 2021, https://arxiv.org/abs/2106.10199)."""
 
     def change(self, model: PreTrainedModel) -> None:
@@ -68,7 +76,7 @@ class BitFit:
 
 
 @dataclass
-class LinearProbe:
+class LinearProbe(Own):
     """Train nothing but the head, on what the top layer gives."""
 
     def change(self, model: PreTrainedModel) -> None:
@@ -76,7 +84,7 @@ class LinearProbe:
 
 
 @dataclass
-class Bottleneck:
+class Bottleneck(Own):
     """Train small networks behind each block's output (Houlsby et al. 2019, https://arxiv.org/abs/1902.00751)."""
 
     size: int = 32
@@ -157,8 +165,8 @@ def adapt(
     Raises UserError, which begins with `where`, the entry's place, for what is no such field or does not fit the model.
     """
     peft_type = peft_type.upper()
-    if peft_type in NEED_MORE:
-        raise UserError(f"{where}: {peft_type} cannot be trained by an entry alone: {NEED_MORE[peft_type]}")
+    if alone := next((kind for kind in (peft_type, fields.get("init_lora_weights")) if kind in NEED_MORE), None):
+        raise UserError(f"{where}: {alone} cannot be trained by an entry alone: {NEED_MORE[alone]}")
     known = {**{kind.value: config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}, **OWN}
     if peft_type not in known:
         raise UserError(f"{where}.peft_type: there is no method '{peft_type}'; {nearest(peft_type, known)}")

@@ -112,10 +112,12 @@ class TrainPeft(Section):
 
     @field_validator("entries")
     @classmethod
-    def _names_are_free(cls, entries: dict[str, PeftMethod]) -> dict[str, PeftMethod]:
+    def _names_fit_a_folder(cls, entries: dict[str, PeftMethod]) -> dict[str, PeftMethod]:
         for name in entries:
-            if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
-                raise ValueError(f"'{name}' is no name for a method: expected small letters, digits and single hyphens")
+            if not re.fullmatch("[a-z0-9]+([-_][a-z0-9]+)*", name):
+                raise ValueError(
+                    f"'{name}' is no name for a method: expected small letters and digits, with single hyphens or underscores between"
+                )
         return entries
 
     @model_validator(mode="after")
