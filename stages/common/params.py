@@ -116,7 +116,8 @@ class TrainPeft(Section):
         for name in entries:
             if not re.fullmatch("[a-z0-9]+([-_][a-z0-9]+)*", name):
                 raise ValueError(
-                    f"'{name}' is no name for a method: expected small letters and digits, with single hyphens or underscores between"
+                    f"'{name}' is no name for a method: expected small letters and digits, with single hyphens "
+                    "or underscores between"
                 )
         return entries
 
