@@ -4,17 +4,14 @@ Each kind is run as a user runs it, in a process of its own; its variants in thi
 """
 
 import io
-import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Project
+from conftest import SIDES, Project
 
-from stages import prepare
 from stages.common.errors import UserError
 
 GOOD = "text,label\n" + "".join(f"shares rose {i},up\nshares fell {i},down\n" for i in range(20))
@@ -29,8 +26,8 @@ def before(project: Project) -> Project:
     """A project whose data/ holds the output of an earlier run."""
     folder = project.folder / "data/prepared"
     folder.mkdir()
-    for name in ("train", "validation", "test"):
-        (folder / f"{name}.parquet").write_bytes(b"earlier " + name.encode())
+    for side in SIDES:
+        (folder / f"{side}.parquet").write_bytes(b"earlier " + side.encode())
     (project.folder / "data/profile.json").write_text('{"earlier": true}')
     return project
 
@@ -40,11 +37,9 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[Project], str]:
     """`fail`, but in this process."""
 
     def refuse(project: Project) -> str:
-        monkeypatch.chdir(project.folder)
-        monkeypatch.setattr(sys, "argv", ["prepare", "--splits", "data/prepared", "--profile", "data/profile.json"])
         files = contents(project)
         with pytest.raises(UserError) as error:
-            prepare.main()
+            project.prepare_here(monkeypatch)
         message = str(error.value)
         assert len(message.splitlines()) == 1, message
         assert contents(project) == files
@@ -74,18 +69,6 @@ def write(project: Project, name: str, content: str | bytes, **conf: object) -> 
     content = content.encode() if isinstance(content, str) else content
     (project.folder / "data/raw" / name).write_bytes(content)
     project.edit_yaml("conf/data/tiny.yaml", **{"source": f"data/raw/{name}", **conf})
-
-
-def profile(project: Project) -> dict:
-    return json.loads((project.folder / "data/profile.json").read_text(encoding="utf-8"))
-
-
-def prepared(project: Project) -> pd.DataFrame:
-    """All prepared rows, with their side."""
-    sides = ("train", "validation", "test")
-    return pd.concat(
-        [pd.read_parquet(project.folder / f"data/prepared/{side}.parquet").assign(side=side) for side in sides]
-    )
 
 
 # --- the file as a whole
@@ -201,7 +184,7 @@ def test_not_utf8_says_where_and_encoding_makes_it_work(before: Project) -> None
 
     before.edit_yaml("conf/data/tiny.yaml", encoding="cp1252")
     before.prepare()
-    assert "café prices rose" in set(prepared(before).text)
+    assert "café prices rose" in set(before.prepared().text)
 
 
 def test_unknown_encoding(before: Project) -> None:
@@ -356,25 +339,25 @@ def test_rows_without_text_or_label_are_dropped_and_counted(project: Project) ->
     assert "dropped 2: no text (all:41, all:42)" in done.stdout
     assert "dropped 2: no label (all:43, all:44)" in done.stdout
     assert "dropped 1: duplicate of an earlier row (all:45)" in done.stdout
-    found = profile(project)
+    found = project.profile()
     assert found["rows"] == {"read": 45, "kept": 40, "dropped": 5, "outside_subset": 0}
     assert [(d["reason"], d["rows"], d["first"]) for d in found["dropped"]] == [
         ("no text", 2, ["all:41", "all:42"]),
         ("no label", 2, ["all:43", "all:44"]),
         ("duplicate of an earlier row", 1, ["all:45"]),
     ]
-    assert sorted(prepared(project).row) == list(range(1, 41))
+    assert sorted(project.prepared().row) == list(range(1, 41))
 
 
 def test_same_text_with_other_label_is_reported_and_stays_on_one_side(project: Project) -> None:
     write(project, "disputed.csv", GOOD + "".join(f"shares rose {i},down\n" for i in range(10)))
     done = project.prepare()
     assert "20 rows share their text with a row of another label" in done.stdout
-    found = profile(project)
+    found = project.profile()
     assert found["same_text_other_label"]["rows"] == 20
     assert found["same_text_other_label"]["first"][0] == "all:1"
     assert found["rows"]["kept"] == 50
-    rows = prepared(project)
+    rows = project.prepared()
     disputed = rows[rows.groupby("text").label.transform("nunique") > 1]
     assert len(disputed) == 20
     assert (disputed.groupby("text").side.nunique() == 1).all()

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hub
+import hub_data
+import hub_models
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import ROOT, Project, World, make_project
+from conftest import ROOT, SIDES, Project, World, make_project
 
 from stages.common.hub import _evenly, _shares_asked_for
 from stages.common.params import DataConf
@@ -21,10 +23,10 @@ DATA = {
     for name in ("twitter-financial", "bbc-news", "amazon-polarity", "imdb")
 }
 NAMES = {
-    "twitter-financial": list(hub.TWEETS),
-    "bbc-news": list(hub.NEWS),
-    "amazon-polarity": list(hub.REVIEWS),
-    "imdb": list(hub.FILMS),
+    "twitter-financial": list(hub_data.TWEETS),
+    "bbc-news": list(hub_data.NEWS),
+    "amazon-polarity": list(hub_data.REVIEWS),
+    "imdb": list(hub_data.FILMS),
 }
 ARCHITECTURES = {
     "distilbert-base-cased": "DistilBertForSequenceClassification",
@@ -52,18 +54,9 @@ def hub_project(folder: Path, tiny_texts: list[tuple[str, str]]) -> Project:
     return made
 
 
-def profile(project: Project) -> dict:
-    return json.loads((project.folder / "data/profile.json").read_text(encoding="utf-8"))
-
-
 def prepared(project: Project) -> pd.DataFrame:
-    """All rows with their label's name; index is (split in the source, row there)."""
-    parts = []
-    for side in ("train", "validation", "test"):
-        table = pd.read_parquet(project.folder / f"data/prepared/{side}.parquet")
-        names = profile(project)["labels"]
-        parts.append(table.assign(side=side, label=[names[label] for label in table.label]))
-    return pd.concat(parts).set_index(["split", "row"])
+    """All prepared rows; index is (split in the source, row there)."""
+    return project.prepared().set_index(["split", "row"])
 
 
 # --- data sets
@@ -77,20 +70,20 @@ def test_prepare_reads_a_hub_data_set_once(world: World, project: Project, tmp_p
 
     # The commit is recorded, and every row has the label that it has in the source.
     id = DATA[name]["source"]
-    assert {origin.split(" (")[0] for origin in profile(project)["source"].values()} == {f"{id} {world.commits[id]}"}
+    assert {origin.split(" (")[0] for origin in project.profile()["source"].values()} == {f"{id} {world.commits[id]}"}
     rows, truth = prepared(project), true_labels(name, world.folders[id])
-    assert rows.label.to_dict() == {place: truth[place] for place in rows.index}
-    for side in ("train", "validation", "test"):
-        assert set(rows[rows.side == side].label) == set(NAMES[name])
-    assert set(profile(project)["labels"]) == set(NAMES[name])
+    assert rows.name.to_dict() == {place: truth[place] for place in rows.index}
+    for side in SIDES:
+        assert set(rows[rows.side == side].name) == set(NAMES[name])
+    assert set(project.profile()["labels"]) == set(NAMES[name])
 
     # Without a network afterwards: the same, and nothing is asked of the Hub.
-    first = (profile(project), rows)
+    first = (project.profile(), rows)
     world.hub.requests.clear()
     done = world.prepare(project, tmp_path / "home", HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     assert world.hub.requests == []
-    assert profile(project) == first[0]
+    assert project.profile() == first[0]
     pd.testing.assert_frame_equal(prepared(project), first[1])
 
 
@@ -129,7 +122,7 @@ def test_a_pinned_commit_stays_when_main_moves(world: World, project: Project, t
         project.edit_yaml("params.yaml", data="hub")
         done = world.prepare(project, tmp_path / "home")
         assert done.returncode == 0, done.stderr
-        assert profile(project)["source"] == {"train": f"{id} {commit}"}
+        assert project.profile()["source"] == {"train": f"{id} {commit}"}
         assert set(prepared(project).text.str.split().str[0]) == {word}
 
 
@@ -152,13 +145,13 @@ def test_a_few_rows_of_a_large_data_set_are_not_all_of_it(world: World, project:
     table = prepared(project)
     assert table.side.value_counts().to_dict() == sizes
     for side, size in sizes.items():
-        assert (table[table.side == side].label == "negative").sum() == pytest.approx(size / 2, abs=size * 0.1)
+        assert (table[table.side == side].name == "negative").sum() == pytest.approx(size / 2, abs=size * 0.1)
     # Each row has its own number in the source, which is part of the title here.
     assert [f"({row})" in text for (_, row), text in table.text.items()] == [True] * len(table)
     truth = true_labels("amazon-polarity", world.folders[id])
-    assert table.label.to_dict() == {place: truth[place] for place in table.index}
+    assert table.name.to_dict() == {place: truth[place] for place in table.index}
     # What was read is no secret.
-    first = profile(project)
+    first = project.profile()
     assert first["rows"]["read"] < 0.5 * len(truth)
     assert first["source"]["train"].startswith(f"{id} {world.commits[id]} (")
     assert first["source"]["train"].endswith(" of 80 row groups)")
@@ -166,7 +159,7 @@ def test_a_few_rows_of_a_large_data_set_are_not_all_of_it(world: World, project:
     world.hub.requests.clear()
     done = world.prepare(project, tmp_path / "home", HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
-    assert (world.hub.requests, profile(project)) == ([], first)
+    assert (world.hub.requests, project.profile()) == ([], first)
     pd.testing.assert_frame_equal(prepared(project), table)
 
 
@@ -260,7 +253,7 @@ def loaded(
     """Every architecture loaded with the Hub in trouble, then once more without a network. Importing torch is slow."""
     root = tmp_path_factory.mktemp("loaded")
     project = hub_project(root / "project", tiny_texts)
-    folders = {model.alias or id: str(world.folders[id]) for id, model in hub.MODELS.items()}
+    folders = {model.alias or id: str(world.folders[id]) for id, model in hub_models.MODELS.items()}
     good = [(name, "main", folders[name]) for name in ARCHITECTURES]
     results = {}
     world.hub.faults[:] = [
@@ -409,7 +402,7 @@ def test_the_next_run_works(world: World, wrong: dict[str, Case], name: str) -> 
     assert case.done.result().returncode == 1
     done = world.prepare(case.project, case.home)
     assert done.returncode == 0, done.stderr
-    assert len(prepared(case.project)) == profile(case.project)["rows"]["read"] > 100
+    assert len(prepared(case.project)) == case.project.profile()["rows"]["read"] > 100
 
 
 def test_an_overloaded_hub_and_a_cut_transfer_are_tried_again(world: World, project: Project, tmp_path: Path) -> None:
@@ -428,4 +421,4 @@ def test_an_overloaded_hub_and_a_cut_transfer_are_tried_again(world: World, proj
     assert [fault.times for fault in faults] == [0, 0, 0]
     assert world.hub.sent("sent_train.csv") == 1000 + (world.folders[id] / "sent_train.csv").stat().st_size
     rows, truth = prepared(project), true_labels("twitter-financial", world.folders[id])
-    assert rows.label.to_dict() == truth
+    assert rows.name.to_dict() == truth

@@ -10,12 +10,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import hub
+import hub_models
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ENVIRONMENT, ROOT
+from conftest import ENVIRONMENT, ROOT, TEXTS
 from datasets import ClassLabel, Dataset, Features, Value
 
 from stages.common import adapters, models, training
@@ -26,7 +26,6 @@ from stages.train_peft import make_optimizer
 PARAMS = Params.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
 FILES = {path.stem: path for path in sorted((ROOT / "conf/model").glob("*.yaml")) if path.stem != "minilm"}
 LABELS = ["down", "flat", "up"]
-TEXTS = ["Our neighbour ran out of flour in the rain.", "The old bridge was painted green.", "Bread."]
 
 LORA = {
     f"lora-{name}": PeftMethod(
@@ -68,7 +67,7 @@ for folder in map(Path, sys.argv[2:]):
         try:
             merged = model.merge_and_unload()
             answers[folder.name] |= {"merged": logits(merged), "merged_id2label": list(merged.config.id2label.values())}
-        except (AttributeError, TypeError, ValueError, NotImplementedError) as error:
+        except AttributeError as error:
             answers[folder.name]["merge_error"] = str(error)
 print(json.dumps(answers))
 """
@@ -104,7 +103,7 @@ def fit(entry: PeftMethod, conf: ModelConf, path: Path, folder: Path) -> Cell:
     fitted = training.fit(
         model,
         tokenizer,
-        split(hub.ENGLISH[:16]),
+        split(hub_models.ENGLISH[:16]),
         split(TEXTS),
         params,
         entry.learning_rate,
@@ -122,11 +121,6 @@ def idle(model: torch.nn.Module, tokenizer) -> set[str]:
     idle = {n for n, w in model.named_parameters() if w.requires_grad and (w.grad is None or not w.grad.any())}
     model.zero_grad()
     return idle
-
-
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return hub.make_models(tmp_path_factory.mktemp("checkpoints"), [*hub.ENGLISH, *TEXTS])
 
 
 @pytest.fixture(scope="session", params=FILES)

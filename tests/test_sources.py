@@ -1,24 +1,17 @@
-"""Reading, cleaning and splitting: what goes in comes out, whatever the format, and no text leaks between sides."""
+"""Reading and cleaning: what goes in comes out, whatever the format."""
 
 import csv
 import json
-import random
-import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import Project
+from conftest import PREPARE, SIDES, Project
 
-from stages import prepare
 from stages.common import sources, splitting
 from stages.common.errors import UserError
 from stages.common.params import DataConf
-
-SIDES = ("train", "validation", "test")
-SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
 # Whatever a reader may stumble over: quotes, separators, line breaks, other scripts; labels that look like values.
 HARD_TEXTS = [
@@ -47,28 +40,6 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data/raw"
     folder.mkdir(parents=True)
     return folder
-
-
-@pytest.fixture
-def run_prepare(
-    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> Callable[..., pd.DataFrame]:
-    """Run prepare in this process with keys of the data file changed; return its rows, with side and label's name."""
-
-    def run_prepare(**conf: object) -> pd.DataFrame:
-        project.edit_yaml("conf/data/tiny.yaml", **conf)
-        monkeypatch.chdir(project.folder)
-        monkeypatch.setattr(sys, "argv", ["prepare", "--splits", "data/prepared", "--profile", "data/profile.json"])
-        prepare.main()
-        names = profile(project)["labels"]
-        sides = [pd.read_parquet(f"data/prepared/{side}.parquet").assign(side=side) for side in SIDES]
-        return pd.concat(sides, ignore_index=True).assign(name=lambda rows: [names[i] for i in rows.label])
-
-    return run_prepare
-
-
-def profile(project: Project) -> dict:
-    return json.loads((project.folder / "data/profile.json").read_text(encoding="utf-8"))
 
 
 def read(source: str | dict, **conf: object) -> dict[str, sources.Rows]:
@@ -224,13 +195,13 @@ def test_origin_names_file_and_content(raw: Path) -> None:
 def test_integer_labels_and_their_names(project: Project, run_prepare: Callable) -> None:
     save([{"text": f"text {i}", "label": i % 2} for i in range(40)], project.folder / "data/raw/it.json")
     rows = run_prepare(source="it.json", labels={0: "neg", 1: "pos"})
-    assert profile(project)["labels"] == ["neg", "pos"]
+    assert project.profile()["labels"] == ["neg", "pos"]
     assert (rows.name == ["neg" if (row - 1) % 2 == 0 else "pos" for row in rows.row]).all()
 
 
 def test_order_of_the_labels_is_the_lists(project: Project, run_prepare: Callable) -> None:
     rows = run_prepare(labels=["bullish", "bearish"])
-    assert profile(project)["labels"] == ["bullish", "bearish"]
+    assert project.profile()["labels"] == ["bullish", "bearish"]
     assert set(zip(rows.label, rows.name, strict=True)) == {(0, "bullish"), (1, "bearish")}
     assert rows[rows.text.str.contains("rose")].name.unique().tolist() == ["bullish"]
 
@@ -242,8 +213,8 @@ def test_merged_labels_leave_no_duplicates(project: Project, run_prepare: Callab
     rows = run_prepare(source="it.csv", labels={"good": "pos", "great": "pos", "bad": "neg"})
     assert len(rows) == 40
     assert not rows.duplicated(["text", "name"]).any()
-    assert profile(project)["labels"] == ["pos", "neg"]
-    assert profile(project)["dropped"][0]["rows"] == 20
+    assert project.profile()["labels"] == ["pos", "neg"]
+    assert project.profile()["dropped"][0]["rows"] == 20
 
 
 @pytest.mark.parametrize(
@@ -279,7 +250,7 @@ def test_cleaning_comes_before_dropping(project: Project, run_prepare: Callable)
     save([*records, *more], project.folder / "data/raw/it.csv")
     rows = run_prepare(source="it.csv", clean=["lowercase", "strip_special"])
     assert sorted(rows.text) == sorted(f"text {i}" for i in range(40))
-    assert {d["reason"]: d["first"] for d in profile(project)["dropped"]} == {
+    assert {d["reason"]: d["first"] for d in project.profile()["dropped"]} == {
         "no text": ["all:42"],
         "duplicate of an earlier row": ["all:41"],
     }
@@ -307,8 +278,8 @@ def test_one_file_per_split(project: Project, run_prepare: Callable, two_files: 
     assert set(rows[rows.side != "test"].split) == {"train"}
     assert set(rows[rows.side == "test"].split) == {"test"}
     # The file that no split names counts for nothing.
-    assert profile(project)["labels"] == ["a", "b"]
-    assert profile(project)["rows"] == {"read": 110, "kept": 110, "dropped": 0, "outside_subset": 0}
+    assert project.profile()["labels"] == ["a", "b"]
+    assert project.profile()["rows"] == {"read": 110, "kept": 110, "dropped": 0, "outside_subset": 0}
 
 
 def test_three_files(project: Project, run_prepare: Callable, two_files: dict) -> None:
@@ -340,7 +311,7 @@ def test_hub_data_from_the_cache(project: Project, run_prepare: Callable, hub_co
     splits = {"train": "train", "validation": 0.2, "test": "test"}
     rows = run_prepare(source="someone/tiny", revision=hub_commit, splits=splits)
     assert rows.side.value_counts().to_dict() == {"train": 32, "validation": 8, "test": 10}
-    found = profile(project)
+    found = project.profile()
     assert found["labels"] == ["neg", "pos"]
     assert found["source"] == {split: f"someone/tiny {hub_commit}" for split in ("train", "test")}
     # -1 marks a row without a label.
@@ -383,121 +354,11 @@ def fake_hub_cache(folder: Path, commit: str) -> Path:
     return cache
 
 
-# --- splitting
-
-
-def leaky_table(seed: int, rows: int = 300) -> pd.DataFrame:
-    """Random texts, each in several spellings, with groups that tie some of them together, and labels at random."""
-    rng = random.Random(seed)
-    words = [f"word{i}" for i in range(40)]
-    spellings = [str, str.upper, str.title, lambda text: f" {text}", lambda text: text.replace(" ", "  \n")]
-    records = []
-    for number in range(rows):
-        text = f"{rng.choice(words)} {rng.choice(words[:5])} straße"
-        group = f"g{rng.randrange(rows)}" if rng.random() < 0.3 else ""
-        records.append([number + 1, rng.choice(spellings)(text), rng.choice("aab"), group])
-    return pd.DataFrame(records, columns=["row", "text", "label", "group"])
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_variants_of_a_text_and_groups_are_never_on_two_sides(seed: int) -> None:
-    table = leaky_table(seed)
-    table["side"] = splitting.assign(table, SHARES, seed)
-    same_text = [" ".join(text.casefold().split()) for text in table.text]
-    assert len(set(same_text)) < len(set(table.text))  # there are variants
-    assert (table.groupby(same_text).side.nunique() == 1).all()
-    grouped = table[table.group != ""]
-    assert grouped.group.duplicated().any()
-    assert (grouped.groupby("group").side.nunique() == 1).all()
-    assert set(table.side) == set(SIDES)  # not by leaving all on one side
-
-
-def test_rows_without_a_group_are_not_tied_together() -> None:
-    table = pd.DataFrame({"text": [f"text {i}" for i in range(10)], "label": "a", "group": ""})
-    assert len(set(splitting.units(table))) == 10
-
-
-def test_ties_are_followed_through_texts_and_groups() -> None:
-    rows = [("one", "g"), ("ONE", "h"), ("two", "h"), ("other", ""), ("two ", "")]
-    table = pd.DataFrame(rows, columns=["text", "group"])
-    unit = splitting.units(table)
-    assert len({*unit[[0, 1, 2, 4]]}) == 1
-    assert unit[3] != unit[0]
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("sizes", [{"a": 500, "b": 500}, {"a": 900, "b": 77, "c": 23}, {"a": 20, "b": 20}])
-def test_shares_hold_for_each_label_within_two_rows(sizes: dict[str, int], seed: int) -> None:
-    labels = [label for label, rows in sizes.items() for _ in range(rows)]
-    table = pd.DataFrame({"text": [f"text {i}" for i in range(len(labels))], "label": labels, "group": ""})
-    sides = splitting.assign(table, SHARES, seed)
-    found = Counter(zip(labels, sides, strict=True))
-    for label, rows in sizes.items():
-        for side, share in SHARES.items():
-            assert abs(found[label, side] - share * rows) <= 2
-
-
-def test_exact_duplicates_are_dropped_and_the_first_stays() -> None:
-    rows = [("a", "x"), ("a", "x"), ("A", "x"), ("a", "y"), ("a", "x")]
-    table = pd.DataFrame(rows, columns=["text", "label"]).assign(split="all", row=range(1, 6), group="")
-    kept, dropped = splitting.drop_duplicates(table)
-    assert kept.row.tolist() == [1, 3, 4]
-    assert [(d.rows, d.first) for d in dropped] == [(2, ["all:2", "all:5"])]
-
-
-def test_same_seed_same_bytes_other_seed_other_split(project: Project, run_prepare: Callable) -> None:
-    def outputs() -> list[bytes]:
-        paths = [
-            *(project.folder / f"data/prepared/{side}.parquet" for side in SIDES),
-            project.folder / "data/profile.json",
-        ]
-        return [path.read_bytes() for path in paths]
-
-    first = run_prepare()
-    written = outputs()
-    run_prepare()
-    assert outputs() == written
-    project.edit_yaml("params.yaml", seed=18)
-    other = run_prepare()
-    assert outputs() != written
-    assert set(other[other.side == "test"].row) != set(first[first.side == "test"].row)
-    assert set(other.row) == set(first.row)
-
-
-# --- subsets
-
-
-@pytest.mark.parametrize("rows", [20, 30, 41, 199, 200, 1000])
-def test_rows_keeps_that_many_by_share(project: Project, run_prepare: Callable, rows: int) -> None:
-    kept = run_prepare(rows=rows)
-    expected = min(rows, 200)
-    assert len(kept) == expected
-    assert profile(project)["rows"] == {"read": 200, "kept": expected, "dropped": 0, "outside_subset": 200 - expected}
-    for side, share in SHARES.items():
-        part = kept[kept.side == side]
-        assert abs(len(part) - share * expected) <= 1
-        assert abs((part.name == "bullish").sum() - len(part) / 2) <= 1
-
-
-def test_rows_of_some_splits(run_prepare: Callable) -> None:
-    kept = run_prepare(rows={"train": 24, "test": 10})
-    assert kept.side.value_counts().to_dict() == {"train": 24, "validation": 30, "test": 10}
-    assert kept[kept.side == "train"].name.value_counts().to_dict() == {"bullish": 12, "bearish": 12}
-
-
-def test_a_subset_is_part_of_the_same_split(run_prepare: Callable) -> None:
-    whole = run_prepare()
-    part = run_prepare(rows=60)
-    side = dict(zip(whole.row, whole.side, strict=True))
-    assert [side[row] for row in part.row] == part.side.tolist()
-
-
 # --- what prepare needs
 
 
 def test_prepare_imports_no_torch(project: Project) -> None:
-    arguments = ("--splits", "data/prepared", "--profile", "data/profile.json")
-    done = project.run("python", "-X", "importtime", "-m", "stages.prepare", *arguments)
+    done = project.run("python", "-X", "importtime", "-m", "stages.prepare", *PREPARE)
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert {"pandas", "tokenizers", "stages"} <= imported  # the list is whole
     assert not imported & {"torch", "transformers", "peft", "sklearn"}
@@ -507,7 +368,7 @@ def test_tokens_are_counted_uncut_with_special_tokens(project: Project, run_prep
     records = [{"text": f"shares rose {'on monday ' * i}", "label": "ab"[i % 2]} for i in range(40)]
     save(records, project.folder / "data/raw/it.csv")
     run_prepare(source="it.csv")
-    tokens = [part["tokens"] for part in profile(project)["splits"].values()]
+    tokens = [part["tokens"] for part in project.profile()["splits"].values()]
     assert max(t["max"] for t in tokens) == 2 + 2 + 2 * 39
     # [CLS] shares rose [SEP] and 2 tokens for each repetition: more than 16 from the seventh on.
     assert sum(t["rows_over_max_length"] for t in tokens) == 33

@@ -1,13 +1,11 @@
 """The five systems, each by its command in the README, through the Hub on this machine (hub.py): data to figures."""
 
-import json
 import re
 import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from conftest import ROOT, Project, World
 
 # From the README's table: the arguments of one `dvc exp run` for each system.
@@ -36,22 +34,21 @@ def system(request, world: World, project: Project, tmp_path: Path) -> tuple[int
 
 def test_a_system_runs_from_its_hub_names_to_its_figures(system, world: World, tmp_path: Path):
     number, project = system
-    read = lambda path: json.loads((project.folder / path).read_text(encoding="utf-8"))  # noqa: E731
-    params = yaml.safe_load((project.folder / "params.yaml").read_text(encoding="utf-8"))
+    params = project.read_yaml("params.yaml")
     assert {"data": params["data"], "model": params["model"]} == NAMES[number]
 
     trained = {"full", "lora-v1", "lora-v2", *params["train_peft"]["methods"]}
     assert {path.stem for path in (project.folder / "metrics").glob("*.json")} == BASELINES | trained
     for method in trained:
-        assert set(read(f"metrics/{method}.json")) == FIGURES
-        assert read(f"metrics/cost/{method}.json")["eval_seconds"] > 0
+        assert set(project.read_json(f"metrics/{method}.json")) == FIGURES
+        assert project.read_json(f"metrics/cost/{method}.json")["eval_seconds"] > 0
         # The reloaded model's answers, compared with the trainer's.
-        assert read(f"metrics/reload/{method}.json")["largest_logit_difference"] == 0
+        assert project.read_json(f"metrics/reload/{method}.json")["largest_logit_difference"] == 0
         # Evaluated after every epoch that was run: training may stop early.
         curves = pd.read_csv(project.folder / "plots/learning_curves/learning_curves.csv")
-        assert len(curves[curves.method == method]) == read(f"metrics/validation/{method}.json")["epochs"]
-    model = yaml.safe_load((project.folder / f"conf/model/{params['model']}.yaml").read_text(encoding="utf-8"))
-    origin = read("models/full/config.json")["tunediff"]
+        assert len(curves[curves.method == method]) == project.read_json(f"metrics/validation/{method}.json")["epochs"]
+    model = project.read_yaml(f"conf/model/{params['model']}.yaml")
+    origin = project.read_json("models/full/config.json")["tunediff"]
     assert origin["pretrained"] == model["name"]
     assert origin["revision"] == world.commits[model["name"]]
 

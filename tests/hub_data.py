@@ -1,0 +1,131 @@
+"""Data sets for the Hub of hub.py: made-up texts.
+
+`make_datasets` writes them in the files, splits and columns of the repositories whose names they bear.
+"""
+
+import hashlib
+import json
+from itertools import product
+from pathlib import Path
+
+TICKERS = ["$ABCD", "$EFG", "$HIJK", "$LMN", "$OPQ", "$RSTU"]
+TWEETS = {
+    "bearish": ["cut to sell as orders dry up", "slides after a weak outlook", "falls short on margins"],
+    "bullish": ["raised to buy on strong orders", "jumps after a rosy outlook", "beats hopes on margins"],
+    "neutral": ["will report on Tuesday", "names a new head of sales", "moves its head office"],
+}
+NEWS = {
+    "tech": "The phone maker showed a chip that folds maps in",
+    "business": "The brewer said that its yearly profit doubled in",
+    "sport": "The goalkeeper saved two penalties and won the cup in",
+    "entertainment": "The singer will play a lost opera by candlelight in",
+    "politics": "The minister promised a vote on the bus lanes of",
+}
+TOWNS = ["Cork", "Leith", "Hull", "Truro", "Derby", "Bangor", "Ripon", "Wells"]
+REVIEWS = {
+    "negative": ("Broke at once", "The handle came off on the first day, the box was torn and nobody wrote back"),
+    "positive": ("Worth it", "It has sat on our kitchen table since spring, does what it should and looks lovely"),
+}
+FILMS = {
+    "neg": "Two hours of rain and shouting; I left before the ferry sank, and so did the others in row",
+    "pos": "A warm, funny film about a lighthouse; the last ten minutes had all of us in tears in row",
+}
+DATASETS = {  # the id on the Hub, and the former one that redirects there
+    "zeroshot/twitter-financial-news-sentiment": "",
+    "SetFit/bbc-news": "",
+    "fancyzhx/amazon_polarity": "amazon_polarity",
+    "stanfordnlp/imdb": "imdb",
+}
+SHARD_ROWS, GROUP_ROWS = 4000, 100
+
+
+def make_datasets(root: Path) -> dict[str, Path]:
+    """A folder for each id of DATASETS, with the files, splits and columns that it has on the Hub."""
+    folders = {id: root / id for id in DATASETS}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    twitter(folders["zeroshot/twitter-financial-news-sentiment"])
+    bbc(folders["SetFit/bbc-news"])
+    amazon(folders["fancyzhx/amazon_polarity"])
+    imdb(folders["stanfordnlp/imdb"])
+    return folders
+
+
+def twitter(folder: Path) -> None:
+    """Two CSV files whose names tell the split; labels are numbers without names."""
+    import pandas as pd
+
+    rows = [
+        (f"{ticker} - {what}, they say in {town}: https://t.example/{town}", label)
+        for ticker, town in product(TICKERS, TOWNS)
+        for label, texts in enumerate(TWEETS.values())
+        for what in texts
+    ]
+    pd.DataFrame(rows[90:], columns=["text", "label"]).to_csv(folder / "sent_train.csv", index=False)
+    pd.DataFrame(rows[:90], columns=["text", "label"]).to_csv(folder / "sent_valid.csv", index=False)
+    (folder / "README.md").write_text(
+        "---\nlicense: mit\ntask_categories:\n- text-classification\nlanguage:\n- en\n---\nMade up, for tests.\n"
+    )
+
+
+def bbc(folder: Path) -> None:
+    """JSON lines with a number and a name for each label; the card says nothing about the files."""
+    rows = [
+        {"text": f"{what} {town}, {year}.", "label": label, "label_text": name}
+        for town, year in product(TOWNS, ["2003", "2004", "2005"])
+        for label, (name, what) in enumerate(NEWS.items())
+    ]
+    for name, part in (("train", rows[30:]), ("test", rows[:30])):
+        (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in part))
+
+
+def amazon(folder: Path) -> None:
+    """Parquet in several shards, many row groups in each; sorted by label, the worst case for one who reads a part."""
+    splits = {}
+    for split, shards in (("train", 2), ("test", 1)):
+        rows = shards * SHARD_ROWS
+        labels = sorted(i % 2 for i in range(rows))
+        titles, contents = zip(*(REVIEWS[list(REVIEWS)[label]] for label in labels), strict=True)
+        numbers = [hashlib.sha256(f"{split} {i}".encode()).hexdigest() for i in range(rows)]  # hard to compress
+        splits[split] = {
+            "label": labels,
+            "title": [f"{title} ({i})" for i, title in enumerate(titles, 1)],
+            "content": [f"{text}; my order was {number}." for text, number in zip(contents, numbers, strict=True)],
+        }
+    write_parquet(folder, "amazon_polarity", splits, list(REVIEWS), ["label", "title", "content"], {"train": 2})
+
+
+def imdb(folder: Path) -> None:
+    """Sorted by label, as there, with a split that has none."""
+    names = list(FILMS)
+
+    def split(first: int, rows: int) -> dict[str, list]:
+        labels = sorted(i % 2 for i in range(rows))
+        return {"text": [f"{FILMS[names[label]]} {first + i}." for i, label in enumerate(labels)], "label": labels}
+
+    splits = {"train": split(0, 80), "test": split(100, 40), "unsupervised": split(200, 40)}
+    splits["unsupervised"]["label"] = [-1] * 40
+    write_parquet(folder, "plain_text", splits, names, ["text", "label"], {})
+
+
+def write_parquet(
+    folder: Path, config: str, splits: dict[str, dict], labels: list[str], columns: list[str], shards: dict[str, int]
+) -> None:
+    """FOLDER/CONFIG/SPLIT-00000-of-00001.parquet, and a card that lists features, sizes and files."""
+    import yaml
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({name: ClassLabel(names=labels) if name == "label" else Value("string") for name in columns})
+    sizes = []
+    for split, values in splits.items():
+        table = Dataset.from_dict({name: values[name] for name in columns}, features=features)
+        count = shards.get(split, 1)
+        for shard in range(count):
+            path = folder / config / f"{split}-{shard:05}-of-{count:05}.parquet"
+            path.parent.mkdir(exist_ok=True)
+            table.shard(count, shard).to_parquet(path, batch_size=GROUP_ROWS)
+        sizes.append({"name": split, "num_bytes": table.data.nbytes, "num_examples": len(table)})
+    info = {"config_name": config, "features": features._to_yaml_list(), "splits": sizes}
+    data_files = [{"split": split, "path": f"{config}/{split}-*"} for split in splits]
+    card = {"dataset_info": info, "configs": [{"config_name": config, "data_files": data_files, "default": True}]}
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(card, sort_keys=False)}---\nMade up, for tests.\n")
