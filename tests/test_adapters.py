@@ -5,10 +5,10 @@ import json
 import re
 from pathlib import Path
 
-import hub
 import numpy as np
 import pytest
 import torch
+from conftest import TEXTS
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
@@ -26,12 +26,6 @@ WHERE = Path("conf/model/tiny.yaml")
 CANNOT_CLASSIFY = {
     *("ADALORA", "ADAPTION_PROMPT", "CPT", "MULTITASK_PROMPT_TUNING", "POLY", "SHADOW", "TRAINABLE_TOKENS", "XLORA")
 }
-TEXTS = ["Bread.", "The old bridge was painted green.", "Our neighbour ran out of flour in the rain."]
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return hub.make_models(tmp_path_factory.mktemp("checkpoints"), [*hub.ENGLISH, *TEXTS])
 
 
 @pytest.fixture
@@ -150,6 +144,33 @@ def test_norms_are_found_by_their_class(checkpoints):
     assert len(gpt2.targeted_module_names) == 2 * 2 + 1
 
 
+@pytest.mark.parametrize("fields", [{"init_lora_weights": "pissa"}, {"init_lora_weights": "olora", "use_rslora": True}])
+def test_an_adapter_that_begins_with_the_weights_is_saved_without_them(bert, tmp_path, monkeypatch, fields: dict):
+    """Loading decomposes nothing: what comes out of that may differ from machine to machine."""
+    base, tokenizer = load(bert)
+    query = "encoder.layer.0.attention.self.query"
+    whole = base.bert.get_submodule(query).weight.detach().clone()
+    fields |= {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "rank_pattern": {"key": 2}}
+    model = adapt(base, tokenizer, "LORA", fields, bert, "entry")
+    with torch.no_grad():  # as if it were trained
+        for name, weights in model.named_parameters():
+            if "lora_" in name:
+                weights.add_(torch.randn(weights.shape) * 0.05)
+    before = logits(model, tokenizer, TEXTS)
+
+    models.settle(model)
+    settled = logits(model, tokenizer, TEXTS)
+    assert np.allclose(settled, before, atol=1e-5)
+    assert torch.equal(model.base_model.model.bert.get_submodule(query).base_layer.weight, whole)
+
+    models.save(model, tokenizer, tmp_path / "saved")
+    for decomposition in ("svd", "qr"):
+        monkeypatch.delattr(torch.linalg, decomposition)
+    reloaded, words = saved.load_saved(tmp_path / "saved")
+    assert np.array_equal(logits(reloaded, words, TEXTS), settled)
+    assert reloaded.peft_config["default"].r == 8 and reloaded.peft_config["default"].rank_pattern == {"key": 4}
+
+
 # --- our own methods
 
 
@@ -194,7 +215,7 @@ def test_a_prompt_made_by_a_network_is_saved_as_it_answers(bert: ModelConf, tmp_
     base, tokenizer = load(bert)
     model = adapt(base, tokenizer, peft_type, fields, bert, "entry")
     before = logits(model, tokenizer, TEXTS)
-    models.settle_prompt(model)
+    models.settle(model)
     assert np.allclose(logits(model, tokenizer, TEXTS), before, atol=1e-6)
     models.save(model, tokenizer, tmp_path / "saved")
     assert np.allclose(logits(*saved.load_saved(tmp_path / "saved"), TEXTS), before, atol=1e-6)
@@ -293,7 +314,7 @@ def test_any_method_of_peft_comes_back_or_is_refused(bert: ModelConf, tmp_path: 
         for weights in model.parameters():
             if weights.requires_grad and weights.is_floating_point():
                 weights.add_(torch.randn(weights.shape) * 0.1)
-    models.settle_prompt(model)
+    models.settle(model)
     models.save(model, tokenizer, tmp_path / "saved")
     reloaded, words = saved.load_saved(tmp_path / "saved")
     assert np.array_equal(logits(reloaded, words, TEXTS), logits(model, tokenizer, TEXTS))

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, TaskType, get_peft_model
+from peft.tuners.lora import LoraLayer
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.activations import ACT2FN
+from transformers.pytorch_utils import Conv1D
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, reason
 from stages.common.files import read_json
 from stages.common.params import ModelConf
 
@@ -31,13 +33,12 @@ if TYPE_CHECKING:
 
 # Sets of layers that an entry can name, for models whose file does not list them: the ends of the layers' names in
 # common encoders and decoders. Where none of them occurs, all linear layers are taken.
+TOGETHER = ["c_attn", "Wqkv", "query_key_value"]  # query, key and value in one layer
+FEEDFORWARD = ["output.dense", "lin2", "mlp.c_proj", "mlp.Wo", "down_proj", "fc2"]
 CONVENTIONS = {
-    "attention": ["query", "value", "q_lin", "v_lin", "q_proj", "v_proj", "c_attn", "Wqkv", "query_key_value"],
-    "keys-values-feedforward": [
-        *("key", "value", "k_lin", "v_lin", "k_proj", "v_proj", "c_attn", "Wqkv", "query_key_value"),
-        *("output.dense", "lin2", "mlp.c_proj", "mlp.Wo", "down_proj", "fc2"),
-    ],
-    "feedforward": ["output.dense", "lin2", "mlp.c_proj", "mlp.Wo", "down_proj", "fc2"],
+    "attention": ["query", "value", "q_lin", "v_lin", "q_proj", "v_proj", *TOGETHER],
+    "keys-values-feedforward": ["key", "value", "k_lin", "v_lin", "k_proj", "v_proj", *TOGETHER, *FEEDFORWARD],
+    "feedforward": FEEDFORWARD,
     # What each attention and feed-forward block adds to the residual stream.
     "outputs": ["output.dense", "out_lin", "lin2", "c_proj", "Wo", "o_proj", "out_proj", "down_proj", "fc2"],
 }
@@ -61,13 +62,15 @@ class Own:
     modules_to_save: list[str] | None = None
     """Modules trained whole, beside the classification head, in place of those that the model's file lists."""
 
+    def change(self, model: PreTrainedModel) -> None:
+        """Make trainable what the method trains of `model`, all of it frozen. Raises ValueError if there is no such."""
+
 
 @dataclass
 class BitFit(Own):
     """Train the biases (Ben Zaken et al. 2021, https://arxiv.org/abs/2106.10199)."""
 
     def change(self, model: PreTrainedModel) -> None:
-        model.requires_grad_(False)
         biases = [weights for name, weights in model.base_model.named_parameters() if name.endswith(".bias")]
         if not biases:
             raise ValueError("it has no biases")
@@ -78,9 +81,6 @@ class BitFit(Own):
 @dataclass
 class LinearProbe(Own):
     """Train nothing but the head, on what the top layer gives."""
-
-    def change(self, model: PreTrainedModel) -> None:
-        model.requires_grad_(False)
 
 
 @dataclass
@@ -94,7 +94,6 @@ class Bottleneck(Own):
     """Ends of the names of the layers behind which a bottleneck is put."""
 
     def change(self, model: PreTrainedModel) -> None:
-        model.requires_grad_(False)
         if self.activation not in ACT2FN:
             raise ValueError(f"no activation is named '{self.activation}'; {nearest(self.activation, ACT2FN)}")
         found = [name for name, module in model.base_model.named_modules() if ends(name, self.target_modules)]
@@ -130,7 +129,7 @@ def apply_own(model: PreTrainedModel, peft_type: str, fields: dict[str, Any], he
 
     Raises ValueError if the method does not fit the model. `model.config.tunediff` says how to do it again.
     """
-    OWN[peft_type](**fields).change(model)
+    OWN[peft_type](**fields).change(model.requires_grad_(False))
     for name, module in model.named_modules():
         if ends(name, head):
             module.requires_grad_(True)
@@ -186,10 +185,23 @@ def adapt(
             for name in SIZES:
                 if getattr(config, name, 0) is None:
                     setattr(config, name, getattr(model.config, SIZES[name]))
-            adapted = get_peft_model(model, config)
+            adapted = with_adapter(model, config)
     except Exception as error:  # PEFT raises whatever comes
         raise UserError(f"{where}: {peft_type} does not fit {conf.name}: {reason(error)}") from None
     try_out(adapted, tokenizer, f"{where}: {peft_type} does not fit {conf.name}")
+    return adapted
+
+
+def with_adapter(model: PreTrainedModel, config: PeftConfig) -> "PeftModel":
+    """PEFT's model. Layers whose weights the adapter begins with keep how both were then, for `models.settle`."""
+    begins_with_weights = str(getattr(config, "init_lora_weights", "")).startswith(("pissa", "olora"))
+    linear = [layer for layer in model.modules() if begins_with_weights and isinstance(layer, nn.Linear | Conv1D)]
+    weights = {layer: layer.weight.detach().clone() for layer in linear}
+    adapted = get_peft_model(model, config)
+    for layer in adapted.modules():
+        if isinstance(layer, LoraLayer) and layer.base_layer in weights:
+            first = (part["default"].weight.detach().clone() for part in (layer.lora_A, layer.lora_B))
+            layer.start = (weights[layer.base_layer], *first)
     return adapted
 
 
@@ -262,10 +274,6 @@ def ends(place: str, names: Iterable[str]) -> bool:
 def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
     return f"did you mean {' or '.join(close)}?" if len(close) <= 3 else f"there are: {', '.join(close)}"
-
-
-def reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 # --- before a training that would be in vain

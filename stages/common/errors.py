@@ -8,6 +8,11 @@ class UserError(Exception):
     """Bad input: the message names the file, row, column or key, what was expected and what to do."""
 
 
+def reason(error: Exception) -> str:
+    """What a library's error says, on one line."""
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+
+
 def run(main: Callable[[], None]) -> None:
     """Call a stage's `main`; print a `UserError` as one line on stderr and exit with code 1."""
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, reason
 from stages.common.files import whole
 from stages.common.params import DataConf
 from stages.common.rows import FORMATS, RAW, Rows, columns
@@ -57,12 +57,11 @@ def read(conf: DataConf, conf_path: Path) -> dict[str, Rows]:
         RevisionResolutionError,
         datasets.exceptions.DatasetsError,
     ) as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
         wrong_revision = any(isinstance(e, RevisionNotFoundError) for e in (error, error.__cause__))
         key = "revision" if wrong_revision else "source"
         raise UserError(
-            f"{conf_path}: {key}: {where}: cannot be read: {reason}. Check its name and the network, log in with "
-            f"`hf auth login` if it is gated, or put a file under {RAW}/ and name that"
+            f"{conf_path}: {key}: {where}: cannot be read: {reason(error)}. Check its name and the network, log in "
+            f"with `hf auth login` if it is gated, or put a file under {RAW}/ and name that"
         ) from None
     # Without a network, the library falls back on whatever commit it has.
     commit = builder.hash

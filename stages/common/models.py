@@ -6,6 +6,7 @@ under `tunediff` which pretrained model it came from, for the adapter's base and
 """
 
 import hashlib
+import math
 import os
 import warnings
 from pathlib import Path
@@ -138,13 +139,32 @@ def count_parameters(model: "PreTrainedModel | PeftModel") -> dict[str, int]:
     }
 
 
-def settle_prompt(model: "PreTrainedModel | PeftModel") -> None:
-    """Put a trained prompt in place of the network that makes it, as the saved adapter has it. Other models stay."""
+def settle(model: "PreTrainedModel | PeftModel") -> None:
+    """Give a trained model the form in which it is saved, so that its answers are the saved one's to the last bit.
+
+    A prompt comes in place of the network that makes it. PiSSA and OLoRA take their first B A out of the weights W, by
+    a decomposition that another run need not repeat to the last bit: they become LoRA over the whole W, of twice the
+    rank, which holds the difference to the first B A. Other models stay.
+    """
     for name, config in getattr(model, "peft_config", {}).items():
         if config.peft_type == "P_TUNING" or getattr(config, "prefix_projection", False):
             encoder = model.prompt_encoder[name]
             encoder.embedding = torch.nn.Embedding.from_pretrained(model.get_prompt_embedding_to_save(name))
             encoder.forward = encoder.embedding.forward
+        if layers := [layer for layer in model.modules() if hasattr(layer, "start")]:
+            config.init_lora_weights = True
+            growth = math.sqrt(2) if config.use_rslora else 2  # of alpha, so that the scale stays
+            config.r, config.lora_alpha = 2 * config.r, growth * config.lora_alpha
+            config.rank_pattern = {place: 2 * rank for place, rank in config.rank_pattern.items()}
+            config.alpha_pattern = {place: growth * alpha for place, alpha in config.alpha_pattern.items()}
+            for layer in layers:
+                (weight, first_a, first_b), a, b = layer.start, layer.lora_A[name], layer.lora_B[name]
+                layer.base_layer.weight.data = weight.to(a.weight.device)
+                a.weight.data = torch.cat([a.weight, first_a.to(a.weight.device)])
+                b.weight.data = torch.cat([b.weight, -first_b.to(b.weight.device)], dim=1)
+                rank, alpha = 2 * layer.r[name], growth * layer.lora_alpha[name]
+                layer.r[name], layer.lora_alpha[name] = rank, alpha
+                layer.scaling[name] = alpha / math.sqrt(rank) if config.use_rslora else alpha / rank
 
 
 def save(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

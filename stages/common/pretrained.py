@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, reason
 from stages.common.params import ModelConf
 
 
@@ -36,12 +36,11 @@ def locate(name: str, where: Path) -> str:
 def hub_error(name: str, revision: str, where: Path, error: Exception) -> UserError:
     from huggingface_hub.errors import RevisionNotFoundError
 
-    reason = " ".join(str(error).split())[:300].rstrip(".")
     wrong_revision = any(isinstance(e, RevisionNotFoundError) for e in (error, error.__cause__))
     key = "revision" if wrong_revision else "name"
     return UserError(
-        f"{where}: {key}: cannot load '{name}' (revision {revision}): {reason}. Check the name and the network, log in "
-        "with `hf auth login` if the model is gated, or give a local folder"
+        f"{where}: {key}: cannot load '{name}' (revision {revision}): {reason(error)}. Check the name and the network, "
+        "log in with `hf auth login` if the model is gated, or give a local folder"
     )
 
 

@@ -53,8 +53,8 @@ def columns(
             raise UserError(f"{where}: row {row}: {error}") from None
     if not texts:
         raise UserError(f"{where}: column names, but no rows under them; add rows, or name another file")
-    columns = {"row": numbers or range(1, len(texts) + 1), "text": texts, "label": labels, "group": groups}
-    return Rows(pd.DataFrame(columns), origin)
+    numbers = numbers or range(1, len(texts) + 1)
+    return Rows(pd.DataFrame({"row": numbers, "text": texts, "label": labels, "group": groups}), origin)
 
 
 def _string(record: dict[str, Any], column: str) -> str:

@@ -179,7 +179,7 @@ def fit(
             f"params.yaml: train.select_by: the validation {settings.select_by} is no number after any epoch: the "
             f"training diverged; lower the method's learning rate (now {learning_rate:g})"
         )
-    models.settle_prompt(trainer.model)
+    models.settle(trainer.model)
     return Fit(
         model=trainer.model,
         validation_logits=predict_logits(
