@@ -63,15 +63,17 @@ def main() -> None:
 
     # Score.
     started = time.perf_counter()
-    predicted = probabilities(
-        predict_logits(model, tokenizer, encode(tokenizer, test["text"][:]), title=f"{method}: test", **options)
-    )
+    logits = predict_logits(model, tokenizer, encode(tokenizer, test["text"][:]), title=f"{method}: test", **options)
     cost = {
         "eval_seconds": time.perf_counter() - started,
         "artifact_bytes": folder_bytes(args.model),
         **read_json(args.training_cost),
     }
-    scoring.write(method, test, predicted, cost, args)
+    temperature = model.config.tunediff["temperature"]
+    tempered = scoring.calibrated(np.array(test["label"][:]), probabilities(logits / temperature))
+    origin = {key: model.config.tunediff[key] for key in ("revision", "sha256", "seed")}
+    more = {"with_temperature": {"temperature": temperature, **tempered}, "model": origin}
+    scoring.write(method, test, probabilities(logits), cost, args, more)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,8 @@ def answer(model: Path, table: pd.DataFrame, column: str, compare: bool, where: 
 
     def columns(classifier, predicted: str, prefix: str) -> pd.DataFrame:
         # fp32, so that an answer hardly depends on which texts shared its batch.
-        shares = probabilities(predict_logits(classifier, tokenizer, encoded, BATCH_SIZE, "fp32", predicted))
+        logits = predict_logits(classifier, tokenizer, encoded, BATCH_SIZE, "fp32", predicted)
+        shares = probabilities(logits / classifier.config.tunediff.get("temperature", 1))  # the original has none
         frame = pd.DataFrame(shares, columns=[f"{prefix}{name}" for name in names])
         frame.insert(0, predicted, [names[i] for i in shares.argmax(1)])
         return frame

@@ -2,13 +2,13 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from conftest import Project, make_project
 
 METHODS = ("baseline", "full", "lora-v1", "lora-v2", "majority", "probe", "tfidf")
@@ -34,15 +34,11 @@ def changed(project: Project) -> set[str]:
     return set(json.loads(project.run("dvc", "status", "--json").stdout))
 
 
-def read(project: Project, path: str) -> dict:
-    return json.loads((project.folder / path).read_text(encoding="utf-8"))
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts) -> Project:
     """A project after its first `dvc repro`, committed. Tests only read it, or work on a `copy` of it."""
     made = make_project(tmp_path_factory.mktemp("finished") / "project", tiny_model, tiny_texts)
-    train = yaml.safe_load((made.folder / "params.yaml").read_text())["train"]
+    train = made.read_yaml("params.yaml")["train"]
     made.edit_yaml("params.yaml", train={**train, "epochs": 2, "batch_size": 4})
     made.run("git", "init", "-q", "-b", "main")
     made.run("git", "add", "-A")
@@ -64,22 +60,22 @@ def copy(finished: Project, tmp_path: Path) -> Project:
 
 def test_every_method_has_its_figures(finished: Project):
     for method in METHODS:
-        assert set(read(finished, f"metrics/{method}.json")) == {"accuracy", "f1", "precision", "recall", "loss"}
-        assert set(read(finished, f"metrics/cost/{method}.json")) == COST
+        assert set(finished.read_json(f"metrics/{method}.json")) == {"accuracy", "f1", "precision", "recall", "loss"}
+        assert set(finished.read_json(f"metrics/cost/{method}.json")) == COST
         assert (finished.folder / f"plots/confusion/{method}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_training_learns_what_a_bag_of_words_can_tell(finished: Project):
-    assert read(finished, "metrics/tfidf.json")["accuracy"] > 0.9
+    assert finished.read_json("metrics/tfidf.json")["accuracy"] > 0.9
     for method in TRAINED:
         assert (
-            read(finished, f"metrics/{method}.json")["accuracy"]
-            > read(finished, "metrics/majority.json")["accuracy"] + 0.2
+            finished.read_json(f"metrics/{method}.json")["accuracy"]
+            > finished.read_json("metrics/majority.json")["accuracy"] + 0.2
         )
 
 
 def test_adapters_train_fewer_parameters_and_leave_smaller_folders(finished: Project):
-    full, v1, v2 = (read(finished, f"metrics/cost/{method}.json") for method in TRAINED)
+    full, v1, v2 = (finished.read_json(f"metrics/cost/{method}.json") for method in TRAINED)
     assert v1["trainable_parameters"] < v2["trainable_parameters"] < full["trainable_parameters"]
     assert full["trainable_parameters"] == full["total_parameters"]
     # Rank 8 on query and value of 2 layers of width 32; pooler 32 x 32 + 32; classifier 32 x 2 + 2.
@@ -89,18 +85,18 @@ def test_adapters_train_fewer_parameters_and_leave_smaller_folders(finished: Pro
 
 def test_reloaded_models_answer_as_in_training(finished: Project):
     for method in TRAINED:
-        found = read(finished, f"metrics/reload/{method}.json")
+        found = finished.read_json(f"metrics/reload/{method}.json")
         assert found["largest_logit_difference"] <= 1e-6
-        assert found["rows"] == read(finished, "data/profile.json")["splits"]["validation"]["rows"]
+        assert found["rows"] == finished.profile()["splits"]["validation"]["rows"]
 
 
 def test_predictions_agree_with_metrics_and_hold_every_test_row(finished: Project):
-    profile = read(finished, "data/profile.json")
+    profile = finished.profile()
     for method in METHODS:
         table = pd.read_parquet(finished.folder / f"data/predictions/{method}.parquet")
         assert len(table) == profile["splits"]["test"]["rows"]
         right = (table.actual.astype(str) == table.predicted.astype(str)).mean()
-        assert right == pytest.approx(read(finished, f"metrics/{method}.json")["accuracy"])
+        assert right == pytest.approx(finished.read_json(f"metrics/{method}.json")["accuracy"])
         assert np.allclose(table.filter(regex="^p_").sum(axis=1), 1)
 
 
@@ -127,7 +123,7 @@ def test_transformers_and_peft_load_the_models_by_themselves(finished: Project, 
 def test_merged_adapter_keeps_head_labels_and_logits(finished: Project):
     import torch
 
-    from stages.common.models import load_saved
+    from stages.common.saved import load_saved
 
     model, tokenizer = load_saved(finished.folder / "models/lora-v2")
     batch = tokenizer(["shares rose on monday", "wheat fell"], return_tensors="pt", padding=True)
@@ -176,7 +172,7 @@ def test_second_repro_does_nothing_and_status_is_clean(copy: Project):
 def test_editing_scoring_trains_nothing(copy: Project):
     with (copy.folder / "stages/common/scoring.py").open("a") as file:
         file.write("\n# edited\n")
-    assert changed(copy) == {"baseline", "evaluate@full", "evaluate@lora-v1", "evaluate@lora-v2", "report"}
+    assert changed(copy) == {"baseline", "evaluate@full", "evaluate@lora-v1", "evaluate@lora-v2"}
 
 
 def test_editing_the_loop_trains_everything(copy: Project):
@@ -186,14 +182,14 @@ def test_editing_the_loop_trains_everything(copy: Project):
 
 
 def test_changing_a_variant_runs_that_variant_alone(copy: Project):
-    variants = yaml.safe_load((copy.folder / "params.yaml").read_text())["train_lora"]
+    variants = copy.read_yaml("params.yaml")["train_lora"]
     copy.edit_yaml("params.yaml", train_lora={**variants, "v2": {**variants["v2"], "rank": 4}})
     assert repro(copy) == ["train_lora@v2", "evaluate@lora-v2", "report"]
 
 
 def test_a_method_is_named_trained_and_left_out_again(copy: Project):
     def methods(names: list[str]) -> list[str]:
-        peft = yaml.safe_load((copy.folder / "params.yaml").read_text())["train_peft"]
+        peft = copy.read_yaml("params.yaml")["train_peft"]
         copy.edit_yaml("params.yaml", train_peft={**peft, "methods": names})
         return repro(copy)
 
@@ -212,10 +208,13 @@ def test_two_runs_from_scratch_give_the_same_lock_but_for_cost(finished: Project
     again.run("dvc", "repro")  # the clone has no cache: everything runs
 
     def without_cost(project: Project) -> dict:
-        stages = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
+        """Nor the folder that holds cost too, nor the page, which shows it and names the commit."""
+        stages = project.read_yaml("dvc.lock")["stages"]
         return {
             name: {
-                kind: [entry for entry in stage.get(kind, []) if "cost" not in entry["path"]]
+                kind: [
+                    entry for entry in stage.get(kind, []) if not re.search("cost|^metrics$|/report[.]", entry["path"])
+                ]
                 for kind in ("deps", "outs")
             }
             for name, stage in stages.items()
@@ -231,10 +230,10 @@ def test_two_runs_from_scratch_give_the_same_lock_but_for_cost(finished: Project
 def test_a_number_set_on_the_command_line_is_a_number(copy: Project):
     """`dvc exp run -S x=1e-5` writes `1e-05`, which PyYAML reads as a string."""
     copy.run("dvc", "exp", "run", "train_full", "-S", "conf/model/tiny.yaml:learning_rate.full=1e-5", "-n", "slow")
-    assert isinstance(yaml.safe_load((copy.folder / "conf/model/tiny.yaml").read_text())["learning_rate"]["full"], str)
-    accuracy = read(copy, "metrics/validation/full.json")["accuracy"]
+    assert isinstance(copy.read_yaml("conf/model/tiny.yaml")["learning_rate"]["full"], str)
+    accuracy = copy.read_json("metrics/validation/full.json")["accuracy"]
     diff = json.loads(copy.run("dvc", "metrics", "diff", "main", "--json").stdout)
-    assert diff["metrics/validation/full.json"]["loss"]["new"] == read(copy, "metrics/validation/full.json")["loss"]
+    assert diff["metrics/validation/full.json"]["loss"]["new"] == copy.read_json("metrics/validation/full.json")["loss"]
     assert 0 <= accuracy <= 1
 
 
@@ -258,7 +257,7 @@ def test_queued_grid_finishes_and_is_compared(copy: Project):
     diff = json.loads(copy.run("dvc", "metrics", "diff", "main", name, "--json").stdout)
     assert "metrics/cost/lora-v1.json" in diff
     copy.run("dvc", "exp", "apply", name)
-    applied = yaml.safe_load((copy.folder / "params.yaml").read_text())["train_lora"]["v1"]["rank"]
+    applied = copy.read_yaml("params.yaml")["train_lora"]["v1"]["rank"]
     assert str(applied) == rows[0]["train_lora.v1.rank"]
 
 
@@ -276,6 +275,58 @@ def test_plots_are_drawn_for_both_sides_of_a_diff(copy: Project):
     assert "plots/cost/comparison.png" in shown
     methods = {point["method"] for point in shown["Validation loss"][0]["content"]["data"]["values"]}
     assert methods == set(TRAINED)
+
+
+# --- the page
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_the_page_in_a_browser(finished: Project, tmp_path: Path, width: int):
+    """With a script added that says in the title what it finds: blank pictures, and width beyond the window."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    page = (finished.folder / "plots/report.html").read_text(encoding="utf-8")
+    script = """<script>addEventListener("load", () => document.title = [
+        [...document.images].filter(image => !image.naturalWidth).length,
+        document.documentElement.scrollWidth - innerWidth, document.images.length].join())</script>"""
+    (tmp_path / "page.html").write_text(page.replace("</body>", f"{script}</body>"), encoding="utf-8")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900")
+    done = finished.run(browser, *options, f"--user-data-dir={tmp_path}", "--dump-dom", f"file://{tmp_path}/page.html")
+    assert "CONSOLE" not in done.stderr
+    broken, overflow, pictures = map(int, re.search("<title>(.*)</title>", done.stdout)[1].split(","))
+    assert (broken, pictures) == (0, len(METHODS) + 4)
+    assert overflow <= 0
+    sections = re.findall('<section id="([^"]+)"', done.stdout)
+    assert sections == [
+        *("methods", "quality-against-cost", "differences", "confusion", "calibration", "learning-curves"),
+        *("wrong-for-every-method", "surest-errors", "where-it-comes-from"),
+    ]
+    advice = re.search('id="advice">(.*?)</p>', done.stdout)[1]
+    assert "test texts" in advice and "<code>" in advice
+
+
+def test_the_page_says_where_it_comes_from(finished: Project):
+    page = (finished.folder / "plots/report.md").read_text(encoding="utf-8")
+    commit = finished.run("git", "rev-parse", "HEAD~1").stdout.strip()
+    assert f"commit {commit}" in page and "not in it" not in page
+    assert "tiny.csv sha256:" in page and "train 140, validation 30, test 30" in page
+
+
+def test_the_page_is_not_in_git(finished: Project):
+    assert "report.html" not in finished.run("git", "ls-files").stdout
+
+
+def test_predict_uses_the_temperature_that_validation_gave(finished: Project, tmp_path: Path):
+    detail = finished.read_json("metrics/detail/lora-v2.json")["with_temperature"]
+    saved = finished.read_json("models/lora-v2/config.json")["tunediff"]["temperature"]
+    assert detail["temperature"] == saved != 1
+    table = pd.read_parquet(finished.folder / "data/predictions/lora-v2.parquet").head(3)
+    out = tmp_path / "answers.csv"
+    finished.run("python", "-m", "stages.predict", "--model", "models/lora-v2", "--out", str(out), *table.text)
+    shown = pd.read_csv(out)
+    odds = np.log(table.p_bullish / table.p_bearish).to_numpy() / saved
+    assert np.log(shown.p_bullish / shown.p_bearish).to_numpy() == pytest.approx(odds, abs=0.05)
 
 
 # --- a model that is not what it was

@@ -13,9 +13,18 @@ import pytest
 import torch
 from conftest import ENVIRONMENT, ROOT
 from datasets import ClassLabel, Dataset, Features, Value
-from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    matthews_corrcoef,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
-from stages import report
 from stages.common import files, inference, plots, scoring
 from stages.common.cost import folder_bytes
 from stages.common.errors import run
@@ -78,13 +87,14 @@ def test_score_is_sklearns(labels):
 def written(tmp_path: Path) -> argparse.Namespace:
     """The folders after `scoring.write` of a method `mine`, whose label `c` has one row that is never predicted."""
     folders = argparse.Namespace(
-        metrics=tmp_path / "metrics", cost=tmp_path / "cost", predictions=tmp_path / "predictions",
-        confusion=tmp_path / "confusion",
+        metrics=tmp_path / "metrics", detail=tmp_path / "detail", cost=tmp_path / "cost",
+        predictions=tmp_path / "predictions", confusion=tmp_path / "confusion",
     )  # fmt: skip
     columns = {"split": ["all"] * 5, "row": [9, 7, 5, 3, 1], "text": list("vwxyz"), "label": ACTUAL.tolist()}
     kinds = {"split": Value("string"), "row": Value("int64"), "text": Value("string")}
     test = Dataset.from_dict(columns, features=Features({**kinds, "label": ClassLabel(names=["b", "a", "c"])}))
-    scoring.write("mine", test, PROBABILITIES, {"eval_seconds": 2.0, "artifact_bytes": 10}, folders)
+    cost = {"eval_seconds": 2.0, "artifact_bytes": 10}
+    scoring.write("mine", test, PROBABILITIES, cost, folders, {"with_temperature": {"temperature": 1.5}})
     return folders
 
 
@@ -103,10 +113,39 @@ def test_write_predictions(written):
     assert table[["p_b", "p_a", "p_c"]].to_numpy() == pytest.approx(PROBABILITIES)
 
 
-def test_the_report_reads_the_same_figures_from_the_predictions(written):
-    row = report.compare(written.predictions / "mine.parquet", written.cost)
-    assert {name: row[name] for name in BY_HAND} == pytest.approx(BY_HAND)
-    assert (row["method"], row["samples_per_second"]) == ("mine", 2.5)
+def test_write_details(written):
+    detail = files.read_json(written.detail / "mine.json")
+    assert detail["labels"]["a"] == pytest.approx({"precision": 1 / 2, "recall": 1 / 2, "f1": 1 / 2, "support": 2})
+    assert list(detail["labels"]) == ["b", "a", "c"]
+    assert detail["balanced_accuracy"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert detail["log_loss"] == pytest.approx(BY_HAND["loss"])
+    assert detail["brier"] == pytest.approx(np.mean(np.sum((PROBABILITIES - np.eye(3)[ACTUAL]) ** 2, axis=1)))
+    assert detail["with_temperature"] == {"temperature": 1.5}
+    # Of the pairs of a row with the label and one without, how many give the first the higher probability of it.
+    by_label = [5 / 6, 4 / 6, 4 / 4]
+    assert detail["roc_auc"] == pytest.approx(np.mean(by_label))
+
+
+def test_details_are_sklearns():
+    random = np.random.default_rng(0)
+    actual, probabilities = random.integers(4, size=300), random.dirichlet(np.ones(4), size=300)
+    detail = scoring.detail(actual, probabilities, list("abcd"))
+    assert detail["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(actual, probabilities.argmax(1)))
+    assert detail["mcc"] == pytest.approx(matthews_corrcoef(actual, probabilities.argmax(1)))
+    assert detail["roc_auc"] == pytest.approx(roc_auc_score(actual, probabilities, multi_class="ovr"))
+    assert detail["average_precision"] == pytest.approx(average_precision_score(actual, probabilities))
+
+
+def test_a_label_that_no_row_has_is_left_out_of_the_ranking():
+    actual = np.array([0, 1, 0, 1])
+    probabilities = np.array([[0.6, 0.2, 0.2], [0.3, 0.5, 0.2], [0.2, 0.6, 0.2], [0.1, 0.8, 0.1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detail = scoring.detail(actual, probabilities, ["a", "b", "c"])
+        alone = scoring.detail(np.zeros(4, dtype=int), probabilities, ["a", "b", "c"])
+    assert detail["roc_auc"] == pytest.approx(np.mean([3 / 4, 3 / 4]))
+    assert detail["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
+    assert "roc_auc" not in alone
 
 
 def test_write_confusion(written):

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, reason
 
 SPLITS = ("train", "validation", "test")
 BASELINES = ("majority", "tfidf", "probe", "baseline")
@@ -139,6 +139,13 @@ class Evaluate(Section):
     """Texts per forward pass wherever nothing is trained."""
 
 
+class Report(Section):
+    figure: Literal["accuracy", "f1"]
+    """Test figure by which the recommendation compares methods."""
+    margin: Fraction
+    """How much less of it than the best method has is good enough, if it comes cheaper."""
+
+
 class Params(Section):
     data: str
     """conf/data/NAME.yaml"""
@@ -152,12 +159,18 @@ class Params(Section):
     train_lora: dict[str, Lora]
     train_peft: TrainPeft
     evaluate: Evaluate
+    report: Report
+
+    @staticmethod
+    def _without_entry(info: ValidationInfo) -> list[str]:
+        """Methods that are trained whether or not `train_peft` names any."""
+        return ["full", *(f"lora-{name}" for name in info.data.get("train_lora", {}))]
 
     @field_validator("train_peft")
     @classmethod
     def _no_two_methods_of_one_name(cls, train_peft: TrainPeft, info: ValidationInfo) -> TrainPeft:
-        lora = [f"lora-{name}" for name in info.data.get("train_lora", {})]
-        if twice := [name for name in train_peft.entries if name in (*BASELINES, "full", *lora)]:
+        others = (*BASELINES, *cls._without_entry(info))
+        if twice := [name for name in train_peft.entries if name in others]:
             raise ValueError(f"train_peft.entries: '{twice[0]}' is the name of another method; choose another")
         return train_peft
 
@@ -166,7 +179,7 @@ class Params(Section):
     def _methods_are_those_trained(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
         if "train_lora" not in info.data:  # itself wrong, which is reported
             return evaluate
-        trained = ["full", *(f"lora-{name}" for name in info.data["train_lora"])]
+        trained = cls._without_entry(info)
         problems = []
         if unknown := [method for method in evaluate.methods if method not in trained]:
             problems.append(f"nothing trains {', '.join(unknown)}; trained are {', '.join(trained)}")
@@ -294,7 +307,7 @@ def _read(path: Path, section: type[T]) -> T:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's top folder") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: not valid YAML: {reason(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected `key: value` lines, found {type(values).__name__}")
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
@@ -57,6 +58,42 @@ def learning_curves(curves: pd.DataFrame, path: Path) -> None:
     for axes in (loss, f1):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
+    _save(figure, path)
+
+
+def intervals(table: pd.DataFrame, path: Path) -> None:
+    """`table` is indexed by method, and has columns accuracy, f1, and for both `_low` and `_high`."""
+    table = table.sort_values("accuracy")
+    figure = Figure(figsize=(10, 1.2 + 0.28 * len(table)), layout="constrained")
+    for axes, figure_name, title in zip(
+        figure.subplots(1, 2, sharey=True), ("accuracy", "f1"), ("accuracy on test", "macro F1 on test"), strict=True
+    ):
+        value, low, high = (table[f"{figure_name}{suffix}"] for suffix in ("", "_low", "_high"))
+        axes.errorbar(value, table.index, xerr=[value - low, high - value], fmt="o", color=COLOURS[0], capsize=3)
+        axes.set(xlabel=f"{title}, 95% interval")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def reliability(bins: pd.DataFrame, path: Path) -> None:
+    """`bins` is what `calibration.reliability` gives, with a column method."""
+    methods = list(bins.groupby("method", sort=False))
+    columns = min(4, len(methods))
+    rows = -(-len(methods) // columns)
+    figure = Figure(figsize=(2.8 * columns, 2.8 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(methods) :]:
+        axes.set_visible(False)
+    for axes, (method, table) in zip(grid.flat, methods, strict=False):
+        shades = [to_rgba(COLOURS[0], 0.15 + 0.85 * share) for share in table.rows / table.rows.max()]
+        axes.bar(table.low, table.accuracy, table.high - table.low, align="edge", color=shades, edgecolor="white")
+        axes.plot([0, 1], [0, 1], color="grey", linestyle=":")
+        error = np.average((table.confidence - table.accuracy).abs(), weights=table.rows)
+        axes.set(title=f"{method}: off by {error:.1%}", xlim=(0, 1), ylim=(0, 1))
+        axes.grid(alpha=0.3)
+    figure.supxlabel("confidence: the largest probability (the darker, the more texts)")
+    figure.supylabel("accuracy on test")
     _save(figure, path)
 
 

@@ -8,11 +8,12 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, reason
 from stages.common.models import load_classifier
 from stages.common.params import ModelConf
 
@@ -22,29 +23,31 @@ if TYPE_CHECKING:
 
 def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase]:
     """What `save` wrote, ready for inference. Raises UserError if `folder` is no such model."""
-    config = load_saved_config(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config, tokenizer = load_saved_config(folder), AutoTokenizer.from_pretrained(folder)
     try:
         if "adapter" in config.tunediff:
             from stages.common.adapters import load_own
 
-            model = load_own(load_original(folder), folder)
+            model = load_own(_original(folder, config, tokenizer), folder)
         elif (folder / "adapter_config.json").is_file():
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(load_original(folder), folder)
+            model = PeftModel.from_pretrained(_original(folder, config, tokenizer), folder)
         else:
             model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32", use_safetensors=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder}: the saved model cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+        raise UserError(f"{folder}: the saved model cannot be loaded: {reason(error)}") from None
+    model.config.tunediff |= config.tunediff  # an adapter's model is the original one, which has no temperature
     return model.eval(), tokenizer
 
 
 def load_original(folder: Path) -> PreTrainedModel:
     """The pretrained model that `folder` was trained from, with the untrained head it started with."""
-    config = load_saved_config(folder)
+    return _original(folder, load_saved_config(folder), AutoTokenizer.from_pretrained(folder)).eval()
+
+
+def _original(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     origin = config.tunediff
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     conf = ModelConf(
         name=origin["pretrained"],
         revision=origin["revision"],
@@ -52,10 +55,10 @@ def load_original(folder: Path) -> PreTrainedModel:
         max_length=tokenizer.model_max_length,
     )
     labels = list(config.id2label.values())
-    return load_classifier(conf, folder / "config.json", tokenizer, labels, origin["seed"]).eval()
+    return load_classifier(conf, folder / "config.json", tokenizer, labels, origin["seed"])
 
 
-def load_saved_config(folder: Path) -> AutoConfig:
+def load_saved_config(folder: Path) -> PreTrainedConfig:
     if not (folder / "config.json").is_file():
         present = ", ".join(sorted(path.name for path in folder.parent.glob("*") if path.is_dir())) or "nothing"
         raise UserError(

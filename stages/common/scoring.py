@@ -1,6 +1,6 @@
 """From probabilities on the test split to files: figures, predictions text by text, confusion matrix.
 
-Only `baseline`, `evaluate` and `report` import this, so that editing it trains nothing again.
+Only `baseline` and `evaluate` import this, so that editing it trains nothing again.
 """
 
 import argparse
@@ -10,9 +10,15 @@ import evaluate
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from sklearn.metrics import log_loss
+from sklearn.metrics import (
+    average_precision_score,
+    log_loss,
+    matthews_corrcoef,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
-from stages.common import plots
+from stages.common import calibration, plots
 from stages.common.files import whole, write_json
 
 
@@ -20,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folders that hold one file per method."""
     parser.add_argument(
         "--metrics", type=Path, required=True, help="folder for METHOD.json: accuracy, f1, precision, recall, loss"
+    )
+    parser.add_argument(
+        "--detail",
+        type=Path,
+        required=True,
+        help="folder for METHOD.json: figures by label, of ranking, of calibration",
     )
     parser.add_argument(
         "--cost", type=Path, required=True, help="folder for METHOD.json: time, memory, parameters, size"
@@ -38,15 +50,58 @@ def score(actual: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     return {**figures, "loss": float(log_loss(actual, probabilities, labels=classes))}
 
 
+def detail(actual: np.ndarray, probabilities: np.ndarray, names: list[str]) -> dict[str, float | dict]:
+    """Beyond the headline; shapes as for `score`, `names` are the labels'.
+
+    ROC AUC and average precision (each label against the rest) are means over the labels that some test rows have and
+    some have not; they are left out if there is none.
+    """
+    predicted, one_hot = probabilities.argmax(1), np.eye(len(names), dtype=int)[actual]
+    told_apart = (one_hot.sum(0) > 0) & (one_hot.sum(0) < len(actual))
+    ranking = {}
+    if told_apart.any():
+        each = one_hot[:, told_apart], probabilities[:, told_apart]
+        ranking = {"roc_auc": float(roc_auc_score(*each)), "average_precision": float(average_precision_score(*each))}
+    by_label = precision_recall_fscore_support(actual, predicted, labels=range(len(names)), zero_division=0)
+    return {
+        "balanced_accuracy": float(np.mean(by_label[1][one_hot.any(0)])),
+        "mcc": float(matthews_corrcoef(actual, predicted)),
+        **ranking,
+        **calibrated(actual, probabilities),
+        "labels": {
+            name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(support)}
+            for name, p, r, f, support in zip(names, *by_label, strict=True)
+        },
+    }
+
+
+def calibrated(actual: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """How far the probabilities can be believed; shapes as for `score`."""
+    return {
+        "log_loss": float(log_loss(actual, probabilities, labels=range(probabilities.shape[1]))),
+        "calibration_error": calibration.calibration_error(actual, probabilities),
+        "brier": calibration.brier(actual, probabilities),
+    }
+
+
 def write(
-    method: str, test: Dataset, probabilities: np.ndarray, cost: dict[str, float], folders: argparse.Namespace
+    method: str,
+    test: Dataset,
+    probabilities: np.ndarray,
+    cost: dict[str, float],
+    folders: argparse.Namespace,
+    more: dict[str, float] | None = None,
 ) -> dict[str, float]:
-    """Write the five files of one method, and return its headline figures. `probabilities` has shape [rows, labels]."""
+    """Write the six files of one method, and return its headline figures.
+
+    `probabilities` has shape [rows, labels]; `more` is added to the details.
+    """
     names = test.features["label"].names
     actual = np.array(test["label"][:])
     predicted = probabilities.argmax(1)
     figures = score(actual, probabilities)
     write_json(folders.metrics / f"{method}.json", figures)
+    write_json(folders.detail / f"{method}.json", {**detail(actual, probabilities, names), **(more or {})})
     write_json(folders.cost / f"{method}.json", {**cost, "samples_per_second": len(test) / cost["eval_seconds"]})
 
     table = pd.DataFrame({"split": test["split"][:], "row": test["row"][:], "text": test["text"][:]})

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from stages.common import models
+from stages.common.calibration import fit_temperature
 from stages.common.cost import peak_memory_bytes
 from stages.common.data import encode
 from stages.common.errors import UserError
@@ -43,6 +44,8 @@ class Fit:
     model: "PreTrainedModel | PeftModel"
     validation_logits: np.ndarray
     """Shape [rows, labels]: its answers on validation, for the check that it is saved and reloaded whole."""
+    temperature: float
+    """What to divide logits by for probabilities that can be believed, fitted on validation."""
     best: dict[str, float]
     """Validation accuracy, F1 and loss of the best epoch, its number, and how many epochs were run."""
     parameters: dict[str, int]
@@ -180,11 +183,11 @@ def fit(
             f"training diverged; lower the method's learning rate (now {learning_rate:g})"
         )
     models.settle(trainer.model)
+    logits = predict_logits(trainer.model, tokenizer, validation, params.evaluate.batch_size, precision, "validation")
     return Fit(
         model=trainer.model,
-        validation_logits=predict_logits(
-            trainer.model, tokenizer, validation, params.evaluate.batch_size, precision, "validation"
-        ),
+        validation_logits=logits,
+        temperature=fit_temperature(logits, np.array(validation["labels"][:])),
         best={
             **{name: best.metrics[f"eval_{name}"] for name in ("accuracy", "f1", "loss")},
             "best_epoch": round(best.metrics["epoch"]),
@@ -198,6 +201,7 @@ def fit(
 
 def save(fitted: Fit, tokenizer: PreTrainedTokenizerBase, args: argparse.Namespace) -> None:
     """Write the four outputs of a training stage; the learning curves are there already."""
+    fitted.model.config.tunediff["temperature"] = fitted.temperature
     with whole(args.model) as folder:
         models.save(fitted.model, tokenizer, folder)
     with whole(args.logits) as partial, partial.open("wb") as file:

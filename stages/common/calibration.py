@@ -1,0 +1,56 @@
+"""Are probabilities what they say? Calibration error, and the temperature that mends it."""
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+BINS = 15
+
+
+def fit_temperature(logits: np.ndarray, actual: np.ndarray) -> float:
+    """What to divide logits by, so that their softmax fits the labels best (Guo et al. 2017, arXiv 1706.04599).
+
+    `logits` has shape [rows, labels], `actual` class numbers. Between 0.05 and 20, to four digits; the answers, the
+    largest logits, stay the same.
+    """
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits.astype(float) / np.exp(log_temperature)
+        return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(actual)), actual]))
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-6})
+    return round(float(np.exp(found.x)), 4)
+
+
+def reliability(actual: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    """By the largest probability, in 15 bins of equal width: columns low, high, rows, confidence, accuracy.
+
+    Bins without a row are left out.
+    """
+    confidence = probabilities.max(1)
+    edges = np.linspace(0, 1, BINS + 1)
+    table = pd.DataFrame(
+        {
+            "bin": np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, BINS - 1),
+            "confidence": confidence,
+            "accuracy": probabilities.argmax(1) == actual,
+        }
+    )
+    bins = table.groupby("bin").agg(
+        rows=("accuracy", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean")
+    )
+    bins.insert(0, "low", edges[bins.index])
+    bins.insert(1, "high", edges[bins.index + 1])
+    return bins.reset_index(drop=True)
+
+
+def calibration_error(actual: np.ndarray, probabilities: np.ndarray) -> float:
+    """Expected calibration error: how far confidence lies from accuracy, over the rows in the bins of `reliability`."""
+    bins = reliability(actual, probabilities)
+    return float(np.average((bins.confidence - bins.accuracy).abs(), weights=bins.rows))
+
+
+def brier(actual: np.ndarray, probabilities: np.ndarray) -> float:
+    """Brier score: squared distance of the probabilities from the labels, summed over labels; 0 is best, 2 worst."""
+    return float(np.mean(np.sum((probabilities - np.eye(probabilities.shape[1])[actual]) ** 2, axis=1)))

@@ -1,0 +1,46 @@
+"""One page to read, the recommendation first: as HTML that needs nothing else, and as Markdown."""
+
+import base64
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment
+from markupsafe import Markup, escape
+
+from stages.common.files import whole
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    text: str = ""
+    """Words between backticks are set as code."""
+    table: list[list[str]] = field(default_factory=list)
+    """Its head and its rows."""
+    pictures: list[Path] = field(default_factory=list)
+    """PNG files; the HTML holds them, the Markdown leaves them out."""
+
+
+def write(title: str, advice: str, sections: list[Section], html: Path, markdown: Path) -> None:
+    """Write both files. Everything given is text, and is escaped."""
+    templates = {html: Path(__file__).with_name("page.html.j2"), markdown: Path(__file__).with_name("page.md.j2")}
+    for path, template in templates.items():
+        environment = Environment(autoescape=path == html, trim_blocks=True, lstrip_blocks=True)
+        environment.filters |= {"code": _code, "cell": _cell, "embedded": _embedded}
+        page = environment.from_string(template.read_text(encoding="utf-8"))
+        with whole(path) as partial:
+            partial.write_text(page.render(title=title, advice=advice, sections=sections), encoding="utf-8")
+
+
+def _embedded(picture: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
+
+
+def _code(text: str) -> Markup:
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _cell(text: str) -> str:
+    """In one line of a table of Markdown, where some characters have a meaning."""
+    return re.sub(r"([\\`*_<>\[\]|#~$&])", r"\\\1", " ".join(str(text).split()))

@@ -1,0 +1,131 @@
+"""Are the intervals right? Against simulations with a known truth, worked examples and other libraries."""
+
+import time
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from sklearn.metrics import accuracy_score, f1_score
+
+from stages.common import uncertainty
+
+SHARES = np.array([0.2, 0.3, 0.5])
+
+
+def draw(random: np.random.Generator, rows: int, rights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Actual labels and the predictions of methods that are right with these chances, more often on the same rows."""
+    actual = random.choice(3, size=rows, p=SHARES)
+    difficulty = random.normal(size=rows)  # common to all methods, so that their errors go together
+    guesses = []
+    for right in rights:
+        noise = 0.7 * difficulty + np.sqrt(1 - 0.7**2) * random.normal(size=rows)
+        correct = noise < np.sqrt(2) * erfinv(2 * right - 1)
+        wrong = (actual + random.integers(1, 3, size=rows)) % 3
+        guesses.append(np.where(correct, actual, wrong))
+    return actual, np.array(guesses)
+
+
+def erfinv(x: float) -> float:
+    from scipy.special import erfinv
+
+    return float(erfinv(x))
+
+
+def true_figures(right: float) -> tuple[float, float]:
+    """Accuracy and macro F1 of such a method on endless rows: its errors go to the other two labels alike."""
+    confusion = np.diag(SHARES * right) + (1 - right) / 2 * (SHARES[:, None] * (1 - np.eye(3)))
+    return right, float(np.mean(2 * np.diag(confusion) / (confusion.sum(0) + confusion.sum(1))))
+
+
+@pytest.fixture
+def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uncertainty, "RESAMPLES", 400)
+
+
+def test_the_true_figures_lie_in_95_of_100_intervals(fewer_resamples):
+    random = np.random.default_rng(1)
+    draws = 1000
+    truth = dict(zip(uncertainty.FIGURES, true_figures(0.75), strict=True))
+    covered = dict.fromkeys(truth, 0)
+    for seed in range(draws):
+        actual, guesses = draw(random, 300, (0.75,))
+        for name, found in uncertainty.intervals(actual, guesses, 3, seed).items():
+            covered[name] += found.low <= truth[name] <= found.high
+    for name, count in covered.items():
+        assert 0.93 < count / draws < 0.97, (name, count / draws)
+
+
+def test_the_true_difference_lies_in_95_of_100_intervals(fewer_resamples):
+    random = np.random.default_rng(2)
+    draws = 1000
+    better, worse = true_figures(0.78), true_figures(0.74)
+    truth = {name: b - w for name, b, w in zip(uncertainty.FIGURES, better, worse, strict=True)}
+    covered = dict.fromkeys(truth, 0)
+    for seed in range(draws):
+        actual, guesses = draw(random, 300, (0.78, 0.74))
+        for name, found in uncertainty.differences(actual, guesses[:1], guesses[1:], 3, seed).items():
+            covered[name] += found.low <= truth[name] <= found.high
+    for name, count in covered.items():
+        assert 0.93 < count / draws < 0.97, (name, count / draws)
+
+
+def test_pairing_makes_the_interval_of_a_difference_narrower():
+    actual, guesses = draw(np.random.default_rng(3), 300, (0.78, 0.74))
+    paired = uncertainty.differences(actual, guesses[:1], guesses[1:], 3, 0)["accuracy"]
+    alone = [uncertainty.intervals(actual, guesses[i : i + 1], 3, 0)["accuracy"] for i in range(2)]
+    unpaired = np.hypot(*(one.high - one.low for one in alone))
+    assert paired.high - paired.low < 0.9 * unpaired
+
+
+def test_values_are_sklearns_and_the_mean_over_trainings():
+    actual, guesses = draw(np.random.default_rng(4), 200, (0.8, 0.7, 0.6))
+    found = uncertainty.intervals(actual, guesses, 4, 0)  # the fourth label has no row
+    assert found["accuracy"].value == pytest.approx(np.mean([accuracy_score(actual, guess) for guess in guesses]))
+    f1 = [f1_score(actual, guess, labels=range(4), average="macro", zero_division=0) for guess in guesses]
+    assert found["f1"].value == pytest.approx(np.mean(f1))
+    less = uncertainty.differences(actual, guesses[:1], guesses[1:], 4, 0)
+    assert less["f1"].value == pytest.approx(f1[0] - np.mean(f1[1:]))
+
+
+def test_the_interval_of_accuracy_is_that_of_resampled_rows():
+    """The number of right answers in a resampled split is binomial."""
+    actual, guesses = draw(np.random.default_rng(5), 250, (0.75,))
+    found = uncertainty.intervals(actual, guesses, 3, 0)["accuracy"]
+    expected = binom(250, found.value).ppf([0.025, 0.975]) / 250
+    assert [found.low, found.high] == pytest.approx(expected, abs=1 / 250)
+
+
+def test_equal_predictions_do_not_differ():
+    actual, guesses = draw(np.random.default_rng(6), 100, (0.75,))
+    found = uncertainty.differences(actual, guesses, guesses, 3, 0)
+    assert {(one.value, one.low, one.high) for one in found.values()} == {(0, 0, 0)}
+    assert uncertainty.mcnemar(actual, guesses[0], guesses[0]) == 1
+
+
+def test_same_seed_same_interval():
+    actual, guesses = draw(np.random.default_rng(7), 100, (0.75,))
+    assert uncertainty.intervals(actual, guesses, 3, 1) == uncertainty.intervals(actual, guesses, 3, 1)
+    assert uncertainty.intervals(actual, guesses, 3, 1) != uncertainty.intervals(actual, guesses, 3, 2)
+
+
+def test_25_000_rows_take_seconds():
+    actual, guesses = draw(np.random.default_rng(8), 25_000, (0.9, 0.88))
+    started = time.perf_counter()
+    uncertainty.differences(actual, guesses[:1], guesses[1:], 3, 0)
+    assert time.perf_counter() - started < 10
+
+
+def test_mcnemar_by_hand():
+    """With 7 rows that only one method gets right and 1 that only the other does, p = 2 (1 + 8) / 2**8."""
+    actual = np.zeros(20, dtype=int)
+    first, second = actual.copy(), actual.copy()
+    second[:7], first[7] = 1, 1
+    first[8:10] = second[8:10] = 1
+    assert uncertainty.mcnemar(actual, first, second) == pytest.approx(2 * (1 + 8) / 2**8)
+    assert uncertainty.mcnemar(actual, second, first) == pytest.approx(2 * (1 + 8) / 2**8)
+
+
+def test_holm_by_hand():
+    """The smallest of three times 3, the next times 2, the largest as it is, and never less than one before it."""
+    assert uncertainty.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert uncertainty.holm([]) == []
