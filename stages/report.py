@@ -71,7 +71,7 @@ def main() -> None:
         folder.mkdir()
         intervals.to_csv(folder / "intervals.csv")
         differences.to_csv(folder / "differences.csv", index=False)
-        plots.intervals(intervals, folder / "intervals.png")
+        plots.intervals(intervals.reset_index(), folder / "intervals.png")
 
     bins = pd.concat(
         reliability(answers.actual.cat.codes.to_numpy(), answers.filter(regex="^p_").to_numpy()).assign(method=method)

@@ -150,7 +150,7 @@ def test_a_method_without_errors_has_none_to_read():
 def test_a_page_holds_any_text_as_text(tmp_path: Path):
     hostile = "<script>alert(1)</script> | [x](http://example.com) `&amp;` *b*\n# no heading"
     picture = tmp_path / "one.png"
-    plots.intervals(report.intervals_of(PREDICTIONS, 17), picture)
+    plots.intervals(report.intervals_of(PREDICTIONS, 17).reset_index(), picture)
     section = page.Section("Errors", "Of `full`.", [["text", "label"], [hostile, "<b>"]], [picture])
     page.write("A title", "Use `full`.", [section], tmp_path / "page.html", tmp_path / "page.md")
 

@@ -15,6 +15,18 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^v<>p"
 
 
+# Far below all others as a rule: they do not stretch an axis, but are named where they lie outside.
+UNTRAINED = ("majority", "baseline")
+
+
+def _limits(table: pd.DataFrame, low: str, high: str) -> tuple[float, float]:
+    """Of an axis that shows these columns of the methods other than UNTRAINED."""
+    shown = table[~table.method.isin(UNTRAINED)]
+    least, most = shown[low].min(), shown[high].max()
+    margin = max(0.1 * (most - least), 0.005)
+    return least - margin, most + margin
+
+
 def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", dpi=120, metadata={"Software": None})
 
@@ -62,15 +74,19 @@ def learning_curves(curves: pd.DataFrame, path: Path) -> None:
 
 
 def intervals(table: pd.DataFrame, path: Path) -> None:
-    """`table` is indexed by method, and has columns accuracy, f1, and for both `_low` and `_high`."""
+    """`table` has columns method, accuracy, f1, and for both `_low` and `_high`; one row per method."""
     table = table.sort_values("accuracy")
     figure = Figure(figsize=(10, 1.2 + 0.28 * len(table)), layout="constrained")
     for axes, figure_name, title in zip(
         figure.subplots(1, 2, sharey=True), ("accuracy", "f1"), ("accuracy on test", "macro F1 on test"), strict=True
     ):
         value, low, high = (table[f"{figure_name}{suffix}"] for suffix in ("", "_low", "_high"))
-        axes.errorbar(value, table.index, xerr=[value - low, high - value], fmt="o", color=COLOURS[0], capsize=3)
-        axes.set(xlabel=f"{title}, 95% interval")
+        axes.errorbar(value, table.method, xerr=[value - low, high - value], fmt="o", color=COLOURS[0], capsize=3)
+        limits = _limits(table, f"{figure_name}_low", f"{figure_name}_high")
+        for place in np.flatnonzero(value < limits[0]):
+            axes.text(0.01, place, f"◂ {value.iloc[place]:.1%}", transform=axes.get_yaxis_transform(), va="center")
+        axes.set(xlabel=f"{title}, 95% interval", xlim=limits)
+        axes.locator_params(axis="x", nbins=6)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(alpha=0.3)
     _save(figure, path)
@@ -99,22 +115,24 @@ def reliability(bins: pd.DataFrame, path: Path) -> None:
 
 def quality_against_cost(table: pd.DataFrame, path: Path) -> None:
     """`table` has columns method, accuracy, trainable_parameters, train_seconds; one row per method."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, max(4.5, 0.6 + 0.24 * len(table))), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
+    limits = _limits(table, "accuracy", "accuracy")
     # Zero has no place on a logarithm, and the cheap baselines have it: below `linear` the scale is linear.
-    for axes, column, label, linear in (
+    for axes, column, name, linear in (
         (left, "trainable_parameters", "trainable parameters", 1000),
         (right, "train_seconds", "training time, seconds", 1),
     ):
         for i, row in enumerate(table.sort_values("accuracy", ascending=False).to_dict("records")):
             # Every eight methods the marker changes, so that no two look the same.
             look = {"color": COLOURS[i % 8], "marker": MARKERS[i // 8 % len(MARKERS)], "edgecolors": "white"}
-            axes.scatter(row[column], row["accuracy"], s=80, label=f"{row['method']}  {row['accuracy']:.1%}", **look)
+            label = f"{row['method']}  {row['accuracy']:.1%}{' (below)' if row['accuracy'] < limits[0] else ''}"
+            axes.scatter(row[column], row["accuracy"], s=80, label=label, **look)
         axes.set_xscale("symlog", linthresh=linear, linscale=0.4)
         most = table[column].max()
         axes.set_xticks([0, *(linear * 10.0**power for power in range(9) if linear * 10.0 ** (power - 1) < most)])
-        axes.margins(x=0.08, y=0.1)
-        axes.set(xlabel=label)
+        axes.margins(x=0.08)
+        axes.set(xlabel=name, ylim=limits)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(alpha=0.3)
     left.set(ylabel="accuracy on test")

@@ -63,15 +63,15 @@ def recommend(
         verb = "is" if len(poor) == 1 else "are"
         text += f"{_list(poor)} would be cheaper and {verb} worse by more than {points}. "
     if unclear:
-        needed = [_rows_needed(to_best[method], margin, rows) for method in unclear]
         text += (
             f"The data cannot tell whether the cheaper {_list(unclear)} would do: "
             + "; ".join(f"`{method}` differs by {_range(to_best[method], '+')}" for method in unclear)
             + f" points, with a margin of {points}. "
         )
-        if any(needed):
-            few = min(count for count in needed if count)
-            text += f"If the differences are as they look, about {few:,} test texts would settle the first of it. "
+        needed = {method: _rows_needed(to_best[method], margin, rows) for method in unclear}
+        if promising := {method: count for method, count in needed.items() if count}:
+            first = min(promising, key=promising.get)
+            text += f"If it is as it looks, about {promising[first]:,} test texts would settle it for `{first}`. "
     return choice, text.strip()
 
 
