@@ -24,23 +24,7 @@ SHOWN = 10  # texts in each table of errors
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", type=Path, required=True, help="JSON file that prepare wrote of the data")
-    parser.add_argument("--metrics", type=Path, required=True, help="folder with METHOD.json")
-    parser.add_argument("--detail", type=Path, required=True, help="folder with METHOD.json")
-    parser.add_argument("--cost", type=Path, required=True, help="folder with METHOD.json")
-    parser.add_argument("--predictions", type=Path, required=True, help="folder with METHOD.parquet")
-    parser.add_argument("--confusion", type=Path, required=True, help="folder with METHOD.png")
-    parser.add_argument("--curves", type=Path, required=True, help="folder with DVCLive's folder of each method")
-    parser.add_argument("--learning-curves", type=Path, required=True, help="folder for learning_curves.csv and .png")
-    parser.add_argument("--comparison", type=Path, required=True, help="folder for comparison.csv and .png")
-    parser.add_argument(
-        "--uncertainty", type=Path, required=True, help="folder for intervals.csv, differences.csv and intervals.png"
-    )
-    parser.add_argument("--calibration", type=Path, required=True, help="folder for reliability.csv and .png")
-    parser.add_argument("--html", type=Path, required=True, help="the page")
-    parser.add_argument("--markdown", type=Path, required=True, help="the same without pictures")
-    args = parser.parse_args()
+    args = arguments()
     params = load().params
 
     # By name: an earlier run of other methods may have left its files.
@@ -121,6 +105,27 @@ def main() -> None:
     )
 
 
+def arguments() -> argparse.Namespace:
+    """The paths that dvc.yaml gives: what is read, then what is written."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", type=Path, required=True, help="JSON file that prepare wrote of the data")
+    parser.add_argument("--metrics", type=Path, required=True, help="folder with METHOD.json")
+    parser.add_argument("--detail", type=Path, required=True, help="folder with METHOD.json")
+    parser.add_argument("--cost", type=Path, required=True, help="folder with METHOD.json")
+    parser.add_argument("--predictions", type=Path, required=True, help="folder with METHOD.parquet")
+    parser.add_argument("--confusion", type=Path, required=True, help="folder with METHOD.png")
+    parser.add_argument("--curves", type=Path, required=True, help="folder with DVCLive's folder of each method")
+    parser.add_argument("--learning-curves", type=Path, required=True, help="folder for learning_curves.csv and .png")
+    parser.add_argument("--comparison", type=Path, required=True, help="folder for comparison.csv and .png")
+    parser.add_argument(
+        "--uncertainty", type=Path, required=True, help="folder for intervals.csv, differences.csv and intervals.png"
+    )
+    parser.add_argument("--calibration", type=Path, required=True, help="folder for reliability.csv and .png")
+    parser.add_argument("--html", type=Path, required=True, help="the page")
+    parser.add_argument("--markdown", type=Path, required=True, help="the same without pictures")
+    return parser.parse_args()
+
+
 def learning_curves(folder: Path) -> pd.DataFrame:
     """One method's curves from DVCLive: columns method, epoch, train_loss, validation_loss and so on."""
     files = sorted(folder.glob("plots/metrics/*/*.tsv"))
@@ -185,10 +190,7 @@ def methods_table(table: pd.DataFrame, intervals: pd.DataFrame) -> list[list[str
     head = ["method", "accuracy", "95% interval", "macro F1", "95% interval", "trainable parameters", "saved, MB"]
     rows = []
     for row in table[::-1].itertuples():
-        found = intervals.loc[row.method]
-        accuracy, f1 = (
-            f"{100 * found[f'{name}_low']:.1f} to {100 * found[f'{name}_high']:.1f}" for name in ("accuracy", "f1")
-        )
+        accuracy, f1 = (between(intervals.loc[row.method], figure) for figure in uncertainty.FIGURES)
         rows.append(
             [
                 row.method,
@@ -208,13 +210,18 @@ def differences_table(differences: pd.DataFrame) -> list[list[str]]:
             [
                 row.method,
                 row.other,
-                *(f"{100 * row.accuracy:+.1f}", f"{100 * row.accuracy_low:+.1f} to {100 * row.accuracy_high:+.1f}"),
-                *(f"{100 * row.f1:+.1f}", f"{100 * row.f1_low:+.1f} to {100 * row.f1_high:+.1f}"),
+                *(f"{100 * row.accuracy:+.1f}", between(row, "accuracy", "+")),
+                *(f"{100 * row.f1:+.1f}", between(row, "f1", "+")),
                 f"{row.p_holm:.2g}",
             ]
-            for row in differences.itertuples()
+            for _, row in differences.iterrows()
         ),
     ]
+
+
+def between(row: pd.Series, figure: str, sign: str = "") -> str:
+    """The figure's interval in points."""
+    return f"{100 * row[f'{figure}_low']:{sign}.1f} to {100 * row[f'{figure}_high']:{sign}.1f}"
 
 
 def wrong_for_all(tables: list[pd.DataFrame]) -> page.Section:
@@ -224,22 +231,23 @@ def wrong_for_all(tables: list[pd.DataFrame]) -> page.Section:
     for table in tables[1:]:
         alike &= table.predicted == first.predicted
     sureness = sum(table.filter(regex="^p_").max(axis=1) for table in tables) / len(tables)
-    found = first.assign(sureness=sureness)[alike].sort_values("sureness", ascending=False, kind="stable")
+    found = first.assign(sureness=sureness)[alike]
     said = f"{len(found)} of {len(first)} test texts get the same wrong label from every trained method: read theirs."
     return page.Section("Wrong for every method", said, errors_table(found))
 
 
 def surest_errors(method: str, table: pd.DataFrame) -> page.Section:
     found = table.assign(sureness=table.filter(regex="^p_").max(axis=1))[table.predicted != table.actual]
-    found = found.sort_values("sureness", ascending=False, kind="stable")
     said = f"Of `{method}`, which errs on {len(found)} of {len(table)} test texts."
     return page.Section("Surest errors", said, errors_table(found))
 
 
-def errors_table(table: pd.DataFrame) -> list[list[str]]:
+def errors_table(errors: pd.DataFrame) -> list[list[str]]:
+    """The surest first; `errors` has columns text, actual, predicted, sureness."""
+    surest = errors.sort_values("sureness", ascending=False, kind="stable")
     rows = [
         [textwrap.shorten(row.text, 300), row.actual, row.predicted, f"{row.sureness:.2f}"]
-        for row in table.head(SHOWN).itertuples()
+        for row in surest.head(SHOWN).itertuples()
     ]
     return [["text", "label", "predicted", "probability"], *rows]
 
