@@ -5,6 +5,7 @@ dvc repro baseline
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from stages.common import scoring
+from stages.common.calibration import fit_threshold
 from stages.common.cost import peak_memory_bytes
-from stages.common.data import encode, label_names, load_split
+from stages.common.data import encode, label_names, load_split, rarer_label
 from stages.common.errors import run
+from stages.common.files import write_json
 from stages.common.inference import choose_precision, embed, predict_logits, probabilities
 from stages.common.models import count_parameters, load_classifier, load_tokenizer
 from stages.common.params import Params, Settings, load
@@ -25,68 +28,110 @@ from stages.common.params import Params, Settings, load
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--splits", type=Path, required=True, help="folder with train.parquet and test.parquet")
+    parser.add_argument(
+        "--splits", type=Path, required=True, help="folder with train.parquet, validation.parquet and test.parquet"
+    )
+    parser.add_argument(
+        "--validation", type=Path, required=True, help="folder for METHOD.json: figures on validation, to choose C by"
+    )
     scoring.add_arguments(parser)
     args = parser.parse_args()
     settings = load()
-
-    train, test = (load_split(args.splits, name) for name in ("train", "test"))
+    splits = {name: load_split(args.splits, name) for name in ("train", "validation", "test")}
 
     # From the lightest to the heaviest: the peak memory of each is that of the process so far.
-    scoring.write("majority", test, *majority(train, test), args)
-    scoring.write("tfidf", test, *tfidf(train, test, settings.params), args)
-    for method, (predicted, cost) in pretrained(train, test, settings).items():
-        scoring.write(method, test, predicted, cost, args)
+    write("majority", majority(splits), splits, settings.params.seeds[0], args)
+    write("tfidf", tfidf(splits, settings.params), splits, settings.params.seeds[0], args)
+    for method, answers in pretrained(splits, settings).items():
+        write(method, answers, splits, settings.params.seeds[0], args)
 
 
-def majority(train: Dataset, test: Dataset) -> tuple[np.ndarray, dict[str, float]]:
-    """Probabilities [rows, labels]: each label's share of train, whatever the text. The largest share is the answer."""
+@dataclass(frozen=True)
+class Answers:
+    """Probabilities, shape [rows, labels], and what they cost as `metrics/cost/METHOD.json` has it."""
+
+    test: np.ndarray
+    cost: dict[str, float]
+    validation: np.ndarray | None = None
+    """Of a method that has something to be chosen on validation."""
+
+
+def write(method: str, answers: Answers, splits: dict[str, Dataset], seed: int, args: argparse.Namespace) -> None:
+    """The files of one method: as every method has them on test, and figures on validation."""
+    more = {}
+    if answers.validation is not None:
+        actual, names = np.array(splits["validation"]["label"][:]), label_names(splits["train"])
+        figures = scoring.score(actual, answers.validation)
+        write_json(args.validation / f"{method}.json", {name: figures[name] for name in ("accuracy", "f1", "loss")})
+        if (rarer := rarer_label(splits["train"])) is not None:
+            threshold = fit_threshold(answers.validation[:, rarer], actual == rarer)
+            line = {"label": names[rarer], "value": threshold}
+            more["threshold"] = scoring.at_threshold(np.array(splits["test"]["label"][:]), answers.test, names, line)
+    scoring.write(method, splits["test"], {seed: answers.test}, answers.cost, args, more)
+
+
+def majority(splits: dict[str, Dataset]) -> Answers:
+    """Each label's share of train, whatever the text. The largest share is the answer."""
     started = time.perf_counter()
-    shares = np.bincount(train["label"][:], minlength=len(label_names(train))) / len(train)
+    labels = splits["train"]["label"][:]
+    shares = np.bincount(labels, minlength=len(label_names(splits["train"]))) / len(labels)
     trained = time.perf_counter()
-    predicted = np.tile(shares, (len(test), 1))
-    return predicted, cost(trained - started, time.perf_counter() - trained, 0, 0)
+    predicted = np.tile(shares, (len(splits["test"]), 1))
+    return Answers(predicted, cost(trained - started, time.perf_counter() - trained, 0, 0))
 
 
-def tfidf(train: Dataset, test: Dataset, params: Params) -> tuple[np.ndarray, dict[str, float]]:
-    """Probabilities [rows, labels] of logistic regression on TF-IDF of words."""
+def tfidf(splits: dict[str, Dataset], params: Params) -> Answers:
+    """Logistic regression on TF-IDF of words."""
+    texts = {name: split["text"][:] for name, split in splits.items()}
     model = make_pipeline(
         TfidfVectorizer(ngram_range=(1, params.baseline.ngrams)),
-        LogisticRegression(C=params.baseline.tfidf_C, max_iter=1000),
+        regression(params.baseline.tfidf_C, params.train.class_weights),
     )
     started = time.perf_counter()
-    model.fit(train["text"][:], train["label"][:])
+    model.fit(texts["train"], splits["train"]["label"][:])
     trained = time.perf_counter()
-    predicted = model.predict_proba(test["text"][:])
+    predicted = model.predict_proba(texts["test"])
+    evaluated = time.perf_counter()
     weights = model[-1].coef_.size + model[-1].intercept_.size
-    return predicted, cost(trained - started, time.perf_counter() - trained, weights, weights)
+    spent = cost(trained - started, evaluated - trained, weights, weights)
+    return Answers(predicted, spent, model.predict_proba(texts["validation"]))
 
 
-def pretrained(train: Dataset, test: Dataset, settings: Settings) -> dict[str, tuple[np.ndarray, dict[str, float]]]:
-    """Probabilities [rows, labels] of logistic regression on frozen mean-pooled states, and of the untrained head."""
+def pretrained(splits: dict[str, Dataset], settings: Settings) -> dict[str, Answers]:
+    """`probe`: logistic regression on frozen mean-pooled states; `baseline`: the answers of the untrained head."""
     params = settings.params
+    train = splits["train"]
     tokenizer = load_tokenizer(settings.model, settings.model_path)
-    model = load_classifier(settings.model, settings.model_path, tokenizer, label_names(train), params.seed)
+    model = load_classifier(settings.model, settings.model_path, tokenizer, label_names(train), params.seeds[0])
     size = count_parameters(model)["total_parameters"]
     options = {"batch_size": params.evaluate.batch_size, "precision": choose_precision(params.precision)}
 
-    started = time.perf_counter()
-    states = embed(model, tokenizer, encode(tokenizer, train["text"][:]), title="probe: train", **options)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=params.baseline.probe_C, max_iter=1000)).fit(
-        states, train["label"][:]
-    )
-    trained = time.perf_counter()
-    probed = probe.predict_proba(
-        embed(model, tokenizer, encode(tokenizer, test["text"][:]), title="probe: test", **options)
-    )
-    weights = probe[-1].coef_.size + probe[-1].intercept_.size
-    probe_cost = cost(trained - started, time.perf_counter() - trained, weights, size + weights)
+    def states(name: str) -> np.ndarray:
+        return embed(model, tokenizer, encode(tokenizer, splits[name]["text"][:]), title=f"probe: {name}", **options)
 
     started = time.perf_counter()
-    untrained = probabilities(
-        predict_logits(model, tokenizer, encode(tokenizer, test["text"][:]), title="baseline: test", **options)
+    probe = make_pipeline(StandardScaler(), regression(params.baseline.probe_C, params.train.class_weights))
+    probe.fit(states("train"), train["label"][:])
+    trained = time.perf_counter()
+    probed = probe.predict_proba(states("test"))
+    evaluated = time.perf_counter()
+    weights = probe[-1].coef_.size + probe[-1].intercept_.size
+    spent = cost(trained - started, evaluated - trained, weights, size + weights)
+    validation = probe.predict_proba(states("validation"))
+
+    started = time.perf_counter()
+    encoded = encode(tokenizer, splits["test"]["text"][:])
+    untrained = probabilities(predict_logits(model, tokenizer, encoded, title="baseline: test", **options))
+    return {
+        "probe": Answers(probed, spent, validation),
+        "baseline": Answers(untrained, cost(0.0, time.perf_counter() - started, 0, size)),
+    }
+
+
+def regression(inverse_regularisation: float, class_weights: str) -> LogisticRegression:
+    return LogisticRegression(
+        C=inverse_regularisation, class_weight=None if class_weights == "none" else class_weights, max_iter=1000
     )
-    return {"probe": (probed, probe_cost), "baseline": (untrained, cost(0.0, time.perf_counter() - started, 0, size))}
 
 
 def cost(train_seconds: float, eval_seconds: float, trainable: int, total: int) -> dict[str, float]:

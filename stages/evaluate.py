@@ -4,19 +4,22 @@ dvc repro evaluate@full
 """
 
 import argparse
+import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages.common import scoring
 from stages.common.cost import folder_bytes
-from stages.common.data import encode, load_split
+from stages.common.data import encode, label_names, load_split
 from stages.common.errors import UserError, run
 from stages.common.files import read_json, write_json
 from stages.common.inference import choose_precision, predict_logits, probabilities
 from stages.common.params import load
 from stages.common.saved import load_saved
+from stages.common.seeds import folder
 
 # A lost head or adapter moves logits by whole units; another machine's arithmetic by no more than this.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.2, "fp16": 0.05}
@@ -39,41 +42,63 @@ def main() -> None:
     scoring.add_arguments(parser)
     args = parser.parse_args()
     params = load().params
-    method = args.model.name
+    method, seeds = args.model.name, params.seeds
     options = {"batch_size": params.evaluate.batch_size, "precision": choose_precision(params.precision)}
 
     validation, test = (load_split(args.splits, name) for name in ("validation", "test"))
+    actual, names = np.array(test["label"][:]), label_names(test)
 
-    # Reload, and compare with the trainer.
-    model, tokenizer = load_saved(args.model)
-    reloaded = predict_logits(
-        model, tokenizer, encode(tokenizer, validation["text"][:]), title=f"{method}: validation", **options
-    )
-    difference = float(np.abs(reloaded - np.load(args.logits)).max())
-    print(
-        f"{method}: the reloaded model's logits differ from the trainer's by at most {difference:.2g} over "
-        f"{len(validation)} rows"
-    )
-    if difference > TOLERANCE[options["precision"]]:
-        raise UserError(
-            f"{args.model}: the reloaded model does not answer as it did in training (logits differ by up to "
-            f"{difference:.3g}); its folder was changed or is incomplete: train it again"
-        )
-    write_json(args.reload, {"largest_logit_difference": difference, "rows": len(validation)})
+    answers, differences, seconds, more = {}, [], [], {}
+    for seed, trainer in zip(seeds, np.load(args.logits), strict=True):
+        # Reload, and compare with the trainer.
+        path = folder(args.model, seed, seeds)
+        model, tokenizer = load_saved(path)
+        encoded = encode(tokenizer, validation["text"][:])
+        reloaded = predict_logits(model, tokenizer, encoded, title=f"{method}: validation", **options)
+        differences.append(compare(path, reloaded, trainer, TOLERANCE[options["precision"]]))
 
-    # Score.
-    started = time.perf_counter()
-    logits = predict_logits(model, tokenizer, encode(tokenizer, test["text"][:]), title=f"{method}: test", **options)
+        # Score.
+        started = time.perf_counter()
+        encoded = encode(tokenizer, test["text"][:])
+        logits = predict_logits(model, tokenizer, encoded, title=f"{method}: test", **options)
+        seconds.append(time.perf_counter() - started)
+        answers[seed] = probabilities(logits)
+        if seed == seeds[0]:
+            fitted = model.config.tunediff
+            more["with_temperature"] = with_temperature(actual, logits, names, fitted)
+            more["model"] = {"revision": fitted["revision"], "sha256": fitted["sha256"], "seeds": seeds}
+
+    write_json(args.reload, {"largest_logit_difference": max(differences), "rows": len(validation)})
     cost = {
-        "eval_seconds": time.perf_counter() - started,
+        "eval_seconds": statistics.fmean(seconds),
         "artifact_bytes": folder_bytes(args.model),
         **read_json(args.training_cost),
     }
-    temperature = model.config.tunediff["temperature"]
-    tempered = scoring.calibrated(np.array(test["label"][:]), probabilities(logits / temperature))
-    origin = {key: model.config.tunediff[key] for key in ("revision", "sha256", "seed")}
-    more = {"with_temperature": {"temperature": temperature, **tempered}, "model": origin}
-    scoring.write(method, test, probabilities(logits), cost, args, more)
+    scoring.write(method, test, answers, cost, args, more)
+
+
+def compare(model: Path, reloaded: np.ndarray, trainer: np.ndarray, tolerance: float) -> float:
+    """The largest difference of logits, shape [rows, labels]. Raises UserError if it is too large for one model."""
+    difference = float(np.abs(reloaded - trainer).max())
+    print(
+        f"{model}: the reloaded model's logits differ from the trainer's by at most {difference:.2g} over "
+        f"{len(trainer)} rows"
+    )
+    if difference > tolerance:
+        raise UserError(
+            f"{model}: the reloaded model does not answer as it did in training (logits differ by up to "
+            f"{difference:.3g}); its folder was changed or is incomplete: train it again"
+        )
+    return difference
+
+
+def with_temperature(actual: np.ndarray, logits: np.ndarray, names: list[str], fitted: dict[str, Any]) -> dict:
+    """What training `fitted` on validation, tried on test: the temperature, and for two labels the threshold."""
+    tempered = probabilities(logits / fitted["temperature"])
+    figures = {"temperature": fitted["temperature"], **scoring.calibrated(actual, tempered)}
+    if "threshold" in fitted:
+        figures["threshold"] = scoring.at_threshold(actual, tempered, names, fitted["threshold"])
+    return figures
 
 
 if __name__ == "__main__":

@@ -3,18 +3,32 @@
 dvc repro train_lora@v1
 """
 
+from pathlib import Path
+
+from datasets import Dataset
+
 from stages.common import training
 from stages.common.adapters import adapt
 from stages.common.data import label_names, load_split
 from stages.common.errors import run
 from stages.common.models import load_classifier, load_tokenizer
-from stages.common.params import load
+from stages.common.params import Settings, load
+from stages.common.seeds import folder
 
 
 def main() -> None:
     args = training.arguments(__doc__)
     settings = load()
-    method = args.model.name
+    method, seeds = args.model.name, settings.params.seeds
+
+    train, validation = (load_split(args.splits, name) for name in ("train", "validation"))
+
+    fits = (fit(settings, method, train, validation, seed, folder(args.curves, seed, seeds)) for seed in seeds)
+    training.save(fits, seeds, args)
+
+
+def fit(settings: Settings, method: str, train: Dataset, validation: Dataset, seed: int, curves: Path) -> training.Fit:
+    """One training; see `training.fit`."""
     name = method.removeprefix("lora-")
     variant = settings.params.train_lora[name]
     learning_rate = settings.model.learning_rate_of(method, settings.model_path)
@@ -25,14 +39,11 @@ def main() -> None:
         "target_modules": variant.targets,
     }
 
-    train, validation = (load_split(args.splits, name) for name in ("train", "validation"))
-
     tokenizer = load_tokenizer(settings.model, settings.model_path)
-    model = load_classifier(settings.model, settings.model_path, tokenizer, label_names(train), settings.params.seed)
+    model = load_classifier(settings.model, settings.model_path, tokenizer, label_names(train), seed)
     model = adapt(model, tokenizer, "LORA", fields, settings.model, f"params.yaml: train_lora.{name}")
 
-    fitted = training.fit(model, tokenizer, train, validation, settings.params, learning_rate, args.curves)
-    training.save(fitted, tokenizer, args)
+    return training.fit(model, tokenizer, train, validation, settings.params, learning_rate, seed, curves)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 dvc exp run -S 'train_peft.methods=[dora,ia3]'
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from datasets import Dataset
 
 from stages.common import training
 from stages.common.adapters import adapt
 from stages.common.data import label_names, load_split
 from stages.common.errors import UserError, run
 from stages.common.models import load_classifier, load_tokenizer
-from stages.common.params import PeftMethod, load
+from stages.common.params import PeftMethod, Settings, load
+from stages.common.seeds import folder
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -21,22 +24,27 @@ if TYPE_CHECKING:
 def main() -> None:
     args = training.arguments(__doc__)
     settings = load()
-    method = args.model.name
-    entry = settings.params.train_peft.entries[method]
-    fields = entry.model_extra
-    where = f"params.yaml: train_peft.entries.{method}"
+    method, seeds = args.model.name, settings.params.seeds
 
     train, validation = (load_split(args.splits, name) for name in ("train", "validation"))
 
+    fits = (fit(settings, method, train, validation, seed, folder(args.curves, seed, seeds)) for seed in seeds)
+    training.save(fits, seeds, args)
+
+
+def fit(settings: Settings, method: str, train: Dataset, validation: Dataset, seed: int, curves: Path) -> training.Fit:
+    """One training; see `training.fit`."""
+    entry = settings.params.train_peft.entries[method]
+    where = f"params.yaml: train_peft.entries.{method}"
+
     tokenizer = load_tokenizer(settings.model, settings.model_path)
-    model = load_classifier(settings.model, settings.model_path, tokenizer, label_names(train), settings.params.seed)
-    model = adapt(model, tokenizer, entry.peft_type, fields, settings.model, where)
+    model = load_classifier(settings.model, settings.model_path, tokenizer, label_names(train), seed)
+    model = adapt(model, tokenizer, entry.peft_type, entry.model_extra, settings.model, where)
     optimizer = make_optimizer(model, entry, settings.params.train.weight_decay, where)
 
-    fitted = training.fit(
-        model, tokenizer, train, validation, settings.params, entry.learning_rate, args.curves, optimizer
+    return training.fit(
+        model, tokenizer, train, validation, settings.params, entry.learning_rate, seed, curves, optimizer
     )
-    training.save(fitted, tokenizer, args)
 
 
 def make_optimizer(

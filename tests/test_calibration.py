@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from sklearn.metrics import f1_score
 from torchmetrics.classification import MulticlassCalibrationError
 
 from stages.common import calibration
@@ -64,3 +65,18 @@ def test_temperature_is_found_again_and_mends_the_error(temperature: float):
 def test_temperature_stays_in_bounds_where_all_answers_are_right():
     actual = np.array([0, 1, 2])
     assert calibration.fit_temperature(np.eye(3, dtype=np.float32), actual) == pytest.approx(0.05, abs=1e-3)
+
+
+def test_the_threshold_is_the_one_of_the_highest_f1():
+    random = np.random.default_rng(0)
+    actual = random.random(1000) < 0.02
+    positive = np.clip(0.1 + 0.2 * actual + random.normal(0, 0.07, 1000), 0, 1)
+    found = calibration.fit_threshold(positive, actual)
+    best = f1_score(actual, positive >= found)
+    assert best == max(f1_score(actual, positive >= value) for value in np.unique(positive))
+    assert best > f1_score(actual, positive >= 0.5) + 0.2
+
+
+def test_the_threshold_is_halfway_to_the_next_row():
+    assert calibration.fit_threshold(np.array([0.1, 0.2, 0.6, 0.8]), np.array([0, 0, 1, 1])) == pytest.approx(0.4)
+    assert calibration.fit_threshold(np.array([0.2, 0.6]), np.array([1, 1])) == pytest.approx(0.1)

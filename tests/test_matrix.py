@@ -20,7 +20,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from stages.common import adapters, models, training
 from stages.common.errors import UserError
-from stages.common.params import ModelConf, Params, PeftMethod, Train
+from stages.common.params import ModelConf, Params, PeftMethod
 from stages.train_peft import make_optimizer
 
 PARAMS = Params.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
@@ -98,8 +98,8 @@ def fit(entry: PeftMethod, conf: ModelConf, path: Path, folder: Path) -> Cell:
         return Cell(refusal=str(error))
     idle_at_first = idle(model, tokenizer)  # as LoRA's A is while its B is zero
     optimizer = make_optimizer(model, entry, 0.01, "entry")
-    train = Train(epochs=2, batch_size=4, weight_decay=0.01, warmup=0, patience=0, select_by="loss")
-    params = PARAMS.model_copy(update={"train": train, "precision": "fp32"})
+    changes = {"epochs": 2, "batch_size": 4, "weight_decay": 0.01, "warmup": 0, "patience": 0, "select_by": "loss"}
+    params = PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=changes), "precision": "fp32"})
     fitted = training.fit(
         model,
         tokenizer,
@@ -107,6 +107,7 @@ def fit(entry: PeftMethod, conf: ModelConf, path: Path, folder: Path) -> Cell:
         split(TEXTS),
         params,
         entry.learning_rate,
+        17,
         folder / "curves",
         optimizer,
     )

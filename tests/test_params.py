@@ -16,10 +16,12 @@ PARAMS = {
     "data": "texts",
     "model": "tiny",
     "seed": 1,
+    "seeds": [1],
     "precision": "fp32",
     "baseline": {"ngrams": 1, "tfidf_C": 1.0, "probe_C": 1.0},
     "train": {
         "epochs": 1, "batch_size": 8, "weight_decay": 0.0, "warmup": 0.1, "patience": 0, "select_by": "loss",
+        "class_weights": "none",
     },
     "train_lora": {"v1": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": "attention"}},
     "train_peft": {"methods": ["dora"], "entries": {"dora": {"peft_type": "LORA", "learning_rate": 1e-3, "r": 4}}},
@@ -107,6 +109,9 @@ def files(tmp_path: Path) -> Files:
         (MODEL_FILE, "targets.attention", 7, "valid string, found 7"),
         # out of range
         (PARAMS_FILE, "seed", -1, "greater than or equal to 0, found -1"),
+        (PARAMS_FILE, "seeds", [], "at least 1 item"),
+        (PARAMS_FILE, "seeds", [1, 2, 1], "1 is there twice"),
+        (PARAMS_FILE, "train.class_weights", "inverse", "'none' or 'balanced', found 'inverse'"),
         (PARAMS_FILE, "train.epochs", 0, "greater than or equal to 1, found 0"),
         (PARAMS_FILE, "train.warmup", 1.0, "less than 1, found 1.0"),
         (PARAMS_FILE, "train.select_by", "recall", "'loss', 'accuracy' or 'f1', found 'recall'"),

@@ -187,6 +187,37 @@ def test_changing_a_variant_runs_that_variant_alone(copy: Project):
     assert repro(copy) == ["train_lora@v2", "evaluate@lora-v2", "report"]
 
 
+def test_each_seed_is_a_training_of_its_own(copy: Project):
+    def weights(folder: str) -> bytes:
+        return (copy.folder / folder / "model.safetensors").read_bytes()
+
+    def trained_with(*seeds: int) -> dict:
+        copy.edit_yaml("params.yaml", seeds=list(seeds))
+        assert "train_full" in repro(copy, "evaluate@full")
+        return copy.read_json("metrics/full.json")
+
+    first, alone = weights("models/full"), copy.read_json("metrics/full.json")
+    both = trained_with(17, 18)
+    assert weights("models/full") == first
+    second = weights("models/full/seed-18")
+    config = copy.read_json("models/full/seed-18/config.json")["tunediff"]
+    assert config["seed"] == 18 and config["temperature"] != 1
+
+    other = trained_with(18)
+    assert weights("models/full") == second != first
+    assert not (copy.folder / "models/full/seed-18").exists()
+    for name, value in both.items():
+        if not name.endswith("_deviation"):
+            assert value == pytest.approx((alone[name] + other[name]) / 2)
+    assert both["f1_deviation"] == pytest.approx(abs(alone["f1"] - other["f1"]) / np.sqrt(2))
+
+
+def test_class_weights_reach_every_method_and_nothing_else_runs(copy: Project):
+    train = copy.read_yaml("params.yaml")["train"]
+    copy.edit_yaml("params.yaml", train={**train, "class_weights": "balanced"})
+    assert changed(copy) == {"baseline", "train_full", "train_lora@v1", "train_lora@v2"}
+
+
 def test_a_method_is_named_trained_and_left_out_again(copy: Project):
     def methods(names: list[str]) -> list[str]:
         peft = copy.read_yaml("params.yaml")["train_peft"]

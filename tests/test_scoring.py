@@ -90,12 +90,15 @@ def written(tmp_path: Path) -> argparse.Namespace:
         metrics=tmp_path / "metrics", detail=tmp_path / "detail", cost=tmp_path / "cost",
         predictions=tmp_path / "predictions", confusion=tmp_path / "confusion",
     )  # fmt: skip
+    cost = {"eval_seconds": 2.0, "artifact_bytes": 10}
+    scoring.write("mine", five_rows(), {17: PROBABILITIES}, cost, folders, {"with_temperature": {"temperature": 1.5}})
+    return folders
+
+
+def five_rows() -> Dataset:
     columns = {"split": ["all"] * 5, "row": [9, 7, 5, 3, 1], "text": list("vwxyz"), "label": ACTUAL.tolist()}
     kinds = {"split": Value("string"), "row": Value("int64"), "text": Value("string")}
-    test = Dataset.from_dict(columns, features=Features({**kinds, "label": ClassLabel(names=["b", "a", "c"])}))
-    cost = {"eval_seconds": 2.0, "artifact_bytes": 10}
-    scoring.write("mine", test, PROBABILITIES, cost, folders, {"with_temperature": {"temperature": 1.5}})
-    return folders
+    return Dataset.from_dict(columns, features=Features({**kinds, "label": ClassLabel(names=["b", "a", "c"])}))
 
 
 def test_write_figures_and_cost(written):
@@ -106,7 +109,7 @@ def test_write_figures_and_cost(written):
 
 def test_write_predictions(written):
     table = pd.read_parquet(written.predictions / "mine.parquet")
-    assert list(table) == ["split", "row", "text", "actual", "predicted", "p_b", "p_a", "p_c"]
+    assert list(table) == ["seed", "split", "row", "text", "actual", "predicted", "p_b", "p_a", "p_c"]
     assert table.row.tolist() == [9, 7, 5, 3, 1]
     assert table.actual.tolist() == ["b", "b", "a", "a", "c"]
     assert table.predicted.tolist() == ["b", "b", "a", "b", "a"]
@@ -152,6 +155,33 @@ def test_write_confusion(written):
     lines = (written.confusion / "mine.csv").read_text().splitlines()
     assert lines == ["actual,predicted", "b,b", "b,b", "a,a", "a,b", "c,a"]
     assert (written.confusion / "mine.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_several_seeds_have_a_mean_a_deviation_and_each_ones_figures(tmp_path: Path):
+    folders = argparse.Namespace(
+        **{name: tmp_path / name for name in ("metrics", "detail", "cost", "predictions", "confusion")}
+    )
+    turned = PROBABILITIES[:, [1, 0, 2]]  # right on 1 of 5 rows, where PROBABILITIES is on 3
+    scoring.write("mine", five_rows(), {17: PROBABILITIES, 4: turned}, {"eval_seconds": 2.0}, folders)
+    figures = files.read_json(folders.metrics / "mine.json")
+    assert set(figures) == {*BY_HAND, "accuracy_deviation", "f1_deviation"}
+    assert figures["accuracy"] == pytest.approx((3 / 5 + 1 / 5) / 2)
+    assert figures["accuracy_deviation"] == pytest.approx(np.sqrt(2 * (1 / 5) ** 2))
+    detail = files.read_json(folders.detail / "mine.json")
+    assert detail["seeds"]["17"] == pytest.approx(BY_HAND)
+    assert detail["seeds"]["4"]["accuracy"] == 1 / 5
+    assert detail["labels"]["a"]["recall"] == 1 / 2  # of the first seed
+    table = pd.read_parquet(folders.predictions / "mine.parquet")
+    assert table.seed.tolist() == [17] * 5 + [4] * 5 and table.row.tolist() == [9, 7, 5, 3, 1] * 2
+
+
+def test_a_threshold_by_hand():
+    actual = np.array([1, 1, 0, 0, 0])
+    rare = np.array([0.9, 0.3, 0.4, 0.1, 0.2])
+    found = scoring.at_threshold(
+        actual, np.column_stack([1 - rare, rare]), ["usual", "rare"], {"label": "rare", "value": 0.3}
+    )
+    assert found == pytest.approx({"label": "rare", "value": 0.3, "precision": 2 / 3, "recall": 1, "f1": 0.8})
 
 
 # --- pictures
@@ -237,10 +267,11 @@ def test_auto_elsewhere_is_fp32(monkeypatch):
 # --- files
 
 
-def test_folder_bytes_are_those_of_all_files_in_it(tmp_path):
+def test_folder_bytes_are_those_of_the_files_in_it(tmp_path):
     (tmp_path / "a").write_bytes(b"12345")
-    (tmp_path / "below/deep").mkdir(parents=True)
-    (tmp_path / "below/deep/b").write_bytes(b"123")
+    (tmp_path / "b").write_bytes(b"123")
+    (tmp_path / "seed-18").mkdir()
+    (tmp_path / "seed-18/a").write_bytes(b"12345")
     assert folder_bytes(tmp_path) == 8
 
 

@@ -1,9 +1,10 @@
-"""Are probabilities what they say? Calibration error, and the temperature that mends it."""
+"""Are probabilities what they say? Calibration error, the temperature that mends it, and where to draw the line."""
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
+from sklearn.metrics import precision_recall_curve
 
 BINS = 15
 
@@ -21,6 +22,17 @@ def fit_temperature(logits: np.ndarray, actual: np.ndarray) -> float:
 
     found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-6})
     return round(float(np.exp(found.x)), 4)
+
+
+def fit_threshold(positive: np.ndarray, actual: np.ndarray) -> float:
+    """From which probability on to answer yes, so that the F1 of yes is highest; halfway to the next lower one.
+
+    `positive` has probabilities of yes, `actual` whether it is, both of shape [rows]; at least one must be.
+    """
+    precision, recall, thresholds = precision_recall_curve(actual, positive)
+    best = np.argmax(precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], 1e-12))
+    lower = thresholds[best - 1] if best else 0
+    return round(float(thresholds[best] + lower) / 2, 6)
 
 
 def reliability(actual: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:

@@ -15,4 +15,5 @@ def peak_memory_bytes() -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Of the files in it, not of those in folders in it: a model's further seeds do not count."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow.parquet as pq
 from datasets import Dataset
 
@@ -18,6 +19,12 @@ def load_split(folder: Path, name: str) -> Dataset:
 
 def label_names(split: Dataset) -> list[str]:
     return split.features["label"].names
+
+
+def rarer_label(train: Dataset) -> int | None:
+    """Of two labels the one that fewer rows have, which is what one looks for; None if there are more labels."""
+    counts = np.bincount(train["label"][:], minlength=len(label_names(train)))
+    return int(np.argmin(counts)) if len(counts) == 2 else None
 
 
 def encode(tokenizer: "PreTrainedTokenizerBase", texts: list[str], labels: list[int] | None = None) -> Dataset:

@@ -39,6 +39,7 @@ def _number(value: object) -> object:
 
 Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
 Split = Literal["train", "validation", "test"]
 # A string here is the name of a split, even if it looks like a number: pydantic prefers the type that fits as it is.
@@ -78,6 +79,8 @@ class Train(Section):
     """Stop after this many epochs without a better validation figure; 0 never stops early."""
     select_by: Literal["loss", "accuracy", "f1"]
     """Validation figure that chooses the best epoch."""
+    class_weights: Literal["none", "balanced"]
+    """`balanced`: a text counts in the loss by the inverse frequency of its label, for labels that are rare."""
 
 
 class Lora(Section):
@@ -151,7 +154,10 @@ class Params(Section):
     """conf/data/NAME.yaml"""
     model: str
     """conf/model/NAME.yaml"""
-    seed: Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**32)]
+    seed: Seed
+    """Of splits, subsets and resampling."""
+    seeds: list[Seed] = Field(min_length=1)
+    """Every method is trained once with each; models/METHOD is the first one's."""
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     """Number format of matrix products; `auto` is the fastest one that the machine computes in hardware."""
     baseline: Baseline
@@ -160,6 +166,13 @@ class Params(Section):
     train_peft: TrainPeft
     evaluate: Evaluate
     report: Report
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+            raise ValueError(f"{twice[0]} is there twice; the second training would be the first one again")
+        return seeds
 
     @staticmethod
     def _without_entry(info: ValidationInfo) -> list[str]:

@@ -11,13 +11,13 @@ CODE = ("stages", "conf", "params.yaml", "dvc.yaml")
 
 
 def provenance(profile: dict[str, Any], model: str, origin: dict[str, Any]) -> dict[str, str]:
-    """Readable lines. `profile` is data/profile.json; `origin` the pretrained model's revision, hash and seed."""
+    """Readable lines. `profile` is data/profile.json; `origin` has the model's revision and hash, and the seeds."""
     splits = ", ".join(f"{name} {split['rows']:,}" for name, split in profile["splits"].items())
     return {
         "data": f"{profile['data']}: {'; '.join(profile['source'].values())}",
         "texts": splits,
         "model": f"{model}: revision {origin['revision']}, SHA-256 {origin['sha256'] or 'not pinned'}",
-        "seed": str(origin["seed"]),
+        "seeds": ", ".join(map(str, origin["seeds"])),
         "code": _commit(),
         "versions": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",

@@ -5,6 +5,7 @@ Only `baseline` and `evaluate` import this, so that editing it trains nothing ag
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import evaluate
 import numpy as np
@@ -20,6 +21,7 @@ from sklearn.metrics import (
 
 from stages.common import calibration, plots
 from stages.common.files import whole, write_json
+from stages.common.seeds import summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -84,36 +86,54 @@ def calibrated(actual: np.ndarray, probabilities: np.ndarray) -> dict[str, float
     }
 
 
+def at_threshold(
+    actual: np.ndarray, probabilities: np.ndarray, names: list[str], threshold: dict[str, str | float]
+) -> dict[str, str | float]:
+    """`threshold` (`label`, `value`), and how well answering that label from that probability on does; as `score`."""
+    place = names.index(threshold["label"])
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        actual == place, probabilities[:, place] >= threshold["value"], average="binary", zero_division=0
+    )
+    return {**threshold, "precision": float(precision), "recall": float(recall), "f1": float(f1)}
+
+
 def write(
     method: str,
     test: Dataset,
-    probabilities: np.ndarray,
+    answers: dict[int, np.ndarray],
     cost: dict[str, float],
     folders: argparse.Namespace,
-    more: dict[str, float] | None = None,
-) -> dict[str, float]:
-    """Write the six files of one method, and return its headline figures.
+    more: dict[str, Any] | None = None,
+) -> None:
+    """Write the six files of one method.
 
-    `probabilities` has shape [rows, labels]; `more` is added to the details.
+    `answers` has probabilities, shape [rows, labels], by the seed that the method was trained with. Details are those
+    of the first; `more` is added to them.
     """
     names = test.features["label"].names
     actual = np.array(test["label"][:])
-    predicted = probabilities.argmax(1)
-    figures = score(actual, probabilities)
+    each = {seed: score(actual, probabilities) for seed, probabilities in answers.items()}
+    figures = summary(list(each.values()))
     write_json(folders.metrics / f"{method}.json", figures)
-    write_json(folders.detail / f"{method}.json", {**detail(actual, probabilities, names), **(more or {})})
+    details = detail(actual, next(iter(answers.values())), names)
+    write_json(folders.detail / f"{method}.json", {**details, "seeds": each, **(more or {})})
     write_json(folders.cost / f"{method}.json", {**cost, "samples_per_second": len(test) / cost["eval_seconds"]})
 
-    table = pd.DataFrame({"split": test["split"][:], "row": test["row"][:], "text": test["text"][:]})
-    table["actual"], table["predicted"] = (pd.Categorical.from_codes(codes, names) for codes in (actual, predicted))
-    for i, name in enumerate(names):
-        table[f"p_{name}"] = probabilities[:, i]
+    table = pd.concat(predictions(test, seed, probabilities) for seed, probabilities in answers.items())
     with whole(folders.predictions / f"{method}.parquet") as partial:
         table.to_parquet(partial, index=False)
-
     with whole(folders.confusion / f"{method}.csv") as partial:
         table[["actual", "predicted"]].to_csv(partial, index=False)
+    title = f"{method}: accuracy {figures['accuracy']:.1%}" + f", {len(answers)} seeds" * (len(answers) > 1)
     with whole(folders.confusion / f"{method}.png") as partial:
-        plots.confusion(actual, predicted, names, f"{method}: accuracy {figures['accuracy']:.1%}", partial)
+        plots.confusion(table.actual.cat.codes, table.predicted.cat.codes, names, title, partial)
     print(f"{method}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
-    return figures
+
+
+def predictions(test: Dataset, seed: int, probabilities: np.ndarray) -> pd.DataFrame:
+    """Text by text: columns seed, split, row, text, actual, predicted, and p_LABEL for each label."""
+    names = test.features["label"].names
+    table = pd.DataFrame({"seed": seed, "split": test["split"][:], "row": test["row"][:], "text": test["text"][:]})
+    for column, codes in (("actual", test["label"][:]), ("predicted", probabilities.argmax(1))):
+        table[column] = pd.Categorical.from_codes(codes, names)
+    return table.assign(**{f"p_{name}": probabilities[:, place] for place, name in enumerate(names)})

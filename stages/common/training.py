@@ -2,8 +2,10 @@
 
 import argparse
 import math
+import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,8 @@ import torch
 from datasets import Dataset
 from dvclive import Live
 from sklearn.metrics import accuracy_score, f1_score
+from sklearn.utils import compute_class_weight
+from torch.nn.functional import cross_entropy
 from transformers import (
     DataCollatorWithPadding,
     EarlyStoppingCallback,
@@ -24,13 +28,14 @@ from transformers import (
 )
 
 from stages.common import models
-from stages.common.calibration import fit_temperature
+from stages.common.calibration import fit_temperature, fit_threshold
 from stages.common.cost import peak_memory_bytes
-from stages.common.data import encode
+from stages.common.data import encode, label_names, rarer_label
 from stages.common.errors import UserError
 from stages.common.files import whole, write_json
-from stages.common.inference import choose_precision, device, predict_logits
+from stages.common.inference import choose_precision, device, predict_logits, probabilities
 from stages.common.params import Params
+from stages.common.seeds import folder, summary
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -41,11 +46,15 @@ if TYPE_CHECKING:
 class Fit:
     """A finished training: the model carries the weights of its best epoch."""
 
+    seed: int
     model: "PreTrainedModel | PeftModel"
+    tokenizer: PreTrainedTokenizerBase
     validation_logits: np.ndarray
     """Shape [rows, labels]: its answers on validation, for the check that it is saved and reloaded whole."""
     temperature: float
     """What to divide logits by for probabilities that can be believed, fitted on validation."""
+    threshold: dict[str, str | float] | None
+    """Of two labels the rarer one (`label`), and from which probability on to answer it (`value`), by validation."""
     best: dict[str, float]
     """Validation accuracy, F1 and loss of the best epoch, its number, and how many epochs were run."""
     parameters: dict[str, int]
@@ -64,7 +73,7 @@ def arguments(description: str) -> argparse.Namespace:
         "--validation", type=Path, required=True, help="JSON file for the best epoch's validation figures"
     )
     parser.add_argument(
-        "--logits", type=Path, required=True, help=".npy file for the trained model's logits on validation"
+        "--logits", type=Path, required=True, help=".npy file: logits on validation, shape [seeds, rows, labels]"
     )
     parser.add_argument("--cost", type=Path, required=True, help="JSON file for time, memory and parameters")
     parser.add_argument("--curves", type=Path, required=True, help="folder for DVCLive's learning curves")
@@ -123,6 +132,7 @@ def fit(
     validation: Dataset,
     params: Params,
     learning_rate: float,
+    seed: int,
     curves: Path,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Fit:
@@ -133,6 +143,7 @@ def fit(
     """
     settings = params.train
     precision = choose_precision(params.precision)
+    names, rarer, loss = label_names(train), rarer_label(train), _loss(train, settings.class_weights)
     train, validation = (encode(tokenizer, split["text"][:], split["label"][:]) for split in (train, validation))
     parameters = models.count_parameters(model)
     best = BestWeights(settings.select_by)
@@ -164,13 +175,14 @@ def fit(
                 greater_is_better=settings.select_by != "loss",
                 label_names=["labels"],
                 dataloader_pin_memory=torch.accelerator.is_available(),
-                seed=params.seed,
+                seed=seed,
                 report_to="none",
             ),
             train_dataset=train,
             eval_dataset=validation,
             processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer),
+            compute_loss_func=loss,
             compute_metrics=_accuracy_and_f1,
             callbacks=[Curves(live), best] + ([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
             optimizers=(optimizer, None),
@@ -184,10 +196,19 @@ def fit(
         )
     models.settle(trainer.model)
     logits = predict_logits(trainer.model, tokenizer, validation, params.evaluate.batch_size, precision, "validation")
+    actual = np.array(validation["labels"][:])
+    temperature = fit_temperature(logits, actual)
+    threshold = None
+    if rarer is not None:
+        value = fit_threshold(probabilities(logits / temperature)[:, rarer], actual == rarer)
+        threshold = {"label": names[rarer], "value": value}
     return Fit(
+        seed=seed,
         model=trainer.model,
+        tokenizer=tokenizer,
         validation_logits=logits,
-        temperature=fit_temperature(logits, np.array(validation["labels"][:])),
+        temperature=temperature,
+        threshold=threshold,
         best={
             **{name: best.metrics[f"eval_{name}"] for name in ("accuracy", "f1", "loss")},
             "best_epoch": round(best.metrics["epoch"]),
@@ -199,22 +220,50 @@ def fit(
     )
 
 
-def save(fitted: Fit, tokenizer: PreTrainedTokenizerBase, args: argparse.Namespace) -> None:
-    """Write the four outputs of a training stage; the learning curves are there already."""
-    fitted.model.config.tunediff["temperature"] = fitted.temperature
-    with whole(args.model) as folder:
-        models.save(fitted.model, tokenizer, folder)
+def save(fits: Iterable[Fit], seeds: list[int], args: argparse.Namespace) -> None:
+    """Write the outputs of a training stage, one training after the other; the learning curves are there already.
+
+    `fits` has one for each of `seeds`, and may make each when it is asked for it: no two models are held at once.
+    """
+    logits, best, costs = [], [], []
+    with whole(args.model) as model:
+        for fitted in fits:
+            fitted.model.config.tunediff["temperature"] = fitted.temperature
+            if fitted.threshold:
+                fitted.model.config.tunediff["threshold"] = fitted.threshold
+            models.save(fitted.model, fitted.tokenizer, folder(model, fitted.seed, seeds))
+            logits.append(fitted.validation_logits)
+            best.append(fitted.best)
+            costs.append({"train_seconds": fitted.train_seconds, "peak_memory_bytes": fitted.peak_memory_bytes})
+            parameters = fitted.parameters
+            del fitted  # before the next model is made
     with whole(args.logits) as partial, partial.open("wb") as file:
-        np.save(file, fitted.validation_logits)
-    write_json(args.validation, fitted.best)
+        np.save(file, np.stack(logits))
+    write_json(args.validation, summary(best))
     write_json(
         args.cost,
         {
-            "train_seconds": fitted.train_seconds,
-            "peak_memory_bytes": fitted.peak_memory_bytes,
-            **fitted.parameters,
+            "train_seconds": statistics.fmean(cost["train_seconds"] for cost in costs),
+            "peak_memory_bytes": max(cost["peak_memory_bytes"] for cost in costs),
+            **parameters,
         },
     )
+
+
+def _loss(train: Dataset, class_weights: str) -> Callable[..., torch.Tensor] | None:
+    """The loss that the Trainer is to use instead of the model's own, if labels are to weigh alike."""
+    if class_weights == "none":
+        return None
+    labels = np.array(train["label"][:])
+    weights = compute_class_weight("balanced", classes=np.arange(len(label_names(train))), y=labels)
+    weights = torch.tensor(weights, dtype=torch.float32)
+
+    def weighted(outputs, labels: torch.Tensor, num_items_in_batch: int | None = None) -> torch.Tensor:
+        each = cross_entropy(outputs.logits.float(), labels, weights.to(labels.device), reduction="none")
+        # By the rows, not by the sum of their weights: a batch without a rare label must not weigh more than it has.
+        return each.sum() / (num_items_in_batch or len(labels))
+
+    return weighted
 
 
 def _accuracy_and_f1(prediction: EvalPrediction) -> dict[str, float]:
