@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from stages.common import scoring
@@ -61,8 +61,8 @@ def write(method: str, answers: Answers, splits: dict[str, Dataset], seed: int, 
     more = {}
     if answers.validation is not None:
         actual, names = np.array(splits["validation"]["label"][:]), label_names(splits["train"])
-        figures = scoring.score(actual, answers.validation)
-        write_json(args.validation / f"{method}.json", {name: figures[name] for name in ("accuracy", "f1", "loss")})
+        figures = scoring.validation_figures(splits["validation"], answers.validation)
+        write_json(args.validation / f"{method}.json", figures)
         if (rarer := rarer_label(splits["train"])) is not None:
             threshold = fit_threshold(answers.validation[:, rarer], actual == rarer)
             line = {"label": names[rarer], "value": threshold}
@@ -80,13 +80,17 @@ def majority(splits: dict[str, Dataset]) -> Answers:
     return Answers(predicted, cost(trained - started, time.perf_counter() - trained, 0, 0))
 
 
-def tfidf(splits: dict[str, Dataset], params: Params) -> Answers:
-    """Logistic regression on TF-IDF of words."""
-    texts = {name: split["text"][:] for name, split in splits.items()}
-    model = make_pipeline(
+def tfidf_model(params: Params) -> Pipeline:
+    return make_pipeline(
         TfidfVectorizer(ngram_range=(1, params.baseline.ngrams)),
         regression(params.baseline.tfidf_C, params.train.class_weights),
     )
+
+
+def tfidf(splits: dict[str, Dataset], params: Params) -> Answers:
+    """Logistic regression on TF-IDF of words."""
+    texts = {name: split["text"][:] for name, split in splits.items()}
+    model = tfidf_model(params)
     started = time.perf_counter()
     model.fit(texts["train"], splits["train"]["label"][:])
     trained = time.perf_counter()

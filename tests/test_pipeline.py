@@ -233,6 +233,41 @@ def test_a_method_is_named_trained_and_left_out_again(copy: Project):
     assert compared() == set(METHODS)
 
 
+def test_fewer_training_rows_have_figures_of_their_own(copy: Project):
+    copy.edit_yaml("params.yaml", training_rows={"shares": [0.25, 0.5], "methods": ["tfidf", "lora-v1"]})
+    assert repro(copy) == ["training_rows@0.25", "training_rows@0.5", "report"]
+    quarter, half = (copy.read_json(f"metrics/training_rows/{share}.json") for share in (0.25, 0.5))
+    rows = copy.profile()["splits"]["train"]["rows"]
+    assert (quarter["rows"], half["rows"]) == (rows / 4, rows / 2)
+    for figures in (quarter, half):
+        assert set(figures) == {"rows", "tfidf", "lora-v1"}
+        assert set(figures["lora-v1"]) == {"accuracy", "f1", "loss"}
+    assert quarter["tfidf"]["loss"] > half["tfidf"]["loss"] > copy.read_json("metrics/validation/tfidf.json")["loss"]
+    # All rows are what the method's own stage trains on, and give what it gives.
+    copy.run(
+        "python",
+        "-m",
+        "stages.training_rows",
+        "--splits",
+        "data/prepared",
+        "--metrics",
+        "metrics/training_rows/1.0.json",
+    )
+    whole = copy.read_json("metrics/training_rows/1.0.json")
+    for method in ("tfidf", "lora-v1"):
+        own = copy.read_json(f"metrics/validation/{method}.json")
+        assert whole[method] == {name: own[name] for name in ("accuracy", "f1", "loss")}
+
+
+def test_a_share_that_leaves_a_label_without_rows_is_refused(copy: Project):
+    copy.edit_yaml("params.yaml", training_rows={"shares": [0.005], "methods": ["tfidf"]})
+    failed = copy.run("dvc", "repro", "training_rows", check=False)
+    assert failed.returncode != 0
+    message = failed.stdout + failed.stderr
+    assert re.search(r"training_rows.shares: 0.005 of 140 rows has none of label '\w+'; take a larger share", message)
+    assert "Traceback" not in message
+
+
 def test_two_runs_from_scratch_give_the_same_lock_but_for_cost(finished: Project, tmp_path: Path):
     finished.run("git", "clone", "-q", str(finished.folder), str(tmp_path / "again"))
     again = Project(tmp_path / "again")

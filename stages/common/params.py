@@ -135,6 +135,15 @@ class TrainPeft(Section):
         return self
 
 
+class TrainingRows(Section):
+    """Whether more labels would help: the same methods with fewer of them."""
+
+    shares: list[Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]]
+    """Of the training rows; all of them is what the methods' own stages train on."""
+    methods: list[str] = Field(min_length=1)
+    """`tfidf`, and any that is trained."""
+
+
 class Evaluate(Section):
     methods: list[str] = Field(min_length=1)
     """`full`, and `lora-NAME` for each NAME under `train_lora`; what `train_peft` trains is evaluated without it."""
@@ -164,6 +173,7 @@ class Params(Section):
     train: Train
     train_lora: dict[str, Lora]
     train_peft: TrainPeft
+    training_rows: TrainingRows
     evaluate: Evaluate
     report: Report
 
@@ -186,6 +196,17 @@ class Params(Section):
         if twice := [name for name in train_peft.entries if name in others]:
             raise ValueError(f"train_peft.entries: '{twice[0]}' is the name of another method; choose another")
         return train_peft
+
+    @field_validator("training_rows")
+    @classmethod
+    def _methods_have_a_figure_for_all_rows(cls, training_rows: TrainingRows, info: ValidationInfo) -> TrainingRows:
+        if {"train_lora", "train_peft"} <= set(info.data):  # else wrong themselves, which is reported
+            there = ["tfidf", *cls._without_entry(info), *info.data["train_peft"].methods]
+            if unknown := [method for method in training_rows.methods if method not in there]:
+                raise ValueError(
+                    f"training_rows.methods: nothing trains {', '.join(unknown)}; trained are {', '.join(there)}"
+                )
+        return training_rows
 
     @field_validator("evaluate")
     @classmethod

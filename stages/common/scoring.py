@@ -52,6 +52,12 @@ def score(actual: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     return {**figures, "loss": float(log_loss(actual, probabilities, labels=classes))}
 
 
+def validation_figures(validation: Dataset, probabilities: np.ndarray) -> dict[str, float]:
+    """Those that training stages have of validation too; shape of `probabilities` as for `score`."""
+    figures = score(np.array(validation["label"][:]), probabilities)
+    return {name: figures[name] for name in ("accuracy", "f1", "loss")}
+
+
 def detail(actual: np.ndarray, probabilities: np.ndarray, names: list[str]) -> dict[str, float | dict]:
     """Beyond the headline; shapes as for `score`, `names` are the labels'.
 
