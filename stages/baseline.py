@@ -9,16 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from stages.common import scoring
 from stages.common.cost import peak_memory_bytes
 from stages.common.data import encode, label_names, load_split
 from stages.common.errors import run
 from stages.common.inference import choose_precision, embed, predict_logits, probabilities
+from stages.common.linear import on_states, on_tfidf
 from stages.common.models import count_parameters, load_classifier, load_tokenizer
 from stages.common.params import Params, Settings, load
 
@@ -50,10 +47,7 @@ def majority(train: Dataset, test: Dataset) -> tuple[np.ndarray, dict[str, float
 
 def tfidf(train: Dataset, test: Dataset, params: Params) -> tuple[np.ndarray, dict[str, float]]:
     """Probabilities [rows, labels] of logistic regression on TF-IDF of words."""
-    model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, params.baseline.ngrams)),
-        LogisticRegression(C=params.baseline.tfidf_C, max_iter=1000),
-    )
+    model = on_tfidf(params.baseline)
     started = time.perf_counter()
     model.fit(train["text"][:], train["label"][:])
     trained = time.perf_counter()
@@ -72,9 +66,7 @@ def pretrained(train: Dataset, test: Dataset, settings: Settings) -> dict[str, t
 
     started = time.perf_counter()
     states = embed(model, tokenizer, encode(tokenizer, train["text"][:]), title="probe: train", **options)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=params.baseline.probe_C, max_iter=1000)).fit(
-        states, train["label"][:]
-    )
+    probe = on_states(params.baseline).fit(states, train["label"][:])
     trained = time.perf_counter()
     probed = probe.predict_proba(
         embed(model, tokenizer, encode(tokenizer, test["text"][:]), title="probe: test", **options)
