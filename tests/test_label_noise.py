@@ -75,7 +75,7 @@ def test_the_stage_finds_flipped_labels_and_repeats_itself(project: Project):
     flipped = table.index[::25]
     other = {"bearish": "bullish", "bullish": "bearish"}
     table.loc[flipped, "label"] = table.label[flipped].map(other)
-    table.loc[1, "text"] = "=shares fell\r@on monday, 3%"
+    table.loc[1, "text"] = "=shares fell\r@on monday"
     table.to_csv(source, index=False, quoting=csv.QUOTE_ALL)
     project.edit_yaml("conf/data/tiny.yaml", splits={"train": 0.8, "validation": 0.1, "test": 0.1})
     project.prepare()
@@ -99,7 +99,7 @@ def test_the_stage_finds_flipped_labels_and_repeats_itself(project: Project):
     assert {label: found["rows"] for label, found in figures["labels"].items()} == train.name.value_counts().to_dict()
 
     written = out.read_bytes()
-    assert b'"\'=shares fell\r@on monday, 3%"' in written
+    assert b'"\'=shares fell\r@on monday"' in written
     project.run("python", "-m", "stages.label_noise", *COMMAND)
     assert out.read_bytes() == written
 
