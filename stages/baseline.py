@@ -10,10 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from stages.common import scoring
 from stages.common.calibration import fit_threshold
@@ -22,6 +18,7 @@ from stages.common.data import encode, label_names, load_split, rarer_label
 from stages.common.errors import run
 from stages.common.files import write_json
 from stages.common.inference import choose_precision, embed, predict_logits, probabilities
+from stages.common.linear import on_states, on_tfidf
 from stages.common.models import count_parameters, load_classifier, load_tokenizer
 from stages.common.params import Params, Settings, load
 
@@ -80,17 +77,10 @@ def majority(splits: dict[str, Dataset]) -> Answers:
     return Answers(predicted, cost(trained - started, time.perf_counter() - trained, 0, 0))
 
 
-def tfidf_model(params: Params) -> Pipeline:
-    return make_pipeline(
-        TfidfVectorizer(ngram_range=(1, params.baseline.ngrams)),
-        regression(params.baseline.tfidf_C, params.train.class_weights),
-    )
-
-
 def tfidf(splits: dict[str, Dataset], params: Params) -> Answers:
     """Logistic regression on TF-IDF of words."""
     texts = {name: split["text"][:] for name, split in splits.items()}
-    model = tfidf_model(params)
+    model = on_tfidf(params.baseline, params.train.class_weights)
     started = time.perf_counter()
     model.fit(texts["train"], splits["train"]["label"][:])
     trained = time.perf_counter()
@@ -114,7 +104,7 @@ def pretrained(splits: dict[str, Dataset], settings: Settings) -> dict[str, Answ
         return embed(model, tokenizer, encode(tokenizer, splits[name]["text"][:]), title=f"probe: {name}", **options)
 
     started = time.perf_counter()
-    probe = make_pipeline(StandardScaler(), regression(params.baseline.probe_C, params.train.class_weights))
+    probe = on_states(params.baseline, params.train.class_weights)
     probe.fit(states("train"), train["label"][:])
     trained = time.perf_counter()
     probed = probe.predict_proba(states("test"))
@@ -130,12 +120,6 @@ def pretrained(splits: dict[str, Dataset], settings: Settings) -> dict[str, Answ
         "probe": Answers(probed, spent, validation),
         "baseline": Answers(untrained, cost(0.0, time.perf_counter() - started, 0, size)),
     }
-
-
-def regression(inverse_regularisation: float, class_weights: str) -> LogisticRegression:
-    return LogisticRegression(
-        C=inverse_regularisation, class_weight=None if class_weights == "none" else class_weights, max_iter=1000
-    )
 
 
 def cost(train_seconds: float, eval_seconds: float, trainable: int, total: int) -> dict[str, float]:

@@ -12,10 +12,11 @@ import pandas as pd
 from datasets import Dataset
 from tqdm import tqdm
 
-from stages import baseline, train_full, train_lora, train_peft
+from stages import train_full, train_lora, train_peft
 from stages.common.data import label_names, load_split
 from stages.common.errors import UserError, run
 from stages.common.files import write_json
+from stages.common.linear import on_tfidf
 from stages.common.params import Settings, load
 from stages.common.scoring import validation_figures
 from stages.common.seeds import summary
@@ -61,7 +62,9 @@ def take(train: Dataset, share: float, seed: int) -> Dataset:
 def validate(method: str, train: Dataset, validation: Dataset, settings: Settings) -> dict[str, float]:
     """Accuracy, F1 and loss on validation, trained as the method's own stage does; over several seeds a mean."""
     if method == "tfidf":
-        model = baseline.tfidf_model(settings.params).fit(train["text"][:], train["label"][:])
+        model = on_tfidf(settings.params.baseline, settings.params.train.class_weights).fit(
+            train["text"][:], train["label"][:]
+        )
         return validation_figures(validation, model.predict_proba(validation["text"][:]))
     seeds = settings.params.seeds
     with tempfile.TemporaryDirectory(prefix="tunediff-") as curves:

@@ -215,7 +215,7 @@ def test_each_seed_is_a_training_of_its_own(copy: Project):
 def test_class_weights_reach_every_method_and_nothing_else_runs(copy: Project):
     train = copy.read_yaml("params.yaml")["train"]
     copy.edit_yaml("params.yaml", train={**train, "class_weights": "balanced"})
-    assert changed(copy) == {"baseline", "train_full", "train_lora@v1", "train_lora@v2"}
+    assert changed(copy) == {"baseline", "label_noise", "train_full", "train_lora@v1", "train_lora@v2"}
 
 
 def test_a_method_is_named_trained_and_left_out_again(copy: Project):
