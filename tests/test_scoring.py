@@ -90,9 +90,10 @@ def written(tmp_path: Path) -> argparse.Namespace:
         metrics=tmp_path / "metrics", detail=tmp_path / "detail", cost=tmp_path / "cost",
         predictions=tmp_path / "predictions", confusion=tmp_path / "confusion",
     )  # fmt: skip
-    columns = {"split": ["all"] * 5, "row": [9, 7, 5, 3, 1], "text": list("vwxyz"), "label": ACTUAL.tolist()}
-    kinds = {"split": Value("string"), "row": Value("int64"), "text": Value("string")}
-    test = Dataset.from_dict(columns, features=Features({**kinds, "label": ClassLabel(names=["b", "a", "c"])}))
+    columns = {"split": ["all"] * 5, "row": [9, 7, 5, 3, 1], "text": list("vwxyz"), "tokens": [3, 3, 4, 3, 300]}
+    kinds = {"split": Value("string"), "row": Value("int64"), "text": Value("string"), "tokens": Value("int64")}
+    features = Features({**kinds, "label": ClassLabel(names=["b", "a", "c"])})
+    test = Dataset.from_dict({**columns, "label": ACTUAL.tolist()}, features=features)
     cost = {"eval_seconds": 2.0, "artifact_bytes": 10}
     scoring.write("mine", test, PROBABILITIES, cost, folders, {"with_temperature": {"temperature": 1.5}})
     return folders
@@ -106,8 +107,9 @@ def test_write_figures_and_cost(written):
 
 def test_write_predictions(written):
     table = pd.read_parquet(written.predictions / "mine.parquet")
-    assert list(table) == ["split", "row", "text", "actual", "predicted", "p_b", "p_a", "p_c"]
+    assert list(table) == ["split", "row", "text", "tokens", "actual", "predicted", "p_b", "p_a", "p_c"]
     assert table.row.tolist() == [9, 7, 5, 3, 1]
+    assert table.tokens.tolist() == [3, 3, 4, 3, 300]
     assert table.actual.tolist() == ["b", "b", "a", "a", "c"]
     assert table.predicted.tolist() == ["b", "b", "a", "b", "a"]
     assert table[["p_b", "p_a", "p_c"]].to_numpy() == pytest.approx(PROBABILITIES)

@@ -104,7 +104,7 @@ def write(
     write_json(folders.detail / f"{method}.json", {**detail(actual, probabilities, names), **(more or {})})
     write_json(folders.cost / f"{method}.json", {**cost, "samples_per_second": len(test) / cost["eval_seconds"]})
 
-    table = pd.DataFrame({"split": test["split"][:], "row": test["row"][:], "text": test["text"][:]})
+    table = pd.DataFrame({name: test[name][:] for name in ("split", "row", "text", "tokens")})
     table["actual"], table["predicted"] = (pd.Categorical.from_codes(codes, names) for codes in (actual, predicted))
     for i, name in enumerate(names):
         table[f"p_{name}"] = probabilities[:, i]
