@@ -283,7 +283,9 @@ def test_the_front_is_joined_and_named(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_names_on_the_front_do_not_lie_on_each_other(monkeypatch: pytest.MonkeyPatch):
-    table = pd.DataFrame({"method": list("abcdefg"), "accuracy": [0.6, 0.7, 0.701, 0.702, 0.703, 0.71, 0.8]})
+    table = pd.DataFrame(
+        {"method": [f"prefix-tuning-{i}" for i in range(7)], "accuracy": [0.6, 0.7, 0.701, 0.702, 0.703, 0.71, 0.8]}
+    )
     table = table.assign(trainable_parameters=range(100, 107), train_seconds=1, front_parameters=True, front_time=False)
     (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, Path()))
     figure.draw_without_rendering()

@@ -173,12 +173,26 @@ COSTS = pd.DataFrame(
         "accuracy": [0.4, 0.8],
         "trainable_parameters": [0, 22_000_000],
         "train_seconds": [0.0, 600.0],
+        "front_parameters": [True, True],
+        "front_time": [False, True],
+    }
+)
+SLICES = pd.DataFrame(
+    {
+        "kind": ["all", "label"],
+        "slice": ["all texts", "$_$ " * 20],
+        "rows": [9, 4],
+        "method": ["full", "full"],
+        "accuracy": [0.8, 0.7],
+        "accuracy_low": [0.7, 0.1],
+        "accuracy_high": [0.9, 0.75],
     }
 )
 PICTURES = {
     "confusion": lambda path: plots.confusion(ACTUAL, PROBABILITIES.argmax(1), ["a", "b", "c"], "mine", path),
     "learning_curves": lambda path: plots.learning_curves(CURVES, path),
     "quality_against_cost": lambda path: plots.quality_against_cost(COSTS, path),
+    "slices": lambda path: plots.slices(SLICES, path),
 }
 
 

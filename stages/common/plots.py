@@ -146,7 +146,9 @@ def slices(table: pd.DataFrame, path: Path) -> None:
             fontweight="bold" if sure else "normal",
             color="white" if abs(beyond[row, column]) > 0.6 * most else "black",
         )
-    names = [f"{textwrap.fill(textwrap.shorten(row.slice, 39), 13)}\n({row.rows:,})" for row in columns.itertuples()]
+    names = [
+        f"{textwrap.fill(row.slice, 13, max_lines=3, placeholder='…')}\n({row.rows:,})" for row in columns.itertuples()
+    ]
     axes.set_xticks(range(len(names)), names, fontsize=8, parse_math=False)
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(order)), order)
