@@ -46,6 +46,7 @@ def main() -> None:
     table = split(table, settings)
     table, subset = take_rows(table, conf, settings.params.seed)
     check_labels(table, labels, settings)
+    splits = {name: with_tokens(table[table.side == name], settings) for name in SPLITS}
 
     profile = {
         "data": settings.params.data,
@@ -62,14 +63,14 @@ def main() -> None:
             "first": splitting.first_places(disputed),
         },
         "labels": labels,
-        "splits": {name: describe(table[table.side == name], settings) for name in SPLITS},
+        "splits": {name: describe(rows, settings.model.max_length) for name, rows in splits.items()},
     }
 
     # Save, now that nothing can be wrong any more.
     with whole(args.splits) as folder:
         folder.mkdir()
-        for name in SPLITS:
-            save(table[table.side == name], labels, folder / f"{name}.parquet")
+        for name, rows in splits.items():
+            save(rows, labels, folder / f"{name}.parquet")
         write_json(args.profile, profile)
     report(profile)
 
@@ -186,27 +187,36 @@ def check_labels(table: pd.DataFrame, labels: list[str], settings: Settings) -> 
             )
 
 
+def with_tokens(rows: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Add the column `tokens`: each text's length in the model's tokens, special ones too, before anything is cut."""
+    return rows.assign(tokens=pretrained.token_lengths(rows.text.tolist(), settings.model, settings.model_path))
+
+
 def save(rows: pd.DataFrame, labels: list[str], path: Path) -> None:
-    """Write the columns split, row (in the source, from 1), text and label (a `datasets.ClassLabel`)."""
+    """Write the columns split, row (in the source, from 1), text, tokens and label (a `datasets.ClassLabel`)."""
     from datasets import ClassLabel, Dataset, Features, Value, disable_progress_bars
 
     disable_progress_bars()
 
     features = Features(
-        {"split": Value("string"), "row": Value("int64"), "text": Value("string"), "label": ClassLabel(names=labels)}
+        {
+            "split": Value("string"),
+            "row": Value("int64"),
+            "text": Value("string"),
+            "tokens": Value("int64"),
+            "label": ClassLabel(names=labels),
+        }
     )
     columns = {
-        "split": rows.split.tolist(),
-        "row": rows.row.tolist(),
-        "text": rows.text.tolist(),
+        **{name: rows[name].tolist() for name in ("split", "row", "text", "tokens")},
         "label": rows.label.map(labels.index).tolist(),
     }
     Dataset.from_dict(columns, features=features).to_parquet(path)
 
 
-def describe(rows: pd.DataFrame, settings: Settings) -> dict:
-    """Rows per label, and lengths in the model's tokens with its special tokens, before anything is cut."""
-    lengths = np.array(pretrained.token_lengths(rows.text.tolist(), settings.model, settings.model_path))
+def describe(rows: pd.DataFrame, max_length: int) -> dict:
+    """Rows per label, and how many tokens the texts have."""
+    lengths = rows.tokens.to_numpy()
     return {
         "rows": len(rows),
         "labels": rows.label.value_counts().sort_index().to_dict(),
@@ -214,7 +224,7 @@ def describe(rows: pd.DataFrame, settings: Settings) -> dict:
             "mean": round(float(lengths.mean()), 1),
             **{f"p{q}": int(np.percentile(lengths, q, method="higher")) for q in (50, 95, 99)},
             "max": int(lengths.max()),
-            "rows_over_max_length": int((lengths > settings.model.max_length).sum()),
+            "rows_over_max_length": int((lengths > max_length).sum()),
         },
     }
 

@@ -27,7 +27,7 @@ PARAMS = {
     "train_peft": {"methods": ["dora"], "entries": {"dora": {"peft_type": "LORA", "learning_rate": 1e-3, "r": 4}}},
     "evaluate": {"methods": ["full", "lora-v1"], "batch_size": 8},
     "training_rows": {"shares": [], "methods": ["tfidf"]},
-    "report": {"figure": "f1", "margin": 0.02},
+    "report": {"figure": "f1", "margin": 0.02, "confidence": 0.95},
 }  # fmt: skip
 DATA = {"source": "data/raw/texts.csv", "text": "text", "label": "label"}
 MODEL = {"name": "tiny", "max_length": 16, "learning_rate": {"full": 1e-4, "lora": 1e-3}, "targets": {"attention": "q"}}
@@ -134,6 +134,8 @@ def files(tmp_path: Path) -> Files:
         (PARAMS_FILE, "train_peft.entries.dora.peft_type", ABSENT, "missing key"),
         (PARAMS_FILE, "train_peft.entries.dora.optimizer", "sgd", "found 'sgd'"),
         (PARAMS_FILE, "report.margin", 2, "less than 1, found 2"),
+        (PARAMS_FILE, "report.confidence", 0.5, "greater than 0.5, found 0.5"),
+        (PARAMS_FILE, "report.confidence", 95, "less than 1, found 95"),
         (PARAMS_FILE, "report.figure", "mcc", "'accuracy' or 'f1', found 'mcc'"),
         # splits that do not add up
         (DATA_FILE, "splits", {"train": 0.5, "validation": 0.2, "test": 0.2}, "the shares add up to 0.9, expected 1"),

@@ -98,6 +98,7 @@ def test_predictions_agree_with_metrics_and_hold_every_test_row(finished: Projec
         right = (table.actual.astype(str) == table.predicted.astype(str)).mean()
         assert right == pytest.approx(finished.read_json(f"metrics/{method}.json")["accuracy"])
         assert np.allclose(table.filter(regex="^p_").sum(axis=1), 1)
+        assert table.tokens.max() == profile["splits"]["test"]["tokens"]["max"]
 
 
 def test_model_folders_hold_what_from_pretrained_reads_and_nothing_else(finished: Project):
@@ -143,6 +144,15 @@ def test_learning_curves_have_every_epoch_of_every_method(finished: Project):
 def test_comparison_holds_every_method(finished: Project):
     with (finished.folder / "plots/cost/comparison.csv").open() as file:
         assert {row["method"] for row in csv.DictReader(file)} == set(METHODS)
+
+
+def test_slices_hold_every_method_that_learns_and_every_text(finished: Project):
+    slices = pd.read_csv(finished.folder / "plots/slices/slices.csv")
+    assert set(slices.method) == {*METHODS} - {"majority", "baseline"}
+    rows = slices[slices.method == "full"].groupby("kind").rows.sum()
+    assert rows.to_dict() == dict.fromkeys(["all", "length", "label"], 30)  # no text is cut
+    assert pd.read_csv(finished.folder / "plots/slices/cut_texts.csv").empty
+    assert "nothing is cut" in (finished.folder / "plots/report.md").read_text(encoding="utf-8")
 
 
 def test_dvclive_leaves_dvc_yaml_and_the_experiments_alone(finished: Project):
@@ -361,14 +371,15 @@ def test_the_page_in_a_browser(finished: Project, tmp_path: Path, width: int):
     done = finished.run(browser, *options, f"--user-data-dir={tmp_path}", "--dump-dom", f"file://{tmp_path}/page.html")
     assert "CONSOLE" not in done.stderr
     broken, overflow, pictures = map(int, re.search("<title>(.*)</title>", done.stdout)[1].split(","))
-    assert (broken, pictures) == (0, len(METHODS) + 4)
+    assert (broken, pictures) == (0, len(METHODS) + 5)
     assert overflow <= 0
     sections = re.findall('<section id="([^"]+)"', done.stdout)
     assert sections == [
-        *("methods", "quality-against-cost", "differences", "confusion", "calibration", "learning-curves"),
-        *("wrong-for-every-method", "surest-errors", "where-it-comes-from"),
+        *("methods", "quality-against-cost", "differences", "where-it-fails", "cut-texts", "confusion"),
+        *("calibration", "learning-curves", "wrong-for-every-method", "surest-errors", "where-it-comes-from"),
     ]
-    advice = re.search('id="advice">(.*?)</p>', done.stdout)[1]
+    assert re.findall('href="#([^"]+)"', done.stdout) == sections
+    advice = re.search('id="advice">(.*?)</div>', done.stdout)[1]
     assert "test texts" in advice and "<code>" in advice
 
 

@@ -1,14 +1,23 @@
 """The recommendation and the page that it heads: right for known figures, and safe for any text."""
 
+import argparse
+import dataclasses
+import itertools
 import re
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from test_evidence import ACTUAL, PREDICTIONS, answered, with_errors
 
 from stages import report
-from stages.common import page, plots
+from stages.common import page, plots, sections
+from stages.common.evidence import Evidence, Predictions, intervals_of, predictions_of
+from stages.common.params import Report
 from stages.common.recommendation import by_cost, recommend
 from stages.common.uncertainty import Interval
 
@@ -17,11 +26,15 @@ ORDER = ["majority", "tfidf", "baseline", "probe", "lora-v1", "full"]
 POOR = Interval(-0.3, -0.35, -0.25)
 
 
-def advice(values: dict[str, float], to_best: dict[str, Interval], margin: float = 0.02) -> tuple[str, str]:
+def advice(
+    values: dict[str, float], to_best: dict[str, Interval], margin: float = 0.02, confidence: float = 0.95
+) -> tuple[str, str]:
     intervals = {method: Interval(values.get(method, 0.4), 0.35, 0.45) for method in ORDER}
     best = max(ORDER, key=lambda method: intervals[method].value)
     differences = {method: POOR for method in ORDER if method != best} | to_best
-    return recommend(ORDER, intervals, differences, "f1", margin, 300)
+    return recommend(
+        ORDER, best, intervals, differences, Report(figure="f1", margin=margin, confidence=confidence), 300
+    )
 
 
 def test_the_cheapest_comes_first_whatever_the_seconds():
@@ -48,7 +61,8 @@ def test_the_best_is_recommended_if_all_cheaper_ones_are_worse():
 def test_a_cheaper_one_is_recommended_if_the_margin_is_ruled_out():
     choice, text = advice({"full": 0.9, "lora-v1": 0.895}, {"lora-v1": Interval(-0.005, -0.015, 0.004)})
     assert choice == "lora-v1"
-    assert "the best, `full`, has 90.0%" in text and "is ruled out (difference -1.5 to +0.4)" in text
+    assert "the best, `full`, has 90.0%" in text
+    assert "is ruled out at 95% confidence (difference -1.5 to +0.4)" in text
     # A smaller margin is not ruled out.
     choice, text = advice({"full": 0.9, "lora-v1": 0.895}, {"lora-v1": Interval(-0.005, -0.015, 0.004)}, margin=0.01)
     assert choice == "full" and "cannot tell whether the cheaper `lora-v1` would do" in text
@@ -62,6 +76,13 @@ def test_it_says_when_the_data_cannot_tell_and_how_many_texts_could():
     )
     # The interval reaches 4 points down where 1 would do: 16 times the 300 texts.
     assert "about 4,800 test texts" in text
+
+
+def test_of_many_that_may_do_the_closest_are_told():
+    unclear = {method: Interval(-0.01 * (i + 1), -0.1, 0.1) for i, method in enumerate(ORDER[:5])}
+    _, text = advice({"full": 0.9}, unclear)
+    assert "whether the cheaper `majority`, `tfidf`, `baseline`, `probe` and `lora-v1` would do: `majority` dif" in text
+    assert re.findall("`([a-z0-9-]+)` differs", text) == ["majority", "tfidf", "baseline"]
 
 
 def test_no_number_of_texts_is_promised_for_a_difference_beyond_the_margin():
@@ -79,60 +100,147 @@ def test_no_method_is_worth_its_cost():
     assert choice == "majority" and text.startswith("No method is worth its cost")
 
 
-# --- what it rests on
+# --- what the page says
 
 
-def answered(predicted: list[int], actual: list[int], sure: float = 0.8) -> pd.DataFrame:
-    names = ["a", "b"]
-    chances = np.where(np.eye(2)[predicted] == 1, sure, 1 - sure)
-    return pd.DataFrame(
+FOLDERS = argparse.Namespace(
+    comparison=Path("cost"), uncertainty=Path("uncertainty"), slices=Path("slices"), confusion=Path("confusion"),
+    calibration=Path("calibration"), learning_curves=Path("curves"),
+)  # fmt: skip
+
+
+def weigh(predictions: dict[str, Predictions], **given: float) -> Evidence:
+    """The evidence of these methods, the last of which is trained, and costs the most."""
+    table = pd.DataFrame(
         {
-            "text": [f"text {i}" for i in range(len(actual))],
-            "actual": pd.Categorical.from_codes(actual, names),
-            "predicted": pd.Categorical.from_codes(predicted, names),
-            "p_a": chances[:, 0],
-            "p_b": chances[:, 1],
+            "method": list(predictions),
+            "accuracy": [one.right.mean() for one in predictions.values()],
+            "f1": 0.5,
+            "trainable_parameters": range(len(predictions)),
+            "train_seconds": 1.0,
+            "artifact_bytes": 0,
+            "front_parameters": True,
+            "front_time": False,
         }
     )
+    params = SimpleNamespace(
+        report=Report(**{"figure": "accuracy", "margin": 0.02, "confidence": 0.95, **given}), seed=17
+    )
+    settings = SimpleNamespace(params=params, model=SimpleNamespace(max_length=256))
+    return report.weigh(table, [list(predictions)[-1]], predictions, settings)
 
 
-ACTUAL = [0, 0, 0, 0, 1, 1, 1, 1] * 5
-PREDICTIONS = {
-    "tfidf": answered([0, 0, 1, 1, 1, 1, 0, 0] * 5, ACTUAL),
-    "full": answered([0, 0, 0, 1, 1, 1, 1, 0] * 5, ACTUAL),
-    "lora-v1": answered([0, 0, 0, 1, 1, 1, 1, 1] * 5, ACTUAL),
+def cut_texts(tfidf: Predictions, full: Predictions) -> str:
+    return sections.cut_texts(weigh({"majority": tfidf, "baseline": tfidf, "tfidf": tfidf, "full": full})).text
+
+
+def test_what_cutting_costs_is_said():
+    text = cut_texts(with_errors(20, 20), with_errors(2, 35))
+    assert text.startswith(
+        "100 of 300 test texts (33.3%) are longer than `max_length`, 256 tokens, and are cut: `full`"
+    )
+    assert "right on 65.0% of them and on 99.0% of the others, -34.0 points." in text
+    assert (
+        "TF-IDF, which reads whole texts, changes by -10.0. Between the two are -24.0 points (95% interval -3" in text
+    )
+    assert text.endswith("which is what cutting seems to cost on these texts.")
+
+
+@pytest.mark.parametrize(
+    ("tfidf", "full", "said"),
+    [
+        (with_errors(20, 10), with_errors(10, 6), "so the data cannot tell whether cutting costs anything."),
+        (with_errors(0, 40), with_errors(10, 5), "so there is no sign that cutting costs anything."),
+        (
+            with_errors(9, 0, cut=0),
+            with_errors(2, 0, cut=0),
+            "is longer than `max_length`, 256 tokens: nothing is cut.",
+        ),
+        (with_errors(9, 2, cut=29), with_errors(2, 9, cut=29), "too few are cut to tell what that costs."),
+        (with_errors(9, 2, whole=29), with_errors(2, 9, whole=29), "too few are whole to tell what that costs."),
+    ],
+)
+def test_what_cutting_costs_is_not_said_where_it_is_not_known(tfidf: Predictions, full: Predictions, said: str):
+    assert cut_texts(tfidf, full).endswith(said)
+
+
+MIXED = [0, 1] * 100
+NONE_LEARNS_BUT_FULL = {
+    "majority": answered([0] * 200, MIXED),
+    "baseline": answered([0, 0, 1, 1] * 50, MIXED),
+    "tfidf": answered([0, 0, 0, 1] * 50, MIXED),
+    "lora-v1": answered([0] * 200, MIXED),
+    "full": answered([0, 1, 0, 1, 0, 1, 0, 0] * 25, MIXED),
 }
 
 
-def test_each_pair_is_compared_once_and_corrected_for_all():
-    found = report.differences_to(["lora-v1", "full", "tfidf"], PREDICTIONS, 17)
-    assert list(zip(found.method, found.other, strict=True)) == [
-        ("tfidf", "lora-v1"),
-        ("full", "lora-v1"),
-        ("tfidf", "full"),
-    ]
-    assert found.accuracy.tolist() == pytest.approx([-3 / 8, -1 / 8, -2 / 8])
-    # 15, 5 and 10 texts that only the second gets right, and none that only the first does.
-    assert found.p.tolist() == pytest.approx([2 / 2**15, 2 / 2**5, 2 / 2**10])
-    assert found.p_holm.tolist() == pytest.approx([3 * 2 / 2**15, 2 / 2**5, 2 * 2 / 2**10])
+def test_a_method_that_learned_nothing_is_named():
+    found = weigh(NONE_LEARNS_BUT_FULL)
+    assert sections.nothing_learned(found) == (
+        "The accuracy of `lora-v1` is not above that of one answer for all (50.0%), at 95% confidence: it may have "
+        "learned nothing."
+    )
+    assert sections.nothing_learned(found) in sections.methods(found, FOLDERS).text
+    # With more confidence asked for, 75% is not above 50% either, once it is of few texts.
+    few = {method: answered(list(one.predicted[0][:20]), MIXED[:20]) for method, one in NONE_LEARNS_BUT_FULL.items()}
+    assert "`tfidf`" not in sections.nothing_learned(weigh(few, confidence=0.9))
+    assert "`tfidf`" in sections.nothing_learned(weigh(few, confidence=0.99))
 
 
-def test_the_best_may_be_a_baseline():
-    found = report.differences_to(["tfidf", "full", "tfidf"], PREDICTIONS, 17)
-    assert len(found) == 3 and not found.duplicated(["method", "other"]).any()
+def test_where_it_fails_names_the_weakest_parts():
+    found = weigh(NONE_LEARNS_BUT_FULL)
+    section = sections.where_it_fails(found, FOLDERS)
+    assert section.text.startswith(
+        "`full` is right on 87.5% of the test texts, and surely less often on these: label `b`"
+    )
+    assert [row[:2] for row in section.table[1:]] == [["all texts", "200"], ["label a", "100"], ["label b", "100"]]
+    assert section.table[0] == ["accuracy on", "texts", "full", "tfidf"]
+    assert section.table[3][2].startswith("75.0% (6")
+
+
+def test_the_verdict_on_a_difference_is_at_the_given_confidence():
+    half = {method: answered(list(one.predicted[0][:40]), MIXED[:40]) for method, one in NONE_LEARNS_BUT_FULL.items()}
+    for confidence, verdict in ((0.6, "worse"), (0.8, "")):
+        section = sections.differences(weigh(half, confidence=confidence))
+        row = next(row for row in section.table if row[:2] == ["tfidf", "full"])
+        assert (row[4], row[5]) == ("0.3", verdict)
+        assert f"at {100 * confidence:g}% confidence, " in section.text
+
+
+def test_no_interval_is_of_another_confidence_than_the_given(monkeypatch: pytest.MonkeyPatch):
+    found = weigh(NONE_LEARNS_BUT_FULL, confidence=0.9)
+    said = [found.advice, *(str(section) for section in sections.sections(found, {}, FOLDERS))]
+    figures = drawn(monkeypatch, lambda: plots.intervals(found.intervals.reset_index(), 0.9, Path()))
+    said += [axes.get_xlabel() for axes in figures[0].axes]
+    confidences = {share for text in said for share in re.findall(r"([\d.]+)% (?:interval|confidence)", text)}
+    assert confidences == {"90"}
+    assert len([text for text in said if "90% " in text]) == 6
+
+
+def test_methods_have_deviations_where_there_are_several_trainings():
+    one, other = NONE_LEARNS_BUT_FULL["full"], NONE_LEARNS_BUT_FULL["lora-v1"]
+    twice = predictions_of(pd.concat([one.table, other.table]))
+    found = weigh({**NONE_LEARNS_BUT_FULL, "full": twice})
+    table = found.methods.assign(accuracy_deviation=found.methods.method.map({"full": 0.2652}))
+    section = sections.methods(dataclasses.replace(found, methods=table), FOLDERS)
+    cells = {row[0]: row[1] for row in section.table}
+    assert cells["full"].startswith("68.8% ± 26.5 (") and cells["tfidf"].startswith("75.0% (")
+    assert "Figures are means over up to 2 trainings" in section.text
+    # What is read of it, text by text, is the first training.
+    assert sections.surest_errors("full", twice).text == "Of `full`, which errs on 25 of 200 test texts."
 
 
 def test_texts_that_all_get_wrong_alike():
-    section = report.wrong_for_all([PREDICTIONS["full"], PREDICTIONS["lora-v1"]])
+    section = sections.wrong_for_all([PREDICTIONS["full"], PREDICTIONS["lora-v1"]])
     assert section.text.startswith("5 of 40 test texts")
     assert [row[0] for row in section.table[1:]] == [f"text {i}" for i in range(3, 40, 8)]
     assert section.table[1][1:] == ["a", "b", "0.80"]
 
 
 def test_surest_errors_come_first():
-    table = PREDICTIONS["full"].copy()
+    table = PREDICTIONS["full"].table.copy()
     table.loc[7, ["p_a", "p_b"]] = [0.99, 0.01]
-    section = report.surest_errors("full", table)
+    section = sections.surest_errors("full", predictions_of(table))
     assert section.text == "Of `full`, which errs on 10 of 40 test texts."
     assert section.table[1] == ["text 7", "b", "a", "0.99"]
     assert len(section.table) == 1 + 10
@@ -140,8 +248,60 @@ def test_surest_errors_come_first():
 
 def test_a_method_without_errors_has_none_to_read():
     right = answered(ACTUAL, ACTUAL)
-    assert report.surest_errors("full", right).table[1:] == []
-    assert report.wrong_for_all([right, PREDICTIONS["full"]]).table[1:] == []
+    assert sections.surest_errors("full", right).table[1:] == []
+    assert sections.wrong_for_all([right, PREDICTIONS["full"]]).table[1:] == []
+
+
+# --- pictures
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, draw: Callable[[], None]) -> list[Figure]:
+    """What `draw` would have saved."""
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    draw()
+    return figures
+
+
+def test_the_front_is_joined_and_named(monkeypatch: pytest.MonkeyPatch):
+    table = pd.DataFrame(
+        [
+            ("majority", 0.4, 0, True),
+            ("tfidf", 0.7, 100, True),
+            ("lora-v1", 0.69, 500, False),
+            ("full", 0.8, 9000, True),
+        ],
+        columns=["method", "accuracy", "trainable_parameters", "front_parameters"],
+    ).assign(train_seconds=[0, 1, 2, 3], front_time=False)
+    (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, Path()))
+    left, right = figure.axes
+    line = left.get_lines()[0]
+    assert line.get_xdata()[:3].tolist() == [0, 100, 9000] and line.get_ydata()[:3].tolist() == [0.4, 0.7, 0.8]
+    # The majority class lies below what is shown, and nothing is on the other front.
+    assert [text.get_text() for text in left.texts] == ["tfidf", "full"]
+    assert [text.get_text() for text in right.texts] == []
+
+
+def test_names_on_the_front_do_not_lie_on_each_other(monkeypatch: pytest.MonkeyPatch):
+    table = pd.DataFrame(
+        {"method": [f"prefix-tuning-{i}" for i in range(7)], "accuracy": [0.6, 0.7, 0.701, 0.702, 0.703, 0.71, 0.8]}
+    )
+    table = table.assign(trainable_parameters=range(100, 107), train_seconds=1, front_parameters=True, front_time=False)
+    (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, Path()))
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]  # without the line to the point
+    assert len(boxes) == 7
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+def test_a_slice_is_bold_where_it_surely_differs(monkeypatch: pytest.MonkeyPatch):
+    found = weigh(NONE_LEARNS_BUT_FULL)
+    (figure,) = drawn(monkeypatch, lambda: plots.slices(found.slices, Path()))
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["full", "tfidf", "lora-v1"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["all texts\n(200)", "a\n(100)", "b\n(100)"]
+    cells = {text.get_text().split("\n")[0]: text.get_fontweight() for text in axes.texts[:3]}
+    assert cells == {"87.5": "normal", "100.0": "bold", "75.0": "bold"}
 
 
 # --- the page
@@ -150,16 +310,16 @@ def test_a_method_without_errors_has_none_to_read():
 def test_a_page_holds_any_text_as_text(tmp_path: Path):
     hostile = "<script>alert(1)</script> | [x](http://example.com) `&amp;` *b*\n# no heading"
     picture = tmp_path / "one.png"
-    plots.intervals(report.intervals_of(PREDICTIONS, 17).reset_index(), picture)
+    plots.intervals(intervals_of(PREDICTIONS, 0.95, 17).reset_index(), 0.95, picture)
     section = page.Section("Errors", "Of `full`.", [["text", "label"], [hostile, "<b>"]], [picture])
-    page.write("A title", "Use `full`.", [section], tmp_path / "page.html", tmp_path / "page.md")
+    page.write("A title", "Use `full`: it is best of all.", [section], tmp_path / "page.html", tmp_path / "page.md")
 
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script" not in html and "<b>" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; | [x]" in html
-    assert "Use <code>full</code>." in html
+    assert "<strong>Use <code>full</code></strong>It is best of all." in html
     # Nothing is fetched: the only sources are in the page.
-    assert re.findall(r'(?:src|href)="(.{10})', html) == ["data:image"]
+    assert re.findall(r'(?:src|href)="(.{7})', html) == ["#errors", "data:im"]
 
     lines = (tmp_path / "page.md").read_text(encoding="utf-8").splitlines()
     row = next(line for line in lines if "script" in line)

@@ -96,9 +96,10 @@ def written(tmp_path: Path) -> argparse.Namespace:
 
 
 def five_rows() -> Dataset:
-    columns = {"split": ["all"] * 5, "row": [9, 7, 5, 3, 1], "text": list("vwxyz"), "label": ACTUAL.tolist()}
-    kinds = {"split": Value("string"), "row": Value("int64"), "text": Value("string")}
-    return Dataset.from_dict(columns, features=Features({**kinds, "label": ClassLabel(names=["b", "a", "c"])}))
+    columns = {"split": ["all"] * 5, "row": [9, 7, 5, 3, 1], "text": list("vwxyz"), "tokens": [3, 3, 4, 3, 300]}
+    kinds = {"split": Value("string"), "row": Value("int64"), "text": Value("string"), "tokens": Value("int64")}
+    features = Features({**kinds, "label": ClassLabel(names=["b", "a", "c"])})
+    return Dataset.from_dict({**columns, "label": ACTUAL.tolist()}, features=features)
 
 
 def test_write_figures_and_cost(written):
@@ -109,8 +110,9 @@ def test_write_figures_and_cost(written):
 
 def test_write_predictions(written):
     table = pd.read_parquet(written.predictions / "mine.parquet")
-    assert list(table) == ["seed", "split", "row", "text", "actual", "predicted", "p_b", "p_a", "p_c"]
+    assert list(table) == ["seed", "split", "row", "text", "tokens", "actual", "predicted", "p_b", "p_a", "p_c"]
     assert table.row.tolist() == [9, 7, 5, 3, 1]
+    assert table.tokens.tolist() == [3, 3, 4, 3, 300]
     assert table.actual.tolist() == ["b", "b", "a", "a", "c"]
     assert table.predicted.tolist() == ["b", "b", "a", "b", "a"]
     assert table[["p_b", "p_a", "p_c"]].to_numpy() == pytest.approx(PROBABILITIES)
@@ -201,12 +203,26 @@ COSTS = pd.DataFrame(
         "accuracy": [0.4, 0.8],
         "trainable_parameters": [0, 22_000_000],
         "train_seconds": [0.0, 600.0],
+        "front_parameters": [True, True],
+        "front_time": [False, True],
+    }
+)
+SLICES = pd.DataFrame(
+    {
+        "kind": ["all", "label"],
+        "slice": ["all texts", "$_$ " * 20],
+        "rows": [9, 4],
+        "method": ["full", "full"],
+        "accuracy": [0.8, 0.7],
+        "accuracy_low": [0.7, 0.1],
+        "accuracy_high": [0.9, 0.75],
     }
 )
 PICTURES = {
     "confusion": lambda path: plots.confusion(ACTUAL, PROBABILITIES.argmax(1), ["a", "b", "c"], "mine", path),
     "learning_curves": lambda path: plots.learning_curves(CURVES, path),
     "quality_against_cost": lambda path: plots.quality_against_cost(COSTS, path),
+    "slices": lambda path: plots.slices(SLICES, path),
 }
 
 

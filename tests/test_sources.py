@@ -367,8 +367,9 @@ def test_prepare_imports_no_torch(project: Project) -> None:
 def test_tokens_are_counted_uncut_with_special_tokens(project: Project, run_prepare: Callable) -> None:
     records = [{"text": f"shares rose {'on monday ' * i}", "label": "ab"[i % 2]} for i in range(40)]
     save(records, project.folder / "data/raw/it.csv")
-    run_prepare(source="it.csv")
+    rows = run_prepare(source="it.csv")
+    # [CLS] shares rose [SEP] and 2 tokens for each repetition: more than 16 from the seventh on.
+    assert rows.tokens.tolist() == [2 + 2 + 2 * text.count("monday") for text in rows.text]
     tokens = [part["tokens"] for part in project.profile()["splits"].values()]
     assert max(t["max"] for t in tokens) == 2 + 2 + 2 * 39
-    # [CLS] shares rose [SEP] and 2 tokens for each repetition: more than 16 from the seventh on.
     assert sum(t["rows_over_max_length"] for t in tokens) == 33

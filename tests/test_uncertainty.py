@@ -42,17 +42,18 @@ def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uncertainty, "RESAMPLES", 400)
 
 
-def test_the_true_figures_lie_in_95_of_100_intervals(fewer_resamples):
+@pytest.mark.parametrize("confidence", [0.95, 0.8])
+def test_the_true_figures_lie_in_as_many_intervals_as_promised(fewer_resamples, confidence):
     random = np.random.default_rng(1)
     draws = 1000
     truth = dict(zip(uncertainty.FIGURES, true_figures(0.75), strict=True))
     covered = dict.fromkeys(truth, 0)
     for seed in range(draws):
         actual, guesses = draw(random, 300, (0.75,))
-        for name, found in uncertainty.intervals(actual, guesses, 3, seed).items():
+        for name, found in uncertainty.intervals(actual, guesses, 3, confidence, seed).items():
             covered[name] += found.low <= truth[name] <= found.high
     for name, count in covered.items():
-        assert 0.93 < count / draws < 0.97, (name, count / draws)
+        assert confidence - 0.025 < count / draws < confidence + 0.025, (name, count / draws)
 
 
 def test_the_true_difference_lies_in_95_of_100_intervals(fewer_resamples):
@@ -63,7 +64,7 @@ def test_the_true_difference_lies_in_95_of_100_intervals(fewer_resamples):
     covered = dict.fromkeys(truth, 0)
     for seed in range(draws):
         actual, guesses = draw(random, 300, (0.78, 0.74))
-        for name, found in uncertainty.differences(actual, guesses[:1], guesses[1:], 3, seed).items():
+        for name, found in uncertainty.differences(actual, guesses[:1], guesses[1:], 3, 0.95, seed).items():
             covered[name] += found.low <= truth[name] <= found.high
     for name, count in covered.items():
         assert 0.93 < count / draws < 0.97, (name, count / draws)
@@ -71,47 +72,105 @@ def test_the_true_difference_lies_in_95_of_100_intervals(fewer_resamples):
 
 def test_pairing_makes_the_interval_of_a_difference_narrower():
     actual, guesses = draw(np.random.default_rng(3), 300, (0.78, 0.74))
-    paired = uncertainty.differences(actual, guesses[:1], guesses[1:], 3, 0)["accuracy"]
-    alone = [uncertainty.intervals(actual, guesses[i : i + 1], 3, 0)["accuracy"] for i in range(2)]
+    paired = uncertainty.differences(actual, guesses[:1], guesses[1:], 3, 0.95, 0)["accuracy"]
+    alone = [uncertainty.intervals(actual, guesses[i : i + 1], 3, 0.95, 0)["accuracy"] for i in range(2)]
     unpaired = np.hypot(*(one.high - one.low for one in alone))
     assert paired.high - paired.low < 0.9 * unpaired
 
 
 def test_values_are_sklearns_and_the_mean_over_trainings():
     actual, guesses = draw(np.random.default_rng(4), 200, (0.8, 0.7, 0.6))
-    found = uncertainty.intervals(actual, guesses, 4, 0)  # the fourth label has no row
+    found = uncertainty.intervals(actual, guesses, 4, 0.95, 0)  # the fourth label has no row
     assert found["accuracy"].value == pytest.approx(np.mean([accuracy_score(actual, guess) for guess in guesses]))
     f1 = [f1_score(actual, guess, labels=range(4), average="macro", zero_division=0) for guess in guesses]
     assert found["f1"].value == pytest.approx(np.mean(f1))
-    less = uncertainty.differences(actual, guesses[:1], guesses[1:], 4, 0)
+    less = uncertainty.differences(actual, guesses[:1], guesses[1:], 4, 0.95, 0)
     assert less["f1"].value == pytest.approx(f1[0] - np.mean(f1[1:]))
 
 
 def test_the_interval_of_accuracy_is_that_of_resampled_rows():
     """The number of right answers in a resampled split is binomial."""
     actual, guesses = draw(np.random.default_rng(5), 250, (0.75,))
-    found = uncertainty.intervals(actual, guesses, 3, 0)["accuracy"]
+    found = uncertainty.intervals(actual, guesses, 3, 0.95, 0)["accuracy"]
     expected = binom(250, found.value).ppf([0.025, 0.975]) / 250
     assert [found.low, found.high] == pytest.approx(expected, abs=1 / 250)
 
 
-def test_equal_predictions_do_not_differ():
+# --- where a bootstrap sees too little: errors that did not happen, differences that no row shows
+
+
+@pytest.mark.parametrize(("right", "other"), [(0.98, 0.999), (0.99, 0.98), (0.999, 0.99)])
+def test_the_truth_is_covered_where_errors_are_few_or_none(fewer_resamples, right, other):
+    random = np.random.default_rng(3)
+    draws, truth, others = 500, true_figures(right), true_figures(other)
+    covered = dict.fromkeys([*uncertainty.FIGURES, "accuracy less", "f1 less"], 0)
+    for seed in range(draws):
+        actual, guesses = draw(random, 100, (right, other))
+        found = uncertainty.intervals(actual, guesses[:1], 3, 0.95, seed)
+        less = uncertainty.differences(actual, guesses[:1], guesses[1:], 3, 0.95, seed)
+        for name, value, other_value in zip(uncertainty.FIGURES, truth, others, strict=True):
+            covered[name] += found[name].low <= value <= found[name].high
+            covered[f"{name} less"] += less[name].low <= value - other_value <= less[name].high
+    assert min(covered.values()) / draws > 0.9, covered
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_no_error_and_nothing_else_have_clopper_and_pearsons_interval(fewer_resamples, confidence):
+    actual = np.arange(60) % 3
+    reach = 1 - ((1 - confidence) / 2) ** (1 / 60)
+    for predicted, value, low, high in ((actual, 1, 1 - reach, 1), ((actual + 1) % 3, 0, 0, reach)):
+        for found in uncertainty.intervals(actual, predicted[None], 3, confidence, 0).values():
+            assert (found.value, found.low, found.high) == pytest.approx((value, low, high))
+
+
+def test_an_error_more_never_raises_the_lower_limit():
+    actual = np.arange(60) % 3
+    lows = []
+    for errors in range(6):
+        predicted = actual.copy()
+        predicted[:errors] = (actual[:errors] + 1) % 3
+        lows.append(uncertainty.intervals(actual, predicted[None], 3, 0.95, 0)["accuracy"].low)
+    assert lows == sorted(lows, reverse=True)
+
+
+def test_equal_predictions_may_still_differ_on_rows_that_are_not_there():
     actual, guesses = draw(np.random.default_rng(6), 100, (0.75,))
-    found = uncertainty.differences(actual, guesses, guesses, 3, 0)
-    assert {(one.value, one.low, one.high) for one in found.values()} == {(0, 0, 0)}
+    reach = 1 - 0.025 ** (1 / 100)
+    for found in uncertainty.differences(actual, guesses, guesses, 3, 0.95, 0).values():
+        assert (found.value, found.low, found.high) == pytest.approx((0, -reach, reach))
     assert uncertainty.mcnemar(actual, guesses[0], guesses[0]) == 1
+
+
+# --- parts
+
+
+def test_a_difference_of_differences_covers_the_truth(fewer_resamples):
+    """One of two methods is as good on both parts, the other worse on one; what is true on all rows does not matter."""
+    random = np.random.default_rng(9)
+    draws, covered = 400, 0
+    part = np.arange(300) < 100
+    truth = (0.7 - 0.8) - (0.85 - 0.8)
+    for seed in range(draws):
+        (actual, on_part), (actual_rest, on_rest) = draw(random, 100, (0.7, 0.8)), draw(random, 200, (0.85, 0.8))
+        actual, guesses = np.append(actual, actual_rest), np.append(on_part, on_rest, axis=1)
+        found = uncertainty.differences_of_parts(actual, guesses[:1], guesses[1:], part, 3, 0.95, seed)["accuracy"]
+        covered += found.low <= truth <= found.high
+    assert 0.92 < covered / draws < 0.98
+    right = guesses == actual
+    changes = [right[i, part].mean() - right[i, ~part].mean() for i in range(2)]
+    assert found.value == pytest.approx(changes[0] - changes[1])
 
 
 def test_same_seed_same_interval():
     actual, guesses = draw(np.random.default_rng(7), 100, (0.75,))
-    assert uncertainty.intervals(actual, guesses, 3, 1) == uncertainty.intervals(actual, guesses, 3, 1)
-    assert uncertainty.intervals(actual, guesses, 3, 1) != uncertainty.intervals(actual, guesses, 3, 2)
+    assert uncertainty.intervals(actual, guesses, 3, 0.95, 1) == uncertainty.intervals(actual, guesses, 3, 0.95, 1)
+    assert uncertainty.intervals(actual, guesses, 3, 0.95, 1) != uncertainty.intervals(actual, guesses, 3, 0.95, 2)
 
 
 def test_25_000_rows_take_seconds():
     actual, guesses = draw(np.random.default_rng(8), 25_000, (0.9, 0.88))
     started = time.perf_counter()
-    uncertainty.differences(actual, guesses[:1], guesses[1:], 3, 0)
+    uncertainty.differences(actual, guesses[:1], guesses[1:], 3, 0.95, 0)
     assert time.perf_counter() - started < 10
 
 

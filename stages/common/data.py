@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def load_split(folder: Path, name: str) -> Dataset:
-    """One of `train`, `validation`, `test`: columns split, row, text, label (`datasets.ClassLabel`)."""
+    """One of `train`, `validation`, `test`: columns split, row, text, tokens, label (`datasets.ClassLabel`)."""
     # Not `Dataset.from_parquet`, which leaves a copy in the user's cache folder for each version of the file.
     return Dataset(pq.read_table(folder / f"{name}.parquet"))
 

@@ -20,6 +20,14 @@ class Section:
     """Its head and its rows."""
     pictures: list[Path] = field(default_factory=list)
     """PNG files; the HTML holds them, the Markdown leaves them out."""
+    chosen: str = ""
+    """The row that begins with this stands out."""
+    prose: bool = False
+    """Whether the table holds words, not figures."""
+
+    @property
+    def anchor(self) -> str:
+        return self.title.lower().replace(" ", "-")
 
 
 def write(title: str, advice: str, sections: list[Section], html: Path, markdown: Path) -> None:

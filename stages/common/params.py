@@ -26,6 +26,7 @@ from stages.common.errors import UserError, reason
 
 SPLITS = ("train", "validation", "test")
 BASELINES = ("majority", "tfidf", "probe", "baseline")
+UNTRAINED = ("majority", "baseline")
 
 
 def _number(value: object) -> object:
@@ -156,6 +157,8 @@ class Report(Section):
     """Test figure by which the recommendation compares methods."""
     margin: Fraction
     """How much less of it than the best method has is good enough, if it comes cheaper."""
+    confidence: Annotated[float, BeforeValidator(_number), Field(gt=0.5, lt=1)]
+    """Of all intervals, and so of what the report says is so."""
 
 
 class Params(Section):

@@ -1,26 +1,26 @@
 """Pictures, drawn without a screen and with the same bytes for the same figures."""
 
+import textwrap
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
+
+from stages.common.params import UNTRAINED
 
 # Okabe and Ito's colours, which colour-blind readers tell apart too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
 MARKERS = "osD^v<>p"
 
 
-# Far below all others as a rule: they do not stretch an axis, but are named where they lie outside.
-UNTRAINED = ("majority", "baseline")
-
-
 def _limits(table: pd.DataFrame, low: str, high: str) -> tuple[float, float]:
-    """Of an axis that shows these columns of the methods other than UNTRAINED."""
+    """Of an axis that shows these columns. Those of UNTRAINED, far below as a rule, do not stretch it."""
     shown = table[~table.method.isin(UNTRAINED)]
     least, most = shown[low].min(), shown[high].max()
     margin = max(0.1 * (most - least), 0.005)
@@ -73,7 +73,7 @@ def learning_curves(curves: pd.DataFrame, path: Path) -> None:
     _save(figure, path)
 
 
-def intervals(table: pd.DataFrame, path: Path) -> None:
+def intervals(table: pd.DataFrame, confidence: float, path: Path) -> None:
     """`table` has columns method, accuracy, f1, and for both `_low` and `_high`; one row per method."""
     table = table.sort_values("accuracy")
     figure = Figure(figsize=(10, 1.2 + 0.28 * len(table)), layout="constrained")
@@ -85,7 +85,7 @@ def intervals(table: pd.DataFrame, path: Path) -> None:
         limits = _limits(table, f"{figure_name}_low", f"{figure_name}_high")
         for place in np.flatnonzero(value < limits[0]):
             axes.text(0.01, place, f"◂ {value.iloc[place]:.1%}", transform=axes.get_yaxis_transform(), va="center")
-        axes.set(xlabel=f"{title}, 95% interval", xlim=limits)
+        axes.set(xlabel=f"{title}, {100 * confidence:g}% interval", xlim=limits)
         axes.locator_params(axis="x", nbins=6)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(alpha=0.3)
@@ -113,21 +113,72 @@ def reliability(bins: pd.DataFrame, path: Path) -> None:
     _save(figure, path)
 
 
+def slices(table: pd.DataFrame, path: Path) -> None:
+    """Rows: methods; columns: parts of the test texts; colour: how far the accuracy is from the method's own on all.
+
+    `table` is what `evidence.slices_of` gives, with the kind `all` among the others.
+    """
+    columns = table.drop_duplicates(["kind", "slice"])
+    value, low, high = (
+        table.pivot(index="method", columns=["kind", "slice"], values=f"accuracy{suffix}")[
+            list(zip(columns.kind, columns.slice, strict=True))
+        ]
+        for suffix in ("", "_low", "_high")
+    )
+    order = value.iloc[:, 0].sort_values(ascending=False, kind="stable").index
+    value, low, high = (one.loc[order].to_numpy() for one in (value, low, high))
+    beyond = value - value[:, :1]
+    most = max(0.1, np.abs(beyond).max())
+
+    figure = Figure(figsize=(2 + 0.82 * len(columns), 1.7 + 0.42 * len(order)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(100 * beyond, cmap="RdBu", vmin=-100 * most, vmax=100 * most, aspect="auto")
+    figure.colorbar(image, ax=axes, label="points above or below all texts", pad=0.01)
+    for row, column in np.ndindex(*value.shape):
+        sure = low[row, column] > value[row, 0] or high[row, column] < value[row, 0]
+        axes.text(
+            column,
+            row,
+            f"{100 * value[row, column]:.1f}\n{100 * low[row, column]:.0f} to {100 * high[row, column]:.0f}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            fontweight="bold" if sure else "normal",
+            color="white" if abs(beyond[row, column]) > 0.6 * most else "black",
+        )
+    names = [
+        f"{textwrap.fill(row.slice, 13, max_lines=3, placeholder='…')}\n({row.rows:,})" for row in columns.itertuples()
+    ]
+    axes.set_xticks(range(len(names)), names, fontsize=8, parse_math=False)
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(len(order)), order)
+    axes.tick_params(length=0)
+    for place in np.flatnonzero(columns.kind.to_numpy()[1:] != columns.kind.to_numpy()[:-1]):
+        axes.axvline(place + 0.5, color="white", linewidth=6)
+    _save(figure, path)
+
+
 def quality_against_cost(table: pd.DataFrame, path: Path) -> None:
-    """`table` has columns method, accuracy, trainable_parameters, train_seconds; one row per method."""
-    figure = Figure(figsize=(11, max(4.5, 0.6 + 0.24 * len(table))), layout="constrained")
+    """Methods on the Pareto front stand out, are joined by the line of what a cost can buy, and are named.
+
+    `table` has columns method, accuracy, trainable_parameters, train_seconds, and whether each is on the front of
+    accuracy and one of these: front_parameters, front_time; one row per method.
+    """
+    table = table.sort_values("accuracy", ascending=False)
+    figure = Figure(figsize=(12, max(5, 0.6 + 0.26 * len(table))), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     limits = _limits(table, "accuracy", "accuracy")
     # Zero has no place on a logarithm, and the cheap baselines have it: below `linear` the scale is linear.
-    for axes, column, name, linear in (
-        (left, "trainable_parameters", "trainable parameters", 1000),
-        (right, "train_seconds", "training time, seconds", 1),
+    for axes, column, front, name, linear in (
+        (left, "trainable_parameters", "front_parameters", "trainable parameters", 1000),
+        (right, "train_seconds", "front_time", "training time, seconds", 1),
     ):
-        for i, row in enumerate(table.sort_values("accuracy", ascending=False).to_dict("records")):
+        for i, row in enumerate(table.to_dict("records")):
             # Every eight methods the marker changes, so that no two look the same.
-            look = {"color": COLOURS[i % 8], "marker": MARKERS[i // 8 % len(MARKERS)], "edgecolors": "white"}
+            look = {"color": COLOURS[i % 8], "marker": MARKERS[i // 8 % len(MARKERS)]}
+            look |= {"s": 90, "edgecolors": "black"} if row[front] else {"s": 50, "edgecolors": "white", "alpha": 0.6}
             label = f"{row['method']}  {row['accuracy']:.1%}{' (below)' if row['accuracy'] < limits[0] else ''}"
-            axes.scatter(row[column], row["accuracy"], s=80, label=label, **look)
+            axes.scatter(row[column], row["accuracy"], label=label, zorder=3, **look)
         axes.set_xscale("symlog", linthresh=linear, linscale=0.4)
         most = table[column].max()
         axes.set_xticks([0, *(linear * 10.0**power for power in range(9) if linear * 10.0 ** (power - 1) < most)])
@@ -135,6 +186,35 @@ def quality_against_cost(table: pd.DataFrame, path: Path) -> None:
         axes.set(xlabel=name, ylim=limits)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.grid(alpha=0.3)
+        _front(axes, table[table[front]].sort_values([column, "accuracy"]), column)
     left.set(ylabel="accuracy on test")
-    right.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    title = "Black edges and line: the Pareto front, where no other method is both as cheap and as accurate"
+    figure.suptitle(title, fontsize=10)
+    for handle in right.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False).legend_handles:
+        handle.set(sizes=[70], edgecolor="white", alpha=1)  # a name is not on one of the fronts, or both
     _save(figure, path)
+
+
+def _front(axes: Axes, front: pd.DataFrame, column: str) -> None:
+    """The best accuracy that each cost buys, as a staircase, with the names of the methods that make it.
+
+    `front` has these methods, the cheapest first.
+    """
+    axes.set_xlim(axes.get_xlim())
+    axes.step([*front[column], axes.get_xlim()[1]], [*front.accuracy, front.accuracy.max()], where="post", color="grey")
+    # No point lies above and left of one on the front: there is room for its name, but for the one before.
+    bottom, top = axes.get_ylim()
+    points = 72 * 0.85 * axes.figure.get_figheight() / (top - bottom)
+    lowest = -np.inf
+    for row in front[front.accuracy >= bottom].to_dict("records"):
+        place = points * row["accuracy"]
+        lowest = max(place + 5, lowest + 11)
+        axes.annotate(
+            row["method"],
+            (row[column], row["accuracy"]),
+            (-9, lowest - place),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.6} if lowest > place + 5 else None,
+        )

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from stages.common.params import Report
 from stages.common.uncertainty import Interval
 
+NAMED = 3  # of many methods that may or may not do, the intervals of the closest are said
 NAMES = {"accuracy": "accuracy", "f1": "macro F1"}
 
 
@@ -22,28 +24,29 @@ def by_cost(table: pd.DataFrame) -> list[str]:
 
 def recommend(
     order: list[str],
+    best: str,
     intervals: dict[str, Interval],
     to_best: dict[str, Interval],
-    figure: str,
-    margin: float,
+    report: Report,
     rows: int,
 ) -> tuple[str, str]:
     """The method, and a paragraph that says why, from the figures of `rows` test texts.
 
-    `order` has the methods as `by_cost` gives them; `intervals` each one's `figure`; `to_best` its difference to
-    that of the method with the highest, which has no entry itself. A method is good enough if the whole interval of its
-    difference lies above -`margin`, too poor if the whole lies below, and else the texts are too few to tell.
+    `order` has the methods as `by_cost` gives them; `intervals` each one's `report.figure`; `to_best` its difference to
+    that of `best`, the method with the highest, which has no entry itself. A method is good enough if the whole
+    interval of its difference lies above -`report.margin`, too poor if the whole lies below, and else the texts are too
+    few to tell.
     """
-    best = max(order, key=lambda method: intervals[method].value)
+    margin = report.margin
     enough = [method for method in order if method == best or to_best[method].low >= -margin]
     choice = enough[0]
     cheaper = order[: order.index(choice)]
     unclear = [method for method in cheaper if to_best[method].high >= -margin]
     poor = [method for method in cheaper if method not in unclear]
 
-    name, points = NAMES[figure], f"{100 * margin:g} points"
+    name, points, sure = NAMES[report.figure], f"{100 * margin:g} points", f"{100 * report.confidence:g}%"
     found = intervals[choice]
-    about = f"its {name} on {rows:,} test texts is {_percent(found.value)} (95% interval {_range(found)})"
+    about = f"its {name} on {rows:,} test texts is {_percent(found.value)} ({sure} interval {_range(found)})"
     if choice == "majority":
         text = f"No method is worth its cost: answering the most frequent label for every text does as well ({about})"
     elif choice == "tfidf":
@@ -57,15 +60,18 @@ def recommend(
     else:
         text += (
             f"; the best, `{best}`, has {_percent(intervals[best].value)}, and that `{choice}` is worse by more than "
-            f"{points} is ruled out (difference {_range(to_best[choice], '+')}). "
+            f"{points} is ruled out at {sure} confidence (difference {_range(to_best[choice], '+')}). "
         )
     if poor:
         verb = "is" if len(poor) == 1 else "are"
-        text += f"{_list(poor)} would be cheaper and {verb} worse by more than {points}. "
+        text += f"{_list(poor)} would be cheaper and {verb} worse by more than {points}, at {sure} confidence. "
     if unclear:
+        closest = sorted(unclear, key=lambda method: to_best[method].value)[-NAMED:]
         text += (
             f"The data cannot tell whether the cheaper {_list(unclear)} would do: "
-            + "; ".join(f"`{method}` differs by {_range(to_best[method], '+')}" for method in unclear)
+            + "; ".join(
+                f"`{method}` differs by {_range(to_best[method], '+')}" for method in unclear if method in closest
+            )
             + f" points, with a margin of {points}. "
         )
         needed = {method: _rows_needed(to_best[method], margin, rows) for method in unclear}

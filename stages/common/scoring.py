@@ -137,9 +137,9 @@ def write(
 
 
 def predictions(test: Dataset, seed: int, probabilities: np.ndarray) -> pd.DataFrame:
-    """Text by text: columns seed, split, row, text, actual, predicted, and p_LABEL for each label."""
+    """Text by text: columns seed, split, row, text, tokens, actual, predicted, and p_LABEL for each label."""
     names = test.features["label"].names
-    table = pd.DataFrame({"seed": seed, "split": test["split"][:], "row": test["row"][:], "text": test["text"][:]})
+    table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
     for column, codes in (("actual", test["label"][:]), ("predicted", probabilities.argmax(1))):
         table[column] = pd.Categorical.from_codes(codes, names)
     return table.assign(**{f"p_{name}": probabilities[:, place] for place, name in enumerate(names)})

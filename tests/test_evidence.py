@@ -1,0 +1,164 @@
+"""Tables of what the test texts say of the methods: right for known answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.common import evidence, uncertainty
+from stages.common.evidence import Predictions
+
+NAMES = ["a", "b"]
+
+
+def answered(predicted: list[int], actual: list[int], tokens: list[int] | None = None) -> Predictions:
+    """One training, of which each answer has a probability of 0.8."""
+    chances = np.where(np.eye(2)[predicted] == 1, 0.8, 0.2)
+    table = pd.DataFrame(
+        {
+            "split": "all",
+            "row": range(1, len(actual) + 1),
+            "text": [f"text {i}" for i in range(len(actual))],
+            "tokens": tokens or [7] * len(actual),
+            "actual": pd.Categorical.from_codes(actual, NAMES),
+            "predicted": pd.Categorical.from_codes(predicted, NAMES),
+            "p_a": chances[:, 0],
+            "p_b": chances[:, 1],
+        }
+    )
+    return evidence.predictions_of(table)
+
+
+ACTUAL = [0, 0, 0, 0, 1, 1, 1, 1] * 5
+PREDICTIONS = {
+    "tfidf": answered([0, 0, 1, 1, 1, 1, 0, 0] * 5, ACTUAL),
+    "full": answered([0, 0, 0, 1, 1, 1, 1, 0] * 5, ACTUAL),
+    "lora-v1": answered([0, 0, 0, 1, 1, 1, 1, 1] * 5, ACTUAL),
+}
+
+
+# --- several trainings of one method
+
+
+def test_trainings_are_told_apart_and_the_first_is_read():
+    first, second = PREDICTIONS["full"], PREDICTIONS["tfidf"]
+    both = evidence.predictions_of(pd.concat([first.table, second.table], ignore_index=True))
+    assert both.predicted.tolist() == [first.predicted[0].tolist(), second.predicted[0].tolist()]
+    assert both.table.equals(first.table)
+    # A figure is the mean; McNemar's test and the texts are the first training's.
+    intervals = evidence.intervals_of({"full": both}, 0.95, 17)
+    assert intervals.accuracy["full"] == pytest.approx((6 / 8 + 4 / 8) / 2)
+    found = evidence.differences_to(["lora-v1"], {"full": both, "lora-v1": PREDICTIONS["lora-v1"]}, 0.95, 17)
+    assert found.accuracy.item() == pytest.approx((6 / 8 + 4 / 8) / 2 - 7 / 8)
+    assert found.p.item() == pytest.approx(2 / 2**5)
+
+
+# --- differences
+
+
+def test_each_pair_is_compared_once_and_corrected_for_all():
+    found = evidence.differences_to(["lora-v1", "full", "tfidf"], PREDICTIONS, 0.95, 17)
+    assert list(zip(found.method, found.other, strict=True)) == [
+        ("tfidf", "lora-v1"),
+        ("full", "lora-v1"),
+        ("tfidf", "full"),
+    ]
+    assert found.accuracy.tolist() == pytest.approx([-3 / 8, -1 / 8, -2 / 8])
+    # 15, 5 and 10 texts that only the second gets right, and none that only the first does.
+    assert found.p.tolist() == pytest.approx([2 / 2**15, 2 / 2**5, 2 / 2**10])
+    assert found.p_holm.tolist() == pytest.approx([3 * 2 / 2**15, 2 / 2**5, 2 * 2 / 2**10])
+
+
+def test_the_best_may_be_a_baseline():
+    found = evidence.differences_to(["tfidf", "full", "tfidf"], PREDICTIONS, 0.95, 17)
+    assert len(found) == 3 and not found.duplicated(["method", "other"]).any()
+
+
+# --- cost
+
+
+def test_the_front_has_what_nothing_else_beats_in_both():
+    table = pd.DataFrame(
+        [
+            ("cheapest", 0.4, 0),
+            ("worse", 0.3, 0),
+            ("good", 0.7, 100),
+            ("as good", 0.7, 100),
+            ("as good for more", 0.7, 101),
+            ("dear and worse", 0.6, 5000),
+            ("best", 0.8, 900),
+        ],
+        columns=["method", "accuracy", "cost"],
+    )
+    assert table.method[evidence.on_front(table, "cost")].tolist() == ["cheapest", "good", "as good", "best"]
+
+
+# --- parts of the test texts
+
+
+def test_slices_are_quarters_by_length_what_is_cut_and_labels():
+    actual = [0] * 5 + [1] * 3
+    tokens = [10, 20, 30, 40, 50, 60, 70, 80]
+    methods = {
+        "tfidf": answered([0, 0, 0, 0, 1, 0, 1, 1], actual, tokens),
+        "majority": answered([0] * 8, actual, tokens),
+    }
+    found = evidence.slices_of(methods, 60, 0.9, 17)
+    assert set(found.method) == {"tfidf"}  # the majority class learns nothing: where it fails is known
+    assert list(zip(found.kind, found.slice, found.rows, found.accuracy, strict=True)) == [
+        ("all", "all texts", 8, 6 / 8),
+        ("length", "10 to 20 tokens", 2, 1),
+        ("length", "30 to 40 tokens", 2, 1),
+        ("length", "50 to 60 tokens", 2, 0),
+        ("length", "70 to 80 tokens", 2, 1),
+        ("cut", "whole texts", 6, 4 / 6),
+        ("cut", "cut texts", 2, 1),
+        ("label", "a", 5, 4 / 5),
+        ("label", "b", 3, 2 / 3),
+    ]
+    expected = uncertainty.intervals(np.array(actual), methods["tfidf"].predicted, 2, 0.9, 17)["accuracy"]
+    assert (found.accuracy_low[0], found.accuracy_high[0]) == pytest.approx((expected.low, expected.high), abs=1 / 8)
+    # Two texts, both wrong: the exact upper limit.
+    assert found.accuracy_high[3] == pytest.approx(1 - 0.05 ** (1 / 2))
+
+
+def test_texts_of_one_length_have_no_slices_by_length():
+    found = evidence.slices_of({"tfidf": PREDICTIONS["tfidf"]}, 60, 0.95, 17)
+    assert found.kind.tolist() == ["all", "label", "label"]
+
+
+def test_of_many_labels_the_worst_are_shown(monkeypatch):
+    monkeypatch.setattr(evidence, "LABELS", 1)
+    slices = pd.DataFrame(
+        {
+            "kind": ["all", "label", "label"] * 2,
+            "slice": ["all texts", "a", "b"] * 2,
+            "method": ["full"] * 3 + ["tfidf"] * 3,
+            "accuracy": [0.8, 0.9, 0.6, 0.8, 0.7, 0.8],
+        }
+    )
+    assert evidence.worst_labels(slices).slice.tolist() == ["all texts", "b"] * 2
+
+
+def with_errors(on_whole: int, on_cut: int, whole: int = 200, cut: int = 100) -> Predictions:
+    """That many errors on the whole texts and on the cut ones."""
+    wrong = [1] * on_whole + [0] * (whole - on_whole) + [1] * on_cut + [0] * (cut - on_cut)
+    return answered(wrong, [0] * (whole + cut), [10] * whole + [300] * cut)
+
+
+def test_cutting_costs_what_tfidf_does_not_lose_too():
+    methods = {"tfidf": with_errors(20, 20), "full": with_errors(10, 35), "probe": with_errors(40, 30)}
+    found = evidence.cutting_costs({**methods, "majority": with_errors(0, 0)}, 256, 0.95, 17).set_index("method")
+    assert found.index.tolist() == ["full", "probe"]
+    assert found.loc["full", ["whole", "cut", "change", "tfidf_change", "beyond"]].tolist() == pytest.approx(
+        [0.95, 0.65, -0.3, -0.1, -0.2]
+    )
+    assert found.beyond_low["full"] < -0.2 < found.beyond_high["full"] < 0
+    # As much as TF-IDF: the longer texts are harder, and nothing says that it is for the cutting.
+    assert found.beyond["probe"] == pytest.approx(0)
+    assert found.beyond_low["probe"] < 0 < found.beyond_high["probe"]
+
+
+@pytest.mark.parametrize(("whole", "cut"), [(200, 29), (29, 200), (200, 0)])
+def test_too_few_texts_say_nothing_of_cutting(whole: int, cut: int):
+    methods = {"tfidf": with_errors(0, 0, whole, cut), "full": with_errors(0, 0, whole, cut)}
+    assert evidence.cutting_costs(methods, 256, 0.95, 17).empty
