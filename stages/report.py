@@ -23,7 +23,7 @@ from stages.common.evidence import (
     worst_labels,
 )
 from stages.common.files import read_json, whole
-from stages.common.params import BASELINES, Settings, load
+from stages.common.params import BASELINES, Params, Settings, load
 from stages.common.provenance import provenance
 from stages.common.recommendation import by_cost, recommend
 from stages.common.sections import sections
@@ -42,6 +42,10 @@ def main() -> None:
         method: predictions_of(pd.read_parquet(args.predictions / f"{method}.parquet")) for method in methods.method
     }
     curves = pd.concat(learning_curves(args.curves / method) for method in sorted(trained))
+    profile = read_json(args.profile)
+    growth = growth_with_rows(params, args.metrics, profile["splits"]["train"]["rows"])
+    # Labels such as 007 or NA are text.
+    noise = pd.read_csv(args.label_noise, dtype={"label": str, "suggested": str}, keep_default_na=False)
     print(methods.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
 
     # Compare, and recommend.
@@ -49,11 +53,13 @@ def main() -> None:
     print(found.advice)
 
     # Write.
-    write_folders(found, curves, args)
+    write_folders(found, curves, growth, args)
     origin = read_json(args.detail / f"{trained[0]}.json")["model"]
-    made_from = provenance(read_json(args.profile), params.model, origin)
+    made_from = provenance(profile, params.model, origin)
     title = f"{params.data} with {params.model}: fine-tune, adapt, or neither?"
-    page.write(title, found.advice, sections(found, made_from, args), args.html, args.markdown)
+    validated = profile["splits"]["validation"]["rows"]
+    shown = sections(found, growth, validated, noise, made_from, args)
+    page.write(title, found.advice, shown, args.html, args.markdown)
 
 
 def arguments() -> argparse.Namespace:
@@ -66,6 +72,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--predictions", type=Path, required=True, help="folder with METHOD.parquet")
     parser.add_argument("--confusion", type=Path, required=True, help="folder with METHOD.png")
     parser.add_argument("--curves", type=Path, required=True, help="folder with DVCLive's folder of each method")
+    parser.add_argument("--label-noise", type=Path, required=True, help="CSV file that label_noise wrote")
     parser.add_argument("--learning-curves", type=Path, required=True, help="folder for learning_curves.csv and .png")
     parser.add_argument("--comparison", type=Path, required=True, help="folder for comparison.csv and .png")
     parser.add_argument(
@@ -90,6 +97,22 @@ def methods_table(methods: list[str], metrics: Path, cost: Path) -> pd.DataFrame
     return table.assign(
         front_parameters=on_front(table, "trainable_parameters"), front_time=on_front(table, "train_seconds")
     )
+
+
+def growth_with_rows(params: Params, metrics: Path, all_rows: int) -> pd.DataFrame:
+    """Figures on validation by training rows: columns method, rows, accuracy, f1, loss; empty if none was asked for.
+
+    `all_rows` is how many there are: what the methods' own stages trained on.
+    """
+    found = {}
+    for share in sorted(params.training_rows.shares):
+        part = read_json(metrics / "training_rows" / f"{share}.json")
+        found |= {(method, part["rows"]): part[method] for method in params.training_rows.methods}
+    if found:
+        own = {method: read_json(metrics / "validation" / f"{method}.json") for method in params.training_rows.methods}
+        found |= {(method, all_rows): figures for method, figures in own.items()}
+    rows = [{"method": method, "rows": rows, **figures} for (method, rows), figures in found.items()]
+    return pd.DataFrame(rows, columns=["method", "rows", "accuracy", "f1", "loss"])
 
 
 def weigh(
@@ -131,12 +154,15 @@ def interval(row: pd.Series, figure: str) -> Interval:
     return Interval(row[figure], row[f"{figure}_low"], row[f"{figure}_high"])
 
 
-def write_folders(found: Evidence, curves: pd.DataFrame, args: argparse.Namespace) -> None:
+def write_folders(found: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, args: argparse.Namespace) -> None:
     """Tables as CSV, with their pictures."""
     with whole(args.learning_curves) as folder:
         folder.mkdir()
         curves.to_csv(folder / "learning_curves.csv", index=False)
         plots.learning_curves(curves, folder / "learning_curves.png")
+        if not growth.empty:
+            growth.to_csv(folder / "training_rows.csv", index=False)
+            plots.training_rows(growth, folder / "training_rows.png")
     with whole(args.comparison) as folder:
         folder.mkdir()
         found.methods.to_csv(folder / "comparison.csv", index=False)
@@ -162,7 +188,10 @@ def write_folders(found: Evidence, curves: pd.DataFrame, args: argparse.Namespac
 
 
 def learning_curves(folder: Path) -> pd.DataFrame:
-    """One method's curves from DVCLive: columns method, epoch, train_loss, validation_loss and so on."""
+    """One method's curves from DVCLive: columns method, epoch, train_loss, validation_loss and so on.
+
+    Those of its first seed: what further ones wrote is in folders of their own.
+    """
     files = sorted(folder.glob("plots/metrics/*/*.tsv"))
     series = {
         f"{path.parent.name}_{path.stem}": pd.read_csv(path, sep="\t", index_col="step")[path.stem] for path in files

@@ -244,8 +244,11 @@ def test_a_method_is_named_trained_and_left_out_again(copy: Project):
 
 
 def test_fewer_training_rows_have_figures_of_their_own(copy: Project):
+    assert "Would more labels help?" not in (copy.folder / "plots/report.md").read_text(encoding="utf-8")
     copy.edit_yaml("params.yaml", training_rows={"shares": [0.25, 0.5], "methods": ["tfidf", "lora-v1"]})
     assert repro(copy) == ["training_rows@0.25", "training_rows@0.5", "report"]
+    assert "Would more labels help?" in (copy.folder / "plots/report.md").read_text(encoding="utf-8")
+    assert (copy.folder / "plots/learning_curves/training_rows.png").read_bytes().startswith(b"\x89PNG")
     quarter, half = (copy.read_json(f"metrics/training_rows/{share}.json") for share in (0.25, 0.5))
     rows = copy.profile()["splits"]["train"]["rows"]
     assert (quarter["rows"], half["rows"]) == (rows / 4, rows / 2)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -209,12 +210,12 @@ def test_the_verdict_on_a_difference_is_at_the_given_confidence():
 
 def test_no_interval_is_of_another_confidence_than_the_given(monkeypatch: pytest.MonkeyPatch):
     found = weigh(NONE_LEARNS_BUT_FULL, confidence=0.9)
-    said = [found.advice, *(str(section) for section in sections.sections(found, {}, FOLDERS))]
+    said = [found.advice, *(str(section) for section in sections.sections(found, GROWTH, 300, NOISE, {}, FOLDERS))]
     figures = drawn(monkeypatch, lambda: plots.intervals(found.intervals.reset_index(), 0.9, Path()))
     said += [axes.get_xlabel() for axes in figures[0].axes]
     confidences = {share for text in said for share in re.findall(r"([\d.]+)% (?:interval|confidence)", text)}
     assert confidences == {"90"}
-    assert len([text for text in said if "90% " in text]) == 6
+    assert len([text for text in said if "90% " in text]) == 7
 
 
 def test_methods_have_deviations_where_there_are_several_trainings():
@@ -302,6 +303,55 @@ def test_a_slice_is_bold_where_it_surely_differs(monkeypatch: pytest.MonkeyPatch
     assert [label.get_text() for label in axes.get_xticklabels()] == ["all texts\n(200)", "a\n(100)", "b\n(100)"]
     cells = {text.get_text().split("\n")[0]: text.get_fontweight() for text in axes.texts[:3]}
     assert cells == {"87.5": "normal", "100.0": "bold", "75.0": "bold"}
+
+
+# --- the training rows
+
+
+def growth(*f1: float) -> pd.DataFrame:
+    """Of `full`, with 100 rows, 200, 400; `tfidf` has less."""
+    rows = [100 * 2**i for i in range(len(f1))]
+    return pd.concat(
+        pd.DataFrame({"method": method, "rows": rows, "f1": np.array(f1) - less})
+        for method, less in (("full", 0), ("tfidf", 0.1))
+    )
+
+
+GROWTH = growth(0.5, 0.6, 0.8)
+NOISE = pd.DataFrame(
+    {
+        "suspected": [True, True, False],
+        "text": ["one", "two", "three"],
+        "label": ["a", "b", "a"],
+        "suggested": ["b", "a", "a"],
+        "p_label": [0.1, 0.2, 0.9],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("f1", "verdict"),
+    [
+        ((0.5, 0.6, 0.8), "More labels would very likely help."),
+        ((0.5, 0.79, 0.8), "From 100 rows on it gains +30.0: labels have helped, but whether still more would"),
+        ((0.78, 0.79, 0.8), "There is no sign that more labels would help."),
+        ((0.79, 0.8), "There is no sign that more labels would help."),
+    ],
+)
+def test_what_more_labels_would_give(f1, verdict):
+    section = sections.more_labels(growth(*f1), 300, 0.95, FOLDERS)
+    last, before = f1[-1], f1[-2]
+    chance = 100 * 1.96 * np.sqrt((last * (1 - last) + before * (1 - before)) / 300)
+    assert f"`full` gains {100 * (last - before):+.1f} points" in section.text
+    assert f"chance alone may give {chance:.1f} either way, at 95% confidence" in section.text
+    assert verdict in section.text
+    assert section.table[1] == ["full", *(f"{value:.1%}" for value in f1)]
+
+
+def test_suspected_labels_are_shown_and_no_others():
+    section = sections.label_noise(NOISE)
+    assert section.text.startswith("2 of 3 training labels look wrong")
+    assert section.table[1:] == [["one", "a", "b", "0.10"], ["two", "b", "a", "0.20"]]
 
 
 # --- the page

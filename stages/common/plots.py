@@ -73,6 +73,23 @@ def learning_curves(curves: pd.DataFrame, path: Path) -> None:
     _save(figure, path)
 
 
+def training_rows(growth: pd.DataFrame, path: Path) -> None:
+    """`growth` has columns method, rows, f1; one row for each method and number of training rows."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for colour, (method, table) in zip(cycle(COLOURS), growth.groupby("method", sort=False), strict=False):
+        axes.plot(table.rows, table.f1, color=colour, marker="o", markersize=4, label=method)
+    ticks = sorted(growth.rows.unique())
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{rows:,}" for rows in ticks])
+    axes.minorticks_off()
+    axes.set(title="Macro F1 on validation", xlabel="training rows (each doubling as wide)", ylabel="F1")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    _save(figure, path)
+
+
 def intervals(table: pd.DataFrame, confidence: float, path: Path) -> None:
     """`table` has columns method, accuracy, f1, and for both `_low` and `_high`; one row per method."""
     table = table.sort_values("accuracy")

@@ -3,7 +3,9 @@
 import argparse
 import textwrap
 
+import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from stages.common.evidence import FEW, Evidence, Predictions, worst_labels
 from stages.common.page import Section
@@ -13,8 +15,19 @@ from stages.common.uncertainty import FIGURES
 SHOWN = 10  # texts in each table of errors
 
 
-def sections(found: Evidence, made_from: dict[str, str], folders: argparse.Namespace) -> list[Section]:
-    """All of them in order; `made_from` is what `provenance` gives, `folders` are those with the pictures."""
+def sections(
+    found: Evidence,
+    growth: pd.DataFrame,
+    validated: int,
+    noise: pd.DataFrame,
+    made_from: dict[str, str],
+    folders: argparse.Namespace,
+) -> list[Section]:
+    """All of them in order.
+
+    `growth` is what `report.growth_with_rows` gives of `validated` validation rows, `noise` what `label_noise` wrote,
+    `made_from` what `provenance` gives; `folders` are those with the pictures.
+    """
     by_accuracy = found.methods.method[::-1]
     return [
         methods(found, folders),
@@ -25,8 +38,10 @@ def sections(found: Evidence, made_from: dict[str, str], folders: argparse.Names
         Section("Confusion", pictures=[folders.confusion / f"{method}.png" for method in by_accuracy]),
         Section("Calibration", pictures=[folders.calibration / "reliability.png"]),
         Section("Learning curves", pictures=[folders.learning_curves / "learning_curves.png"]),
+        *([] if growth.empty else [more_labels(growth, validated, found.report.confidence, folders)]),
         wrong_for_all([found.predictions[method] for method in found.trained]),
         surest_errors(found.choice, found.predictions[found.choice]),
+        label_noise(noise),
         Section("Where it comes from", table=[["what", "which"], *map(list, made_from.items())], prose=True),
     ]
 
@@ -185,6 +200,48 @@ def cut_texts(found: Evidence) -> Section:
         for row in found.cutting[::-1].to_dict("records")
     ]
     return Section("Cut texts", said, [head, *table], chosen=method)
+
+
+# --- the training rows
+
+
+def more_labels(growth: pd.DataFrame, validated: int, confidence: float, folders: argparse.Namespace) -> Section:
+    """The curve of macro F1 on `validated` rows, and what it says: see `report.growth_with_rows`."""
+    table = growth.pivot(index="method", columns="rows", values="f1")
+    counts, method = table.columns, table.iloc[:, -1].idxmax()
+    first, before, last = table.loc[method].iloc[[0, -2, -1]]
+    # Two figures taken as if they came from different texts: wider than need be, but no prediction is kept of a part.
+    chance = norm.ppf((1 + confidence) / 2) * np.sqrt((before * (1 - before) + last * (1 - last)) / validated)
+    said = (
+        f"With {counts[-1]:,} training rows instead of {counts[-2]:,}, `{method}` gains {100 * (last - before):+.1f} "
+        f"points of macro F1 on validation; chance alone may give {100 * chance:.1f} either way, at "
+        f"{100 * confidence:g}% confidence. "
+    )
+    if last - before > chance:
+        said += "More labels would very likely help."
+    elif last - first > chance:
+        said += (
+            f"From {counts[0]:,} rows on it gains {100 * (last - first):+.1f}: labels have helped, but whether still "
+            "more would, these texts cannot tell."
+        )
+    else:
+        said += "There is no sign that more labels would help."
+    head = ["macro F1 on validation", *(f"{rows:,} rows" for rows in counts)]
+    rows = [[method, *(f"{value:.1%}" for value in values)] for method, *values in table.itertuples()]
+    return Section("Would more labels help?", said, [head, *rows], [folders.learning_curves / "training_rows.png"])
+
+
+def label_noise(noise: pd.DataFrame) -> Section:
+    suspected = noise[noise.suspected]
+    said = (
+        f"{len(suspected):,} of {len(noise):,} training labels look wrong to simple models that did not see them. How "
+        "many are, a reader has to say; these come first."
+    )
+    rows = [
+        [textwrap.shorten(row.text, 300), row.label, row.suggested, f"{row.p_label:.2f}"]
+        for row in suspected.head(SHOWN).itertuples()
+    ]
+    return Section("Likely label noise", said, [["text", "label", "suggested", "probability of the label"], *rows])
 
 
 # --- texts to read
