@@ -23,7 +23,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from stages.common import models
+from stages.common import card, models
 from stages.common.calibration import fit_temperature
 from stages.common.cost import peak_memory_bytes
 from stages.common.data import encode
@@ -48,6 +48,8 @@ class Fit:
     """What to divide logits by for probabilities that can be believed, fitted on validation."""
     best: dict[str, float]
     """Validation accuracy, F1 and loss of the best epoch, its number, and how many epochs were run."""
+    hyperparameters: dict[str, str]
+    """Readable lines for the model card."""
     parameters: dict[str, int]
     """`trainable_parameters` and `total_parameters`, as they were trained."""
     train_seconds: float
@@ -58,7 +60,9 @@ class Fit:
 def arguments(description: str) -> argparse.Namespace:
     """The paths that every training stage takes from dvc.yaml."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--splits", type=Path, required=True, help="folder with train.parquet and validation.parquet")
+    parser.add_argument(
+        "--splits", type=Path, required=True, help="folder with train.parquet, validation.parquet and source.json"
+    )
     parser.add_argument("--model", type=Path, required=True, help="folder for the trained model")
     parser.add_argument(
         "--validation", type=Path, required=True, help="JSON file for the best epoch's validation figures"
@@ -193,6 +197,7 @@ def fit(
             "best_epoch": round(best.metrics["epoch"]),
             "epochs": round(trainer.state.epoch),
         },
+        hyperparameters=card.hyperparameters(trainer),
         parameters=parameters,
         train_seconds=train_seconds,
         peak_memory_bytes=peak_memory_bytes(),
@@ -204,6 +209,7 @@ def save(fitted: Fit, tokenizer: PreTrainedTokenizerBase, args: argparse.Namespa
     fitted.model.config.tunediff["temperature"] = fitted.temperature
     with whole(args.model) as folder:
         models.save(fitted.model, tokenizer, folder)
+        card.write(folder, args.model, args.model.name, args.splits, fitted, tokenizer)
     with whole(args.logits) as partial, partial.open("wb") as file:
         np.save(file, fitted.validation_logits)
     write_json(args.validation, fitted.best)
