@@ -19,7 +19,10 @@ from stages.common.params import SPLITS, DataConf, Settings, load
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--splits", type=Path, required=True, help="folder for train.parquet, validation.parquet and test.parquet"
+        "--splits",
+        type=Path,
+        required=True,
+        help="folder for train.parquet, validation.parquet, test.parquet, and source.json for model cards",
     )
     parser.add_argument(
         "--profile", type=Path, required=True, help="JSON file: what was read, kept and dropped, and how long texts are"
@@ -71,6 +74,7 @@ def main() -> None:
         folder.mkdir()
         for name, rows in splits.items():
             save(rows, labels, folder / f"{name}.parquet")
+        write_json(folder / "source.json", source(settings))
         write_json(args.profile, profile)
     report(profile)
 
@@ -212,6 +216,19 @@ def save(rows: pd.DataFrame, labels: list[str], path: Path) -> None:
         "label": rows.label.map(labels.index).tolist(),
     }
     Dataset.from_dict(columns, features=features).to_parquet(path)
+
+
+def source(settings: Settings) -> dict:
+    """What model cards say of the data: as its file names it, without hash or commit.
+
+    So a source that changes and still gives the same rows trains nothing again; data/profile.json has the hash.
+    """
+    conf = settings.data
+    return {
+        "data": settings.params.data,
+        "hub": sources.on_hub(conf),
+        **conf.model_dump(include={"source", "revision", "splits", "rows", "clean"}),
+    }
 
 
 def describe(rows: pd.DataFrame, max_length: int) -> dict:

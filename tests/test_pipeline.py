@@ -101,8 +101,8 @@ def test_predictions_agree_with_metrics_and_hold_every_test_row(finished: Projec
         assert table.tokens.max() == profile["splits"]["test"]["tokens"]["max"]
 
 
-def test_model_folders_hold_what_from_pretrained_reads_and_nothing_else(finished: Project):
-    shared = {"config.json", "tokenizer.json", "tokenizer_config.json"}
+def test_model_folders_hold_what_from_pretrained_reads_and_the_card(finished: Project):
+    shared = {"README.md", "config.json", "tokenizer.json", "tokenizer_config.json"}
     expected = {"full": {"model.safetensors"}, "lora-v1": {"adapter_config.json", "adapter_model.safetensors"}}
     for method, own in expected.items():
         assert {path.name for path in (finished.folder / "models" / method).iterdir()} == shared | own

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT, Project, World
+from huggingface_hub import ModelCard
 
 # From the README's table: the arguments of one `dvc exp run` for each system.
 COMMANDS = [
@@ -57,6 +58,14 @@ def test_a_system_runs_from_its_hub_names_to_its_figures(system, world: World, t
         done = world.run(project, tmp_path / "home", "-m", "stages.predict", *arguments, HF_HUB_OFFLINE="1")
         assert done.returncode == 0, done.stderr
         assert {"predicted", "original", "p_politics", "original_p_politics"} <= set(done.stdout.split())
+
+        # The model card names what is on the Hub by its id there, and its code finds it by that.
+        card = ModelCard.load(project.folder / "models/lora-v1/README.md")
+        assert (card.data.base_model, card.data.datasets) == (model["name"], ["SetFit/bbc-news"])
+        code = re.search("```python\n(.*?)```", card.text, re.DOTALL)[1]
+        done = world.run(project, tmp_path / "home", "-c", code, HF_HUB_OFFLINE="1")
+        assert done.returncode == 0, done.stderr
+        assert re.search("tech|business|sport|entertainment|politics", done.stdout)
 
 
 def test_each_system_has_its_command():

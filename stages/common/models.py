@@ -2,7 +2,8 @@
 
 A saved folder holds what `from_pretrained` reads and nothing else, so that equal runs give equal bytes: weights in
 safetensors (for an adapter its own and the head's), config.json with `id2label`, the tokenizer. `config.json` also says
-under `tunediff` which pretrained model it came from, for the adapter's base and for comparing with the original.
+under `tunediff` which pretrained model it came from, for the adapter's base and for comparing with the original. A
+training stage adds the model card (`card.py`).
 """
 
 import hashlib
@@ -176,7 +177,7 @@ def save(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBas
             config.base_model_name_or_path = model.config.tunediff["pretrained"]
             config.revision = model.config.tunediff["revision"]
         model.save_pretrained(folder, save_embedding_layers=False)
-        (folder / "README.md").unlink()  # PEFT's empty model card
+        (folder / "README.md").unlink()  # PEFT's empty model card; `card.write` makes another
         # PEFT writes sets in the order of their hashes, which differs from run to run, and a name twice if it was
         # given.
         adapter = read_json(folder / "adapter_config.json")

@@ -9,6 +9,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from stages.common.files import whole
+from stages.common.markdown import cell
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def write(title: str, advice: str, sections: list[Section], html: Path, markdown
     templates = {html: Path(__file__).with_name("page.html.j2"), markdown: Path(__file__).with_name("page.md.j2")}
     for path, template in templates.items():
         environment = Environment(autoescape=path == html, trim_blocks=True, lstrip_blocks=True)
-        environment.filters |= {"code": _code, "cell": _cell, "embedded": _embedded}
+        environment.filters |= {"code": _code, "cell": cell, "embedded": _embedded}
         page = environment.from_string(template.read_text(encoding="utf-8"))
         with whole(path) as partial:
             partial.write_text(page.render(title=title, advice=advice, sections=sections), encoding="utf-8")
@@ -47,8 +48,3 @@ def _embedded(picture: Path) -> str:
 
 def _code(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
-
-
-def _cell(text: str) -> str:
-    """In one line of a table of Markdown, where some characters have a meaning."""
-    return re.sub(r"([\\`*_<>\[\]|#~$&])", r"\\\1", " ".join(str(text).split()))

@@ -22,12 +22,17 @@ from stages.common.rows import FORMATS, RAW, Rows, columns
 
 def read(conf: DataConf, conf_path: Path) -> dict[str, Rows]:
     """Return the rows of each split that the source has; a single file is one split named `all`."""
-    if isinstance(conf.source, str) and Path(conf.source).suffix.lower() not in FORMATS:
+    if on_hub(conf):
         return hub.read(conf, conf_path)
     if not conf.source:
         raise UserError(f"{conf_path}: source: names no file; write a file under {RAW}/, or one for each split")
     sources = conf.source if isinstance(conf.source, dict) else {"all": conf.source}
     return {split: _read_file(_raw_file(source, conf_path), conf, conf_path) for split, source in sources.items()}
+
+
+def on_hub(conf: DataConf) -> bool:
+    """Whether the source is a Hub data set, and no file."""
+    return isinstance(conf.source, str) and Path(conf.source).suffix.lower() not in FORMATS
 
 
 def _raw_file(source: str, conf_path: Path) -> Path:

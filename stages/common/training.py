@@ -27,7 +27,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from stages.common import models
+from stages.common import card, models
 from stages.common.calibration import fit_temperature, fit_threshold
 from stages.common.cost import peak_memory_bytes
 from stages.common.data import encode, label_names, rarer_label
@@ -57,6 +57,8 @@ class Fit:
     """Of two labels the rarer one (`label`), and from which probability on to answer it (`value`), by validation."""
     best: dict[str, float]
     """Validation accuracy, F1 and loss of the best epoch, its number, and how many epochs were run."""
+    hyperparameters: dict[str, str]
+    """Readable lines for the model card."""
     parameters: dict[str, int]
     """`trainable_parameters` and `total_parameters`, as they were trained."""
     train_seconds: float
@@ -67,7 +69,9 @@ class Fit:
 def arguments(description: str) -> argparse.Namespace:
     """The paths that every training stage takes from dvc.yaml."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--splits", type=Path, required=True, help="folder with train.parquet and validation.parquet")
+    parser.add_argument(
+        "--splits", type=Path, required=True, help="folder with train.parquet, validation.parquet and source.json"
+    )
     parser.add_argument("--model", type=Path, required=True, help="folder for the trained model")
     parser.add_argument(
         "--validation", type=Path, required=True, help="JSON file for the best epoch's validation figures"
@@ -214,6 +218,7 @@ def fit(
             "best_epoch": round(best.metrics["epoch"]),
             "epochs": round(trainer.state.epoch),
         },
+        hyperparameters=card.hyperparameters(trainer),
         parameters=parameters,
         train_seconds=train_seconds,
         peak_memory_bytes=peak_memory_bytes(),
@@ -231,7 +236,9 @@ def save(fits: Iterable[Fit], seeds: list[int], args: argparse.Namespace) -> Non
             fitted.model.config.tunediff["temperature"] = fitted.temperature
             if fitted.threshold:
                 fitted.model.config.tunediff["threshold"] = fitted.threshold
-            models.save(fitted.model, fitted.tokenizer, folder(model, fitted.seed, seeds))
+            place = folder(model, fitted.seed, seeds)
+            models.save(fitted.model, fitted.tokenizer, place)
+            card.write(place, folder(args.model, fitted.seed, seeds), args.model.name, args.splits, fitted)
             logits.append(fitted.validation_logits)
             best.append(fitted.best)
             costs.append({"train_seconds": fitted.train_seconds, "peak_memory_bytes": fitted.peak_memory_bytes})
