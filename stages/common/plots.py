@@ -149,7 +149,7 @@ def leaderboard(table: pd.DataFrame, order: list[str], path: Path) -> None:
     panels = list(table[table.accuracy.notna()].groupby(["data", "model"]))
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(1.5 + 3 * columns, rows * (1 + 0.26 * len(order))), layout="constrained")
+    figure = Figure(figsize=(1.5 + 3 * columns, rows * (1.2 + 0.26 * len(order))), layout="constrained")
     grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
@@ -165,7 +165,7 @@ def leaderboard(table: pd.DataFrame, order: list[str], path: Path) -> None:
             if accuracy < limits[0]:
                 here = {"transform": axes.get_yaxis_transform(), "va": "center"}
                 axes.text(0.01, order.index(method), f"◂ {accuracy:.1%}", **here)
-        axes.set(title=", ".join(names), xlim=limits, ylim=(len(order) - 0.5, -0.5))
+        axes.set(title="\n".join(names), xlim=limits, ylim=(len(order) - 0.5, -0.5))
         axes.set_yticks(range(len(order)), order)
         axes.locator_params(axis="x", nbins=5)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
