@@ -203,6 +203,11 @@ def researched(tmp_path_factory: pytest.TempPathFactory) -> Project:
     made.run("dvc", "exp", "run", "-q", "-n", "rank-4", "-S", "train_lora.v1.rank=4")
     made.run("git", "reset", "-q", "--hard")
     commit("results, as a rebase leaves them", "--amend")
+    made.edit_yaml("params.yaml", train={"epochs": 2})
+    for path in ("metrics/full.json", "metrics/validation/full.json"):
+        (made.folder / path).write_text('{"accuracy": 0.72, "f1": 0.72, "loss": 0.72}')
+    commit("worse, so taken back")
+    made.run("git", "revert", "--no-edit", "HEAD")
     (made.folder / "dvc.yaml").write_text("stages: [")
     commit("a mistake")
     made.run("git", "revert", "--no-edit", "HEAD")
@@ -216,13 +221,15 @@ def test_the_command_finds_every_result_of_commits_and_experiments(researched: P
     done = researched.run("python", "-m", "stages.leaderboard", environment=HERE)
     out = researched.folder / "plots/leaderboard"
     found = pd.read_csv(out / "leaderboard.csv", keep_default_na=False)
+    worse = researched.run("git", "log", "--grep=^worse", "--format=%h", "--abbrev=7").stdout.strip()
     columns = ["data", "method", "accuracy", "settings", "chosen", "newest_in"]
     assert found[columns].values.tolist() == [
         ["films", "tfidf", 0.9, "", True, "films"],
         ["films", "full", 0.75, "", True, "films"],
-        ["news", "lora-v1", 0.78, "train_lora.v1.rank=8", True, "main"],
-        ["news", "lora-v1", 0.74, "train_lora.v1.rank=4", False, "rank-4"],
-        ["news", "full", 0.73, "", True, "main"],
+        ["news", "lora-v1", 0.78, "train.epochs=3 train_lora.v1.rank=8", True, "main"],
+        ["news", "lora-v1", 0.74, "train.epochs=3 train_lora.v1.rank=4", False, "rank-4"],
+        ["news", "full", 0.73, "train.epochs=3", True, "main"],
+        ["news", "full", 0.72, "train.epochs=2", False, worse],
         ["news", "tfidf", 0.6, "", True, "main"],
     ]
     # The commit that was amended is on no branch, but an experiment began from it.
@@ -243,6 +250,7 @@ def test_the_same_history_gives_the_same_bytes_however_it_is_read(
         monkeypatch.setattr("sys.argv", ["leaderboard", "--out", str(tmp_path / name)])
         monkeypatch.setattr(leaderboard, "AT_ONCE", at_once)
         leaderboard.main()
+    assert [row["rev"] for row in leaderboard.revisions()].count("workspace") == 1
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == [f"leaderboard.{kind}" for kind in ("csv", "html", "md", "png")]
     for name in names:
