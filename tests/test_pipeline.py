@@ -155,6 +155,19 @@ def test_slices_hold_every_method_that_learns_and_every_text(finished: Project):
     assert "nothing is cut" in (finished.folder / "plots/report.md").read_text(encoding="utf-8")
 
 
+def test_the_leaderboard_has_what_the_pipeline_writes(copy: Project):
+    copy.run("python", "-m", "stages.leaderboard")
+    found = pd.read_csv(copy.folder / "plots/leaderboard/leaderboard.csv").set_index("method")
+    assert sorted(found.index) == sorted(METHODS) and found.chosen.all()
+    for method, row in found.iterrows():
+        assert (row.data, row.model, row.made_in, row.newest_in) == ("tiny", "tiny", "main", "main")
+        figures = copy.read_json(f"metrics/{method}.json") | copy.read_json(f"metrics/cost/{method}.json")
+        for name in ("accuracy", "f1", "loss", "trainable_parameters", "train_seconds"):
+            assert row[name] == pytest.approx(figures[name])
+    for method in TRAINED:
+        assert found.validation_f1[method] == copy.read_json(f"metrics/validation/{method}.json")["f1"]
+
+
 def test_dvclive_leaves_dvc_yaml_and_the_experiments_alone(finished: Project):
     assert finished.run("git", "diff", "HEAD~1", "--stat", "--", "dvc.yaml", "params.yaml").stdout == ""
     assert not (finished.folder / "dvclive").exists()

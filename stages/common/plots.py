@@ -235,3 +235,38 @@ def _front(axes: Axes, front: pd.DataFrame, column: str) -> None:
             fontsize=9,
             arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.6} if lowest > place + 5 else None,
         )
+
+
+def leaderboard(table: pd.DataFrame, order: list[str], path: Path) -> None:
+    """A panel for each data set and model, the methods of `order` from top to bottom.
+
+    `table` has a row for each run: data, model, method, accuracy, accuracy_deviation (NaN for a single training) and
+    chosen, which is true for one run of each method in a panel.
+    """
+    panels = list(table[table.accuracy.notna()].groupby(["data", "model"]))
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(1.5 + 3 * columns, rows * (1.2 + 0.26 * len(order))), layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (names, runs) in zip(grid.flat, panels, strict=False):
+        place = runs.method.map(order.index)
+        best, others = runs[runs.chosen], runs[~runs.chosen]
+        dots = {"xerr": best.accuracy_deviation, "fmt": "o", "color": COLOURS[0]}
+        ticks = {"s": 60, "marker": "|", "color": COLOURS[1], "zorder": 3}
+        axes.errorbar(best.accuracy, place[best.index], label="best on validation", **dots)
+        axes.scatter(others.accuracy, place[others.index], label="other runs", **ticks)
+        limits = _limits(runs, "accuracy", "accuracy")
+        for method, accuracy in zip(best.method, best.accuracy, strict=True):
+            if accuracy < limits[0]:
+                here = {"transform": axes.get_yaxis_transform(), "va": "center"}
+                axes.text(0.01, order.index(method), f"◂ {accuracy:.1%}", **here)
+        axes.set(title="\n".join(names), xlim=limits, ylim=(len(order) - 0.5, -0.5))
+        axes.set_yticks(range(len(order)), order)
+        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(alpha=0.3)
+    figure.supxlabel("accuracy on test")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    _save(figure, path)
