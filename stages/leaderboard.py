@@ -132,7 +132,7 @@ def results(revision: dict[str, Any]) -> list[dict[str, Any]]:
             if isinstance(value, float) and name in TEST + VALIDATION + DEVIATION + COST:
                 figures.setdefault(method, {})[name] = value
         elif value not in (None, "None"):
-            settings[FILE.sub("", column)] = f"{value:g}" if isinstance(value, float) else value
+            settings[FILE.sub("", column)] = f"{value:.10g}" if isinstance(value, float) else value
     if not {*PANEL, "seed"} <= set(settings):
         return []
     return [

@@ -107,7 +107,7 @@ def test_settings_are_those_that_differ_and_that_the_method_depends_on():
     figures = {"majority": (0.4, None), "full": (0.8, 0.8), "lora-v1": (0.7, 0.7), "dora": (0.6, 0.6)}
     again = {method: (test + 0.01, test + 0.01) for method, (test, _) in figures.items()}
     first = {
-        **{"params.yaml:seed": 17.0, "train.epochs": 3.0, "train.patience": 2.0, "train_lora.v1.rank": 8.0},
+        **{"params.yaml:seed": 4294967295.0, "train.epochs": 3.0, "train.patience": 2.0, "train_lora.v1.rank": 8.0},
         **{"train_peft.entries.dora.learning_rate": "1e-05", "conf/model/tiny.yaml:learning_rate.full": 1e-4},
         **{"conf/data/news.yaml:clean": "None", "evaluate.batch_size": 64.0, "data/prepared": "ab.dir"},
     }
@@ -115,10 +115,10 @@ def test_settings_are_those_that_differ_and_that_the_method_depends_on():
     found = table(revision("one", figures, **first), revision("two", again, **{**second, "train.patience": 2.0}))
     shown = found[found.made_in == "one"].set_index("method").settings.to_dict()
     assert shown == {
-        "majority": "seed=17",
-        "full": "seed=17 train.epochs=3 learning_rate.full=0.0001",
-        "lora-v1": "seed=17 train.epochs=3 train_lora.v1.rank=8",
-        "dora": "seed=17 train.epochs=3 train_peft.entries.dora.learning_rate=1e-05",
+        "majority": "seed=4294967295",
+        "full": "seed=4294967295 train.epochs=3 learning_rate.full=0.0001",
+        "lora-v1": "seed=4294967295 train.epochs=3 train_lora.v1.rank=8",
+        "dora": "seed=4294967295 train.epochs=3 train_peft.entries.dora.learning_rate=1e-05",
     }
 
 
