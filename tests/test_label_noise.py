@@ -139,7 +139,9 @@ def test_a_row_whose_label_no_other_has_is_not_judged():
 
 def test_one_label_alone_cannot_be_judged(project: Project, monkeypatch: pytest.MonkeyPatch):
     (project.folder / "data/prepared").mkdir()
-    prepare.save(labelled(["a"] * 5 + ["b"]), ["a", "b"], project.folder / "data/prepared/train.parquet")
+    prepare.save(
+        labelled(["a"] * 5 + ["b"]).assign(tokens=3), ["a", "b"], project.folder / "data/prepared/train.parquet"
+    )
     monkeypatch.chdir(project.folder)
     monkeypatch.setattr(sys, "argv", ["label_noise", *COMMAND])
     with pytest.raises(UserError, match=re.escape("train.parquet: fewer than two labels have two rows or more")):

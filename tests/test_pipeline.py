@@ -392,7 +392,8 @@ def test_the_page_in_a_browser(finished: Project, tmp_path: Path, width: int):
     sections = re.findall('<section id="([^"]+)"', done.stdout)
     assert sections == [
         *("methods", "quality-against-cost", "differences", "where-it-fails", "cut-texts", "confusion"),
-        *("calibration", "learning-curves", "wrong-for-every-method", "surest-errors", "where-it-comes-from"),
+        *("calibration", "learning-curves", "wrong-for-every-method", "surest-errors", "likely-label-noise"),
+        "where-it-comes-from",
     ]
     assert re.findall('href="#([^"]+)"', done.stdout) == sections
     advice = re.search('id="advice">(.*?)</div>', done.stdout)[1]
