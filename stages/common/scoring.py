@@ -95,12 +95,17 @@ def calibrated(actual: np.ndarray, probabilities: np.ndarray) -> dict[str, float
 def at_threshold(
     actual: np.ndarray, probabilities: np.ndarray, names: list[str], threshold: dict[str, str | float]
 ) -> dict[str, str | float]:
-    """`threshold` (`label`, `value`), and how well answering that label from that probability on does; as `score`."""
+    """`threshold` (`label`, `value`), and how well answering that label from that probability on does.
+
+    Beside it the label's average precision, over all thresholds. Shapes as for `score`.
+    """
     place = names.index(threshold["label"])
+    ranked = float(average_precision_score(actual == place, probabilities[:, place]))
     precision, recall, f1, _ = precision_recall_fscore_support(
         actual == place, probabilities[:, place] >= threshold["value"], average="binary", zero_division=0
     )
-    return {**threshold, "precision": float(precision), "recall": float(recall), "f1": float(f1)}
+    found = {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
+    return {**threshold, **found, "average_precision": ranked}
 
 
 def write(
