@@ -104,6 +104,8 @@ def export(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folde
 
     example = tokenizer(["a short text", "one that is a little longer"], padding=True, return_tensors="pt")
     inputs = (example["input_ids"], example["attention_mask"])
+    # 23 has attention as one operator, but also rotary embeddings, which ONNX Runtime 1.31 gets wrong for a batch.
+    rotary = getattr(model.config, "rope_parameters", None)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is not there
     try:
         with warnings.catch_warnings(action="ignore"), torch.inference_mode():
@@ -113,12 +115,13 @@ def export(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folde
                 input_names=["input_ids", "attention_mask"],
                 output_names=["logits"],
                 dynamic_shapes=({0: "batch", 1: "sequence"},) * 2,
-                opset_version=23,  # the first with attention as one operator
+                opset_version=22 if rotary else 23,
                 dynamo=True,
                 verbose=False,
             )
     except Exception as error:  # whatever of the model's code cannot be traced
-        raise UserError(f"{where}: cannot be exported to ONNX: {reason(error)}; use it with PyTorch") from None
+        cause = reason(error.__cause__ or error)
+        raise UserError(f"{where}: cannot be exported to ONNX: {cause}; use it with PyTorch") from None
     ClearMetadataAndDocStringPass()(program.model)  # where in which file each operator was called
     program.save(folder / FP32)
 
