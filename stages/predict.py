@@ -1,90 +1,172 @@
-"""Label texts with a trained model.
+"""Label texts with trained models.
 
 python -m stages.predict --model models/full "Shares rose 5% after the report" "Guidance was cut"
-python -m stages.predict --model models/full --file in.csv --out out.csv
-python -m stages.predict --model models/full --compare "Shares rose 5% after the report"
+python -m stages.predict --model models/lora-v2-onnx --file in.csv --out out.parquet
+python -m stages.predict --model models/lora-v1 models/lora-v2 --compare < texts.txt > out.csv
 """
 
 import argparse
+import hashlib
+import os
+import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 
-from stages.common import sources
+from stages.common import batches
 from stages.common.errors import UserError, run
-from stages.common.files import whole
+from stages.common.files import read_json
 
-BATCH_SIZE = 64
+if TYPE_CHECKING:
+    from stages.common.classifiers import Classifier
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts to label")
-    parser.add_argument("--model", type=Path, required=True, help="folder of a trained model, such as models/full")
-    parser.add_argument("--file", type=Path, help="file with a column of texts: csv, tsv, json, jsonl or parquet")
-    parser.add_argument("--text", default="text", metavar="COLUMN", help="the file's column of texts (default: text)")
-    parser.add_argument("--out", type=Path, help="CSV file for the answers; printed if left out")
-    parser.add_argument("--compare", action="store_true", help="show the original, untrained model's answer as well")
-    args = parser.parse_args()
-    if bool(args.texts) == bool(args.file):
-        parser.error("give texts, or --file, and not both")
+    args = arguments()
+    models, texts = args.models, args.texts
+    if args.file:
+        source = batches.read_file(args.file, args.text, bool(args.out) and args.out.suffix.lower() == ".parquet")
+    else:
+        source = batches.read_texts(texts, args.text) if texts else batches.read_lines(sys.stdin, args.text)
+    asked = ask(models, args.compare, args.unsure)
+    new = {name: kind for each in asked for name, kind in each.columns.items()}
+    if clash := [name for name in new if name in source.header]:
+        raise UserError(
+            f"{args.file}: the columns {', '.join(clash)} are there already; rename them, or leave them out"
+        )
 
-    table = read(args.file, args.text) if args.file else pd.DataFrame({args.text: args.texts})
-    table = pd.concat([table, answer(args.model, table, args.text, args.compare, args.file)], axis=1)
+    def answer(texts: list[str]) -> list[dict[str, Any]]:
+        columns = [column for each in asked for column in each.answer(texts)]
+        return [dict(zip(new, values, strict=True)) for values in zip(*columns, strict=True)]
 
     if args.out:
-        with whole(args.out) as partial:
-            table.to_csv(partial, index=False)
-        print(f"{args.out}: {len(table)} rows", file=sys.stderr)
+        options = {"models": [digest(model) for model in models], "compare": args.compare, "unsure": args.unsure}
+        rows = batches.save(args.out, source, args.text, answer, new, options)
+        print(f"{args.out}: {rows} rows", file=sys.stderr)
+    elif texts:
+        table = pd.DataFrame(row for chunk in batches.labelled(source, args.text, answer) for row in chunk)
+        print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     else:
-        print(
-            table.to_csv(index=False)
-            if args.file
-            else table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
-        )
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end without a word when nobody reads on, as in `| head`
+        columns = [*source.header, *new]
+        batches.write_csv(sys.stdout, [dict(zip(columns, columns, strict=True))], columns)
+        for chunk in batches.labelled(source, args.text, answer):
+            batches.write_csv(sys.stdout, chunk, columns)
 
 
-def read(path: Path, column: str) -> pd.DataFrame:
-    """The file's rows as they are: a CSV's fields stay text, so that what goes out is what came in."""
-    header, records = sources.read_records(path)
-    if column not in header:
-        raise UserError(
-            f"{path}: no column '{column}'; it has: {', '.join(header)}. Name the column of texts with --text"
-        )
-    table = pd.DataFrame(list(records), columns=header)
-    table[column] = table[column].fillna("").astype(str)
-    return table
+def arguments() -> argparse.Namespace:
+    """With `models` and `texts` told apart; raises UserError for a file that cannot be written."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts to label; if none, lines of standard input")
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        required=True,
+        help="folders of trained or exported models, such as models/full; what follows and is no path is a text",
+    )
+    parser.add_argument("--file", type=Path, help="file with a column of texts: csv, tsv, json, jsonl or parquet")
+    parser.add_argument("--text", default="text", metavar="COLUMN", help="the file's column of texts (default: text)")
+    parser.add_argument("--out", type=Path, help="csv, jsonl or parquet file for the answers; printed if left out")
+    parser.add_argument("--compare", action="store_true", help="show the original, untrained model's answer as well")
+    parser.add_argument(
+        "--unsure",
+        type=float,
+        metavar="ACCURACY",
+        help="flag answers that are less sure than those that were right this often on validation, such as 0.9",
+    )
+    args = parser.parse_args()
+    first, *more = args.model
+    # A path is what stands in a folder, so that a misspelt model is no text.
+    paths = [value for value in more if os.path.isdir(os.path.dirname(value) or value)]
+    args.models = [Path(first), *map(Path, paths)]
+    args.texts += [value for value in more if value not in paths]
+    if args.texts and args.file:
+        parser.error("give texts, or --file, and not both")
+    if args.out and args.out.suffix.lower() not in batches.FORMATS:
+        raise UserError(f"{args.out}: the name ends in none of {', '.join(batches.FORMATS)}")
+    return args
 
 
-def answer(model: Path, table: pd.DataFrame, column: str, compare: bool, where: Path | None) -> pd.DataFrame:
-    """A row per text: `predicted`, `p_LABEL` for each label; with `compare` also `original`, `original_p_LABEL`.
+@dataclass(frozen=True)
+class Asked:
+    """A model, and where its answers go."""
 
-    Raises UserError, before anything is computed, if `table`, read from `where`, has such a column already.
+    classifier: "Classifier"
+    predicted: str
+    """Column of its labels."""
+    prefix: str
+    """Of the columns of probabilities, which end in the labels' names."""
+    unsure: str
+    """Column that says which of its answers are unsure."""
+    least_confidence: float | None = None
+    """Answers with a smaller largest probability are unsure; None if that is not asked."""
+
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        columns = {self.predicted: pa.string()}
+        columns |= {f"{self.prefix}{name}": pa.float64() for name in self.classifier.names}
+        return columns if self.least_confidence is None else {**columns, self.unsure: pa.bool_()}
+
+    def answer(self, texts: list[str]) -> list[list]:
+        """The values of each of the columns."""
+        shares = self.classifier.predict(texts)
+        values = [[self.classifier.names[i] for i in shares.argmax(1)], *shares.T.tolist()]
+        return values if self.least_confidence is None else [*values, (shares.max(1) < self.least_confidence).tolist()]
+
+
+def ask(models: list[Path], compare: bool, accuracy: float | None) -> list[Asked]:
+    """The models, loaded; one alone answers in columns `predicted`, `p_LABEL`, `unsure`, several by their names.
+
+    `compare` adds the original of the first; `accuracy` is what the surer answers had on validation. Raises UserError
+    for what is no model, or has no confidence that goes with that accuracy.
     """
     # Here, so that --help and a mistake in the arguments answer at once.
-    from stages.common.data import encode
-    from stages.common.inference import predict_logits, probabilities
-    from stages.common.saved import load_original, load_saved
+    from stages.common.classifiers import TorchClassifier, load_classifiers
 
-    tuned, tokenizer = load_saved(model)
-    names = list(tuned.config.id2label.values())
-    kinds = [("predicted", "p_")] + [("original", "original_p_")] * compare
-    new = [name for predicted, prefix in kinds for name in (predicted, *(f"{prefix}{label}" for label in names))]
-    if clash := [name for name in new if name in table]:
-        raise UserError(f"{where}: the columns {', '.join(clash)} are there already; rename them, or leave them out")
-    encoded = encode(tokenizer, table[column].tolist())
+    names = [path.name for path in models]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"--model: two models are named {twice[0]}; columns are named by the folder: rename one")
+    asked = []
+    for name, path, classifier in zip(names, models, load_classifiers(models), strict=True):
+        columns = ("predicted", "p_", "unsure") if len(models) == 1 else (name, f"{name}_p_", f"{name}_unsure")
+        asked.append(Asked(classifier, *columns, None if accuracy is None else least_confidence(path, accuracy)))
+    if compare:
+        from stages.common.saved import load_original
 
-    def columns(classifier, predicted: str, prefix: str) -> pd.DataFrame:
-        # fp32, so that an answer hardly depends on which texts shared its batch.
-        logits = predict_logits(classifier, tokenizer, encoded, BATCH_SIZE, "fp32", predicted)
-        shares = probabilities(logits / classifier.config.tunediff.get("temperature", 1))  # the original has none
-        frame = pd.DataFrame(shares, columns=[f"{prefix}{name}" for name in names])
-        frame.insert(0, predicted, [names[i] for i in shares.argmax(1)])
-        return frame
+        model, tokenizer = load_original(folder_of(models[0]))
+        original = TorchClassifier(model, tokenizer, asked[0].classifier.names)
+        asked.append(Asked(original, "original", "original_p_", "original_unsure"))
+    return asked
 
-    classifiers = [tuned] + ([load_original(model)] if compare else [])
-    return pd.concat([columns(classifier, *kind) for classifier, kind in zip(classifiers, kinds, strict=True)], axis=1)
+
+def least_confidence(model: Path, accuracy: float) -> float:
+    """From which confidence on the model's answers had this accuracy on validation. Raises UserError if unknown."""
+    file = folder_of(model) / "config.json"
+    known = {float(key): value for key, value in read_json(file)["tunediff"].get("confidences", {}).items()}
+    if accuracy not in known:
+        raise UserError(
+            f"{file}: --unsure {accuracy:g}: training found no confidence that goes with this accuracy on validation; "
+            f"it found some for: {', '.join(f'{key:g}' for key in known) or 'none'}"
+        )
+    return known[accuracy]
+
+
+def folder_of(model: Path) -> Path:
+    return model.parent if model.suffix == ".onnx" else model
+
+
+def digest(model: Path) -> str:
+    """Of all that the model's folder holds."""
+    found = hashlib.sha256(model.name.encode())
+    for path in sorted(path for path in folder_of(model).iterdir() if path.is_file()):
+        found.update(path.name.encode())
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ PARAMS = {
     "train_peft": {"methods": ["dora"], "entries": {"dora": {"peft_type": "LORA", "learning_rate": 1e-3, "r": 4}}},
     "evaluate": {"methods": ["full", "lora-v1"], "batch_size": 8},
     "training_rows": {"shares": [], "methods": ["tfidf"]},
+    "export": {"methods": ["dora"]},
     "report": {"figure": "f1", "margin": 0.02, "confidence": 0.95},
 }  # fmt: skip
 DATA = {"source": "data/raw/texts.csv", "text": "text", "label": "label"}
@@ -114,6 +115,7 @@ def files(tmp_path: Path) -> Files:
         (PARAMS_FILE, "seeds", [1, 2, 1], "1 is there twice"),
         (PARAMS_FILE, "train.class_weights", "inverse", "'none' or 'balanced', found 'inverse'"),
         (PARAMS_FILE, "training_rows.methods", ["tfidf", "lora-v2"], "nothing trains lora-v2; trained are tfidf, full"),
+        (PARAMS_FILE, "export.methods", ["lora-v2", "full"], "nothing trains lora-v2; trained are full, lora-v1, dora"),
         (PARAMS_FILE, "train.epochs", 0, "greater than or equal to 1, found 0"),
         (PARAMS_FILE, "train.warmup", 1.0, "less than 1, found 1.0"),
         (PARAMS_FILE, "train.select_by", "recall", "'loss', 'accuracy' or 'f1', found 'recall'"),

@@ -7,6 +7,7 @@ from scipy.special import logsumexp
 from sklearn.metrics import precision_recall_curve
 
 BINS = 15
+ACCURACIES = (0.8, 0.9, 0.95, 0.99)
 
 
 def fit_temperature(logits: np.ndarray, actual: np.ndarray) -> float:
@@ -33,6 +34,27 @@ def fit_threshold(positive: np.ndarray, actual: np.ndarray) -> float:
     best = np.argmax(precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], 1e-12))
     lower = thresholds[best - 1] if best else 0
     return round(float(thresholds[best] + lower) / 2, 6)
+
+
+def fit_confidences(probabilities: np.ndarray, actual: np.ndarray) -> dict[str, float]:
+    """For each of `ACCURACIES`, from which largest probability on answers are right at least that often.
+
+    `probabilities` has shape [rows, labels], `actual` class numbers. The least that will do, halfway to the next lower
+    one. Left out is an accuracy that no confidence gives, or only so few rows that none of them may be wrong.
+    """
+    confidence = probabilities.max(1)
+    order = np.argsort(-confidence, kind="stable")
+    rows = np.arange(1, len(order) + 1)
+    accuracy = np.cumsum((probabilities.argmax(1) == actual)[order]) / rows
+    lower = np.append(confidence[order][1:], 0)
+    whole = lower < confidence[order]  # equal ones come together
+    found = {}
+    for wanted in ACCURACIES:
+        enough = whole & (accuracy >= wanted) & (rows * (1 - wanted) >= 1)
+        if enough.any():
+            last = np.flatnonzero(enough)[-1]
+            found[str(wanted)] = round(float(confidence[order][last] + lower[last]) / 2, 6)
+    return found
 
 
 def reliability(actual: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:

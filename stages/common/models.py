@@ -109,7 +109,8 @@ def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tu
         return None
     length = mask.shape[1]
     padding = length - mask.sum(1, keepdim=True).long()
-    places = (torch.arange(length, device=mask.device) - padding) % length  # of what comes to stand there
+    places = torch.arange(length, device=mask.device) - padding  # of what comes to stand there
+    places = torch.where(places < 0, places + length, places)
     mask = mask.gather(1, places)
     return args, {
         **kwargs,

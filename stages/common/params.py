@@ -145,6 +145,11 @@ class TrainingRows(Section):
     """`tfidf`, and any that is trained."""
 
 
+class Export(Section):
+    methods: list[str]
+    """Which trained methods are exported to ONNX."""
+
+
 class Evaluate(Section):
     methods: list[str] = Field(min_length=1)
     """`full`, and `lora-NAME` for each NAME under `train_lora`; what `train_peft` trains is evaluated without it."""
@@ -177,6 +182,7 @@ class Params(Section):
     train_lora: dict[str, Lora]
     train_peft: TrainPeft
     training_rows: TrainingRows
+    export: Export
     evaluate: Evaluate
     report: Report
 
@@ -200,16 +206,18 @@ class Params(Section):
             raise ValueError(f"train_peft.entries: '{twice[0]}' is the name of another method; choose another")
         return train_peft
 
-    @field_validator("training_rows")
+    @field_validator("training_rows", "export")
     @classmethod
-    def _methods_have_a_figure_for_all_rows(cls, training_rows: TrainingRows, info: ValidationInfo) -> TrainingRows:
+    def _methods_are_trained(cls, section: TrainingRows | Export, info: ValidationInfo) -> TrainingRows | Export:
         if {"train_lora", "train_peft"} <= set(info.data):  # else wrong themselves, which is reported
-            there = ["tfidf", *cls._without_entry(info), *info.data["train_peft"].methods]
-            if unknown := [method for method in training_rows.methods if method not in there]:
+            there = [*cls._without_entry(info), *info.data["train_peft"].methods]
+            if info.field_name == "training_rows":
+                there.insert(0, "tfidf")
+            if unknown := [method for method in section.methods if method not in there]:
                 raise ValueError(
-                    f"training_rows.methods: nothing trains {', '.join(unknown)}; trained are {', '.join(there)}"
+                    f"{info.field_name}.methods: nothing trains {', '.join(unknown)}; trained are {', '.join(there)}"
                 )
-        return training_rows
+        return section
 
     @field_validator("evaluate")
     @classmethod

@@ -46,9 +46,9 @@ def columns(
     texts, labels, groups = [], [], []
     for row, record in zip(numbers or itertools.count(1), records, strict=False):
         try:
-            texts.append("\n\n".join(part for column in text_columns if (part := _string(record, column))))
-            labels.append(_string(record, conf.label).strip())
-            groups.append(_string(record, conf.group).strip() if conf.group else "")
+            texts.append("\n\n".join(part for column in text_columns if (part := as_text(record, column))))
+            labels.append(as_text(record, conf.label).strip())
+            groups.append(as_text(record, conf.group).strip() if conf.group else "")
         except ValueError as error:
             raise UserError(f"{where}: row {row}: {error}") from None
     if not texts:
@@ -57,7 +57,7 @@ def columns(
     return Rows(pd.DataFrame({"row": numbers, "text": texts, "label": labels, "group": groups}), origin)
 
 
-def _string(record: dict[str, Any], column: str) -> str:
+def as_text(record: dict[str, Any], column: str) -> str:
     """What a value looks like in a CSV; None and NaN are empty, and whole floats lose their `.0`.
 
     Raises ValueError if it is no text or number, or text that no file can hold.

@@ -41,9 +41,23 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
     return model.eval(), tokenizer
 
 
-def load_original(folder: Path) -> PreTrainedModel:
+def add_adapter(model: "PeftModel", folder: Path) -> tuple[str, PreTrainedTokenizerBase]:
+    """Put the adapter that `save` wrote to `folder` beside those that `model` has; its name there, and its tokenizer.
+
+    It must be of their kind, and of the same pretrained model. Raises UserError if PEFT cannot have both.
+    """
+    name = f"adapter{len(model.peft_config)}"
+    try:
+        model.load_adapter(folder, name)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder}: cannot be loaded beside the others: {reason(error)}; use it alone") from None
+    return name, AutoTokenizer.from_pretrained(folder)
+
+
+def load_original(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The pretrained model that `folder` was trained from, with the untrained head it started with."""
-    return _original(folder, load_saved_config(folder), AutoTokenizer.from_pretrained(folder)).eval()
+    config, tokenizer = load_saved_config(folder), AutoTokenizer.from_pretrained(folder)
+    return _original(folder, config, tokenizer).eval(), tokenizer
 
 
 def _original(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
@@ -65,7 +79,7 @@ def load_saved_config(folder: Path) -> PreTrainedConfig:
             f"{folder}: no trained model there (no config.json); {folder.parent}/ has: {present}. Train with `dvc "
             "repro`, or fetch with `dvc pull`"
         )
-    if not any(folder.glob("*.safetensors")):
+    if not any(file.suffix in (".safetensors", ".onnx") for file in folder.iterdir()):
         raise UserError(
             f"{folder}: the model folder has no weights (*.safetensors); fetch them with `dvc pull` or train again "
             "with `dvc repro`"

@@ -10,12 +10,12 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from stages.common import hub
-from stages.common.errors import UserError
+from stages.common.errors import UserError, reason
 from stages.common.params import DataConf
 from stages.common.rows import FORMATS, RAW, Rows, columns
 
@@ -61,62 +61,78 @@ def _read_file(path: Path, conf: DataConf, conf_path: Path) -> Rows:
 def read_records(
     path: Path, encoding: str = "utf-8", advice: str = "convert it"
 ) -> tuple[list[str], Iterable[dict[str, Any]]]:
-    """Column names and rows of a csv, tsv, json, jsonl or parquet file. `advice` ends a message about the encoding."""
+    """Column names and rows of a csv, tsv, json, jsonl or parquet file. `advice` ends a message about the encoding.
+
+    The rows are read as they are asked for, so that a file may be larger than memory; but a json file is read whole,
+    and of a parquet file one row group.
+    """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise UserError(f"{path}: the name ends in none of {', '.join(FORMATS)}")
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            blank = not file.read(1)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    empty = UserError(f"{path}: the file is empty; expected rows with a column of texts")
-    if not content.strip():
-        raise empty
+    if suffix != ".parquet":
+        blank = not any(line.strip() for line in _lines(path, encoding, advice))
+    if blank:
+        raise UserError(f"{path}: the file is empty; expected rows with a column of texts")
     if suffix == ".parquet":
         return _parquet(path)
-    text = _decode(content, path, encoding, advice)
-    if not text.strip():  # nothing but a byte-order mark
-        raise empty
-    return {".csv": _separated, ".tsv": _separated, ".json": _json, ".jsonl": _jsonl}[suffix](path, text)
+    read = {".csv": _separated, ".tsv": _separated, ".json": _json, ".jsonl": _jsonl}[suffix]
+    return read(path, lambda: _lines(path, encoding, advice))
 
 
-def _decode(content: bytes, path: Path, encoding: str, advice: str) -> str:
+def _lines(path: Path, encoding: str, advice: str) -> Iterator[str]:
+    """The lines of a text file, each with its end as it is."""
     try:
-        # A byte-order mark is no part of the first column's name.
-        return content.decode(encoding).removeprefix("\ufeff")
+        with path.open(encoding=encoding, newline="") as file:
+            # A byte-order mark is no part of the first column's name.
+            yield file.readline().removeprefix("\ufeff")
+            yield from file
     except LookupError:
         raise UserError(
             f"{path}: Python knows no encoding '{encoding}'; try utf-8, utf-16, latin-1 or cp1252"
         ) from None
+    except UnicodeDecodeError:
+        raise _undecodable(path, encoding, advice) from None
+
+
+def _undecodable(path: Path, encoding: str, advice: str) -> UserError:
+    """Where the first byte is that does not decode."""
+    content = path.read_bytes()
+    try:
+        content.decode(encoding)
     except UnicodeDecodeError as error:
-        before = content[: error.start].decode(encoding, errors="replace").removeprefix("\ufeff")
-        place = f"line {before.count(chr(10)) + 1}"
-        if path.suffix.lower() in (".csv", ".tsv"):
-            # Rows are counted as for every message: the first one under the header is row 1.
-            row = sum(1 for fields in _csv_reader(path, before + "?") if fields) - 1
-            place = f"{f'row {row}' if row else 'the header'}, {place}"
-        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        raise UserError(
-            f"{path}: not {encoding}{', but maybe utf-16' * marked}: byte {error.start} "
-            f"(0x{content[error.start]:02x}), in {place}; save the file as UTF-8, or {advice}"
-        ) from None
+        start = error.start
+    before = content[:start].decode(encoding, errors="replace").removeprefix("\ufeff")
+    place = f"line {before.count(chr(10)) + 1}"
+    if path.suffix.lower() in (".csv", ".tsv"):
+        # Rows are counted as for every message: the first one under the header is row 1.
+        row = sum(1 for fields in _csv_reader(path, io.StringIO(before + "?", newline="")) if fields) - 1
+        place = f"{f'row {row}' if row else 'the header'}, {place}"
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return UserError(
+        f"{path}: not {encoding}{', but maybe utf-16' * marked}: byte {start} "
+        f"(0x{content[start]:02x}), in {place}; save the file as UTF-8, or {advice}"
+    )
 
 
-# --- formats: each gives its columns and an iterator over rows
+# --- formats: each gives its columns and an iterator over rows; `lines` begins the text again at each call
 
 
-def _csv_reader(path: Path, text: str, strict: bool = False) -> Any:
+def _csv_reader(path: Path, lines: Iterable[str], strict: bool = False) -> Any:
     csv.field_size_limit(sys.maxsize)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
+    return csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=strict)
 
 
-def _separated(path: Path, text: str) -> tuple[list[str], Iterable[dict[str, Any]]]:
-    reader = _csv_reader(path, text, strict=True)
+def _separated(path: Path, lines: Callable[[], Iterator[str]]) -> tuple[list[str], Iterable[dict[str, Any]]]:
+    reader = _csv_reader(path, lines(), strict=True)
 
-    def lines() -> Iterator[tuple[int, list[str]]]:
+    def numbered() -> Iterator[tuple[int, list[str]]]:
         start = 1
         try:
             for fields in reader:
@@ -128,7 +144,7 @@ def _separated(path: Path, text: str) -> tuple[list[str], Iterable[dict[str, Any
                 f"{path}: line {start}: malformed: {error}; a quote inside a quoted field is written twice"
             ) from None
 
-    rows = lines()
+    rows = numbered()
     _, header = next(rows)
     _check_names(path, header)
 
@@ -154,26 +170,27 @@ def _check_names(path: Path, header: list[str]) -> None:
         raise UserError(f"{path}: two columns are named '{repeated[0]}'; rename one of them")
 
 
-def _jsonl(path: Path, text: str) -> tuple[list[str], Iterable[dict[str, Any]]]:
-    records = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                records.append(_object(json.loads(line), f"{path}: line {number}"))
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{path}: line {number}: not JSON: {error.msg} at column {error.colno}; expected one object, as in "
-                    '{"text": "...", "label": "..."}, on each line'
-                ) from None
-    return _columns_of(records), records
+def _jsonl(path: Path, lines: Callable[[], Iterator[str]]) -> tuple[list[str], Iterable[dict[str, Any]]]:
+    def records() -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(lines(), 1):
+            if line.strip():
+                try:
+                    yield _object(json.loads(line), f"{path}: line {number}")
+                except json.JSONDecodeError as error:
+                    raise UserError(
+                        f"{path}: line {number}: not JSON: {error.msg} at column {error.colno}; expected one object, "
+                        'as in {"text": "...", "label": "..."}, on each line'
+                    ) from None
+
+    return _columns_of(records()), records()
 
 
-def _json(path: Path, text: str) -> tuple[list[str], Iterable[dict[str, Any]]]:
+def _json(path: Path, lines: Callable[[], Iterator[str]]) -> tuple[list[str], Iterable[dict[str, Any]]]:
     try:
-        records = json.loads(text)
+        records = json.loads("".join(lines()))
     except json.JSONDecodeError as error:
-        lines = error.msg == "Extra data"
-        advice = "a file with an object on each line is named .jsonl" if lines else "correct it there"
+        unwrapped = error.msg == "Extra data"
+        advice = "a file with an object on each line is named .jsonl" if unwrapped else "correct it there"
         raise UserError(
             f"{path}: line {error.lineno}: not JSON: {error.msg} at column {error.colno}; {advice}"
         ) from None
@@ -191,7 +208,7 @@ def _object(value: Any, place: str) -> dict[str, Any]:
     return value
 
 
-def _columns_of(records: list[dict[str, Any]]) -> list[str]:
+def _columns_of(records: Iterable[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(key for record in records for key in record))
 
 
@@ -199,12 +216,22 @@ def _parquet(path: Path) -> tuple[list[str], Iterable[dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    def broken(error: Exception) -> UserError:
+        return UserError(f"{path}: not a whole Parquet file: {reason(error)}; copy or write it again")
+
+    def records() -> Iterator[dict[str, Any]]:
+        try:
+            # One row group at a time: over all of them at once, pyarrow holds on to what it has read.
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(batch_size=1024, row_groups=[group]):
+                    yield from batch.to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise broken(error) from None
+
     try:
         file = pq.ParquetFile(path)
-        header = file.schema_arrow.names
-        _check_names(path, header)
-        table = file.read()
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not a whole Parquet file: {reason}; copy or write it again") from None
-    return header, (record for batch in table.to_batches() for record in batch.to_pylist())
+        raise broken(error) from None
+    header = file.schema_arrow.names
+    _check_names(path, header)
+    return header, records()

@@ -1,0 +1,207 @@
+"""Jobs of any length: rows come and go in chunks, and a run that breaks goes on where it was."""
+
+import csv
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from stages.common import sources
+from stages.common.errors import UserError, reason
+from stages.common.files import read_json, whole, write_json
+from stages.common.rows import as_text
+
+CHUNK = 2048  # rows in memory; no more are computed again after a break
+ROW_GROUP = 32  # chunks in a row group of a Parquet file
+FORMATS = (".csv", ".jsonl", ".parquet")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Input:
+    """Rows with a column of texts."""
+
+    header: list[str]
+    rows: Callable[[], Iterable[Row]]
+    """Begins anew at each call; standard input goes on."""
+    schema: pa.Schema
+    """Types of the columns, for Parquet; empty if they were not asked for."""
+    total: int | None = None
+    """How many rows, where they can be counted."""
+    sha256: str | None = None
+    """Of the file; None for what cannot be read again."""
+
+
+def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    rows = iter(rows)
+    return iter(lambda: list(islice(rows, CHUNK)), [])
+
+
+# --- what comes in
+
+
+def read_texts(texts: list[str], column: str) -> Input:
+    """Texts of the command line."""
+    rows = [{column: text} for text in texts]
+    _check(rows, column, 1, "TEXT")
+    return Input([column], lambda: rows, pa.schema([(column, pa.string())]), len(texts))
+
+
+def read_lines(file: TextIO, column: str) -> Input:
+    """One text a line; an empty line is an empty text, so that answers stand where the texts stood."""
+    file.reconfigure(encoding="utf-8-sig")
+
+    def rows() -> Iterator[Row]:
+        try:
+            for line in file:
+                yield {column: line.removesuffix("\n")}
+        except UnicodeDecodeError as error:
+            raise UserError(f"standard input: {reason(error)}; expected UTF-8") from None
+
+    return Input([column], rows, pa.schema([(column, pa.string())]))
+
+
+def read_file(path: Path, column: str, typed: bool) -> Input:
+    """A file with a column of texts, read through once to see that it is whole; `typed`: with the columns' types.
+
+    Raises UserError, which names file and row, if it is not, or if a column that is to have one type has several.
+    """
+    header, records = sources.read_records(path)
+    if column not in header:
+        raise UserError(
+            f"{path}: no column '{column}'; it has: {', '.join(header)}. Name the column of texts with --text"
+        )
+    has_types = path.suffix.lower() == ".parquet"
+    total, schema = 0, pq.read_schema(path).remove_metadata() if typed and has_types else pa.schema([])
+    with tqdm(desc="checking", unit="row") as progress:
+        for chunk in chunks(records):
+            _check(chunk, column, total + 1, path)
+            if typed and not has_types:
+                schema = _schema(path, header, chunk, schema)
+            total += len(chunk)
+            progress.update(len(chunk))
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Input(header, lambda: sources.read_records(path)[1], schema, total, sha256)
+
+
+def _check(rows: list[Row], column: str, first: int, where: Path | str) -> None:
+    for number, row in enumerate(rows, first):
+        try:
+            as_text(row, column)
+        except ValueError as error:
+            raise UserError(f"{where}: row {number}: {error}") from None
+
+
+def _schema(path: Path, header: list[str], chunk: list[Row], before: pa.Schema) -> pa.Schema:
+    """Types that fit the chunk and those `before` it."""
+    for name in header:
+        try:
+            column = pa.array([row.get(name) for row in chunk])
+            found = pa.schema([(name, column.type)])
+            before = pa.unify_schemas([before, found], promote_options="permissive")
+        except (pa.ArrowException, UnicodeEncodeError):
+            raise UserError(
+                f"{path}: column '{name}' has values of several types, which Parquet cannot hold; name the answers "
+                ".jsonl or .csv"
+            ) from None
+    return before
+
+
+# --- what goes out
+
+
+def labelled(
+    source: Input, column: str, answer: Callable[[list[str]], list[Row]], done: int = 0
+) -> Iterator[list[Row]]:
+    """Chunks of the input's rows, from row `done` on, with what `answer` says of their texts."""
+    rows = islice(source.rows(), done, None)
+    with tqdm(total=source.total, initial=done, unit="text") as progress:
+        for chunk in chunks(rows):
+            answers = answer([as_text(row, column) for row in chunk])
+            yield [row | answered for row, answered in zip(chunk, answers, strict=True)]
+            progress.update(len(chunk))
+
+
+def save(
+    out: Path,
+    source: Input,
+    column: str,
+    answer: Callable[[list[str]], list[Row]],
+    new: dict[str, pa.DataType],
+    options: dict[str, Any],
+) -> int:
+    """Write the rows with their answers, which are columns `new`, to `out`; return how many they are.
+
+    Until all are there, chunks are kept in a folder beside it. If an earlier run left some, of the same input and with
+    the same `options`, they are not asked for again.
+    """
+    folder, ending = out.with_name(f".{out.name}.partial"), out.suffix.lower()
+    note, made_from = folder / "made-from.json", {"input": source.sha256, "rows": CHUNK, **options}
+    if folder.exists() and not (source.sha256 and note.is_file() and read_json(note) == made_from):
+        print(f"{folder}: left by a run on another input, model or option; begun anew", file=sys.stderr)
+        shutil.rmtree(folder)
+    write_json(note, made_from)
+    parts = sorted(folder.glob(f"*{ending}"))
+    rows = min(len(parts) * CHUNK, source.total) if parts else 0
+    if parts:
+        print(f"{folder}: {rows:,} rows are there from an earlier run; it goes on after them", file=sys.stderr)
+
+    columns, schema = [*source.header, *new], pa.schema([*source.schema, *new.items()])
+    for chunk in labelled(source, column, answer, rows):
+        parts.append(folder / f"{len(parts):08}{ending}")
+        with whole(parts[-1]) as partial:
+            if ending == ".parquet":
+                pq.write_table(pa.Table.from_pylist(chunk, schema), partial)
+            else:
+                with _open(partial) as file:
+                    (write_csv if ending == ".csv" else _write_jsonl)(file, chunk, columns)
+        rows += len(chunk)
+
+    with whole(out) as partial:
+        if ending == ".parquet":
+            with pq.ParquetWriter(partial, schema) as writer:
+                for start in range(0, len(parts), ROW_GROUP):
+                    writer.write_table(pa.concat_tables(map(pq.read_table, parts[start : start + ROW_GROUP])))
+        else:
+            with _open(partial) as file:
+                if ending == ".csv":
+                    write_csv(file, [dict(zip(columns, columns, strict=True))], columns)
+                for part in parts:
+                    with part.open(encoding="utf-8", newline="") as written:
+                        shutil.copyfileobj(written, file)
+    shutil.rmtree(folder)
+    return rows
+
+
+def _open(path: Path) -> TextIO:
+    # Half a character, which JSON can write and UTF-8 cannot, goes out as JSON writes it.
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def write_csv(file: TextIO, rows: list[Row], columns: list[str]) -> None:
+    """Cells as they came in: what a spreadsheet would take for a formula stays what it is."""
+    # csv puts quotes around a carriage return only where it ends lines with one.
+    writer = csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
+    for row in rows:
+        cells = (row.get(name) for name in columns)
+        writer.writerow([_json(cell) if isinstance(cell, list | dict) else cell for cell in cells])
+
+
+def _write_jsonl(file: TextIO, rows: list[Row], columns: list[str]) -> None:
+    file.writelines(f"{_json(row)}\n" for row in rows)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)  # a date or a decimal of a Parquet file as text

@@ -1,0 +1,242 @@
+"""Export a trained model to ONNX, whole and with 8-bit weights, and measure both beside PyTorch.
+
+dvc exp run -S 'export.methods=[lora-v2]'
+"""
+
+import argparse
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from stages.common import uncertainty
+from stages.common.data import encode, load_split
+from stages.common.errors import UserError, reason, run
+from stages.common.exported import BATCH_SIZE, FP32, INT8, OnnxClassifier
+from stages.common.files import whole, write_json
+from stages.common.inference import predict_logits
+from stages.common.params import load
+from stages.common.saved import load_saved
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TOLERANCE = 1e-3  # of logits: a lost head or adapter moves them by whole units, another order of sums by less
+ROUNDS = 7  # of timing: in each, every system answers the same texts
+TEXTS = 50  # answered one by one in a round
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--splits", type=Path, required=True, help="folder with test.parquet")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the trained model")
+    parser.add_argument("--exported", type=Path, required=True, help=f"folder for {FP32}, {INT8}, tokenizer, config")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON file for size, accuracy and difference")
+    parser.add_argument("--cost", type=Path, required=True, help="JSON file for latency and throughput")
+    args = parser.parse_args()
+    seed = load().params.seed
+    test = load_split(args.splits, "test")
+    texts = test["text"][:]
+
+    tuned, tokenizer = load_saved(args.model)
+    expected = predict_logits(tuned, tokenizer, encode(tokenizer, texts), BATCH_SIZE, "fp32", "PyTorch")
+    model = merged(args.model)
+    with whole(args.exported) as folder:
+        shutil.copytree(args.model, folder, ignore=shutil.ignore_patterns("*.safetensors", "adapter_*", "seed-*"))
+        export(model, tokenizer, folder, args.model)
+        quantize(folder)
+        exported = {
+            name: OnnxClassifier(folder, file, torch.get_num_threads())
+            for name, file in (("fp32", FP32), ("int8", INT8))
+        }
+        answers = {name: classifier.logits(texts) for name, classifier in exported.items()}
+        if (difference := np.abs(answers["fp32"] - expected).max()) > TOLERANCE:
+            raise UserError(
+                f"{args.model}: cannot be exported: the exported model answers otherwise (logits differ by up to "
+                f"{difference:.3g}); use it with PyTorch"
+            )
+        sizes = {name: (folder / file).stat().st_size for name, file in (("fp32", FP32), ("int8", INT8))}
+
+    write_json(args.metrics, {"rows": len(test), **compare(test, expected, answers, sizes, seed)})
+    systems = {"pytorch": eager(model, tokenizer)} | {name: each.predict for name, each in exported.items()}
+    write_json(args.cost, {"threads": torch.get_num_threads(), **speed(systems, texts, seed)})
+
+
+# --- from PyTorch to ONNX
+
+
+def merged(folder: Path) -> "PreTrainedModel":
+    """The trained model with its adapter merged into the weights, or as it is where PEFT cannot do that."""
+    model, _ = load_saved(folder)
+    if hasattr(model, "merge_and_unload"):
+        try:
+            model = model.merge_and_unload()
+        except Exception as error:  # PEFT raises whatever comes, and leaves a model that is half merged
+            print(f"{folder}: the adapter cannot be merged ({reason(error)}); exported beside the weights")
+            model, _ = load_saved(folder)
+    return model.eval()
+
+
+class Logits(torch.nn.Module):
+    """`model` with tensors for input and output."""
+
+    def __init__(self, model: "PreTrainedModel"):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+def export(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path, where: Path) -> None:
+    """Write `model` to the file `FP32`, for any number of texts of any length, and a tokenizer that cuts and pads.
+
+    Raises UserError, which names `where`, if the model cannot be traced.
+    """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    example = tokenizer(["a short text", "one that is a little longer"], padding=True, return_tensors="pt")
+    inputs = (example["input_ids"], example["attention_mask"])
+    # 23 has attention as one operator, but also rotary embeddings, which ONNX Runtime 1.31 gets wrong for a batch.
+    rotary = getattr(model.config, "rope_parameters", None)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is not there
+    try:
+        with warnings.catch_warnings(action="ignore"), torch.inference_mode():
+            program = torch.onnx.export(
+                Logits(model.cpu()).eval(),
+                inputs,
+                input_names=["input_ids", "attention_mask"],
+                output_names=["logits"],
+                dynamic_shapes=({0: "batch", 1: "sequence"},) * 2,
+                opset_version=22 if rotary else 23,
+                dynamo=True,
+                verbose=False,
+            )
+    except Exception as error:  # whatever of the model's code cannot be traced
+        cause = reason(error.__cause__ or error)
+        raise UserError(f"{where}: cannot be exported to ONNX: {cause}; use it with PyTorch") from None
+    ClearMetadataAndDocStringPass()(program.model)  # where in which file each operator was called
+    program.save(folder / FP32)
+
+    backend = tokenizer.backend_tokenizer
+    backend.enable_truncation(tokenizer.model_max_length)
+    backend.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
+    backend.save(str(folder / "tokenizer.json"))
+
+
+def quantize(folder: Path) -> None:
+    """Write `INT8` beside `FP32`: the same with weights of 8 bits, and activations brought to 8 bits as they come."""
+    import onnx
+    from onnxruntime.quantization import quantize_dynamic
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    model = onnx.load(folder / FP32)
+    del model.graph.value_info[:]  # shapes that its own shape inference takes for contradictions
+    shapes = {weights.name: weights.dims for weights in model.graph.initializer}
+    narrowing = [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "MatMul" and node.input[1] in shapes and shapes[node.input[1]][0] > shapes[node.input[1]][1]
+    ]
+    logging.disable(logging.WARNING)  # advice to optimise the graph first, and a line for each operator
+    quantize_dynamic(
+        model,
+        folder / INT8,
+        op_types_to_quantize=["MatMul", "Gemm", "Gather"],  # Gather: the embeddings, half of a small model
+        per_channel=True,  # one scale for a whole matrix doubles the error of the logits
+        nodes_to_exclude=narrowing,
+    )
+    # What feed-forward blocks narrow has outliers: one scale for all of it leaves the rest few of the 8 bits. It gets
+    # one for each 128 numbers. With that everywhere, the error would be a third and half of the gain lost.
+    blockwise = MatMulNBitsQuantizer(
+        onnx.load(folder / INT8), bits=8, block_size=128, is_symmetric=True, accuracy_level=4
+    )
+    blockwise.process()
+    blockwise.model.save_model_to_file(str(folder / INT8))
+    logging.disable(logging.NOTSET)
+
+
+# --- what it costs and what it gains
+
+
+def compare(
+    test: "Dataset", expected: np.ndarray, answers: dict[str, np.ndarray], sizes: dict[str, int], seed: int
+) -> dict[str, dict[str, float]]:
+    """By system: accuracy on `test`, and of the exported ones how it differs from PyTorch's, with its 95% interval.
+
+    `expected` and `answers` are logits, shape [rows, labels]; `sizes` are the files', in bytes.
+    """
+    actual, labels = np.array(test["label"][:]), expected.shape[1]
+    found = {"pytorch": {"accuracy": float(np.mean(expected.argmax(1) == actual))}}
+    for name, logits in answers.items():
+        predicted, other = logits.argmax(1)[None], expected.argmax(1)[None]
+        change = uncertainty.differences(actual, predicted, other, labels, seed)["accuracy"]
+        found[name] = {
+            "accuracy": float(np.mean(predicted[0] == actual)),
+            "accuracy_difference": change.value,
+            "accuracy_difference_low": change.low,
+            "accuracy_difference_high": change.high,
+            "changed_answers": int(np.sum(predicted != other)),
+            "largest_logit_difference": float(np.abs(logits - expected).max()),
+            "bytes": sizes[name],
+        }
+    return found
+
+
+def eager(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Callable[[list[str]], np.ndarray]:
+    """Probabilities of a batch of texts, as PyTorch computes them: fp32, one operator after the other."""
+
+    def answer(texts: list[str]) -> np.ndarray:
+        batch = tokenizer(texts, padding=True, truncation=True, return_token_type_ids=False, return_tensors="pt")
+        with torch.inference_mode():
+            return model(**batch).logits.softmax(-1).numpy()
+
+    return answer
+
+
+def speed(
+    systems: dict[str, Callable[[list[str]], np.ndarray]], texts: list[str], seed: int
+) -> dict[str, dict[str, float]]:
+    """By system, from text to probabilities: latency of one text in milliseconds, and texts per second in batches.
+
+    Figures are medians over the rounds. `speedup` is the first system's median latency by this one's, in the same
+    round; `speedup_low` and `speedup_high` are the least and the most of any round.
+    """
+    random = np.random.default_rng(seed)
+    rounds = {name: {"p50_ms": [], "p95_ms": [], "texts_per_second": []} for name in systems}
+    for _ in range(ROUNDS):
+        single, batch = (random.choice(texts, size).tolist() for size in (TEXTS, BATCH_SIZE))
+        for name in random.permutation(list(systems)):
+            seconds = [timed(systems[name], [text]) for text in single]
+            p50, p95 = np.percentile(seconds, [50, 95])
+            rounds[name]["p50_ms"].append(1000 * p50)
+            rounds[name]["p95_ms"].append(1000 * p95)
+            rounds[name]["texts_per_second"].append(BATCH_SIZE / timed(systems[name], batch))
+
+    first, *others = systems
+    found = {name: {key: float(np.median(values)) for key, values in each.items()} for name, each in rounds.items()}
+    for name in others:
+        ratios = np.divide(rounds[first]["p50_ms"], rounds[name]["p50_ms"])
+        found[name] |= {
+            "speedup": float(np.median(ratios)),
+            "speedup_low": float(ratios.min()),
+            "speedup_high": float(ratios.max()),
+        }
+    return found
+
+
+def timed(answer: Callable[[list[str]], np.ndarray], texts: list[str]) -> float:
+    started = time.perf_counter()
+    answer(texts)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    run(main)

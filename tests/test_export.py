@@ -1,0 +1,213 @@
+"""From a trained model to ONNX: the same answers, whole or in 8 bits, without PyTorch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ENVIRONMENT, ROOT, TEXTS, Project, make_project
+
+from stages import export
+from stages.common import models, saved
+from stages.common.adapters import adapt
+from stages.common.data import encode
+from stages.common.errors import UserError
+from stages.common.exported import FP32, INT8, OnnxClassifier
+from stages.common.inference import predict_logits, probabilities
+from stages.common.params import ModelConf
+
+WHERE = Path("conf/model/tiny.yaml")
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+ARGUMENTS = (
+    *("--splits", "data/prepared", "--model", "models/lora-v1", "--exported", "models/lora-v1-onnx"),
+    *("--metrics", "metrics/export/lora-v1.json", "--cost", "metrics/cost/export/lora-v1.json"),
+)
+
+
+def save(conf: ModelConf, labels: list[str], folder: Path, peft_type: str = "LORA", **fields: object) -> Path:
+    """Save an adapter with random weights, as if it were trained."""
+    tokenizer = models.load_tokenizer(conf, WHERE)
+    base = models.load_classifier(conf, WHERE, tokenizer, labels, 17)
+    model = adapt(base, tokenizer, peft_type, fields or LORA, conf, "entry")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.requires_grad:
+                weights.add_(torch.randn(weights.shape) * 0.1)
+    models.settle(model)
+    model.config.tunediff["temperature"] = 1.5
+    models.save(model, tokenizer, folder)
+    return folder
+
+
+def pytorch_logits(folder: Path, texts: list[str]) -> np.ndarray:
+    model, tokenizer = saved.load_saved(folder)
+    return predict_logits(model, tokenizer, encode(tokenizer, texts), 4, "fp32", None)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts) -> Project:
+    """A project in which the stage has exported an adapter."""
+    made = make_project(tmp_path_factory.mktemp("exported") / "project", tiny_model, tiny_texts)
+    made.prepare()
+    conf = ModelConf.model_validate(made.read_yaml("conf/model/tiny.yaml"))
+    folder = save(conf, ["bearish", "bullish"], made.folder / "models/lora-v1")
+    (folder / "README.md").write_text("A card.")
+    save(conf, ["bearish", "bullish"], folder / "seed-18")
+    made.run("python", "-m", "stages.export", *ARGUMENTS)
+    return made
+
+
+def test_an_exported_folder_is_all_that_is_needed_and_names_no_machine(exported: Project):
+    folder = exported.folder / "models/lora-v1-onnx"
+    own = {"config.json", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    assert {path.name for path in folder.iterdir()} == {FP32, INT8, *own}
+    for path in folder.glob("*.onnx"):
+        content = path.read_bytes()
+        assert str(ROOT).encode() not in content and b"site-packages" not in content
+
+
+def test_answers_are_pytorchs_alone_and_beside_longer_texts(exported: Project, tiny_texts):
+    texts = [text for text, _ in tiny_texts[:70]] + ["", "shares " * 40]  # more than a batch; one is cut
+    expected = pytorch_logits(exported.folder / "models/lora-v1", texts)
+    whole, quantized = (OnnxClassifier(exported.folder / "models/lora-v1-onnx", file) for file in (FP32, INT8))
+    assert np.allclose(whole.logits(texts), expected, atol=1e-5)
+    assert np.allclose(np.concatenate([whole.logits([text]) for text in texts]), expected, atol=1e-5)
+    difference = np.abs(quantized.logits(texts) - expected).max()
+    assert 0 < difference < 0.1 * np.ptp(expected)
+    assert whole.names == quantized.names == ["bearish", "bullish"]
+    assert whole.temperature == 1.5
+    assert np.allclose(whole.predict(texts), probabilities(expected / 1.5), atol=1e-5)
+    assert whole.predict([]).shape == (0, 2)
+
+
+def test_an_exported_model_answers_without_torch(exported: Project):
+    code = (
+        "import sys; from pathlib import Path; from stages.common.exported import OnnxClassifier; "
+        "OnnxClassifier(Path(sys.argv[1])).predict(['shares rose']); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(exported.folder / "models/lora-v1-onnx")]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert "onnxruntime" in done.stdout.split()
+    assert not {"torch", "transformers", "peft", "datasets"} & set(done.stdout.split())
+
+
+def test_metrics_say_what_it_cost_and_what_it_gained(exported: Project):
+    found, cost = (exported.read_json(f"metrics/{kind}/lora-v1.json") for kind in ("export", "cost/export"))
+    assert found["rows"] == exported.profile()["splits"]["test"]["rows"]
+    assert found["fp32"]["largest_logit_difference"] < 1e-5 < found["int8"]["largest_logit_difference"]
+    for name in ("fp32", "int8"):
+        figures = found[name]
+        assert figures["accuracy"] - found["pytorch"]["accuracy"] == pytest.approx(figures["accuracy_difference"])
+        low, high = figures["accuracy_difference_low"], figures["accuracy_difference_high"]
+        assert low <= figures["accuracy_difference"] <= high
+        assert 0 < cost[name]["speedup_low"] <= cost[name]["speedup"] <= cost[name]["speedup_high"]
+        assert 0 < cost[name]["p50_ms"] <= cost[name]["p95_ms"]
+    assert found["int8"]["bytes"] < found["fp32"]["bytes"]
+    assert cost["threads"] == 1
+
+
+def test_equal_models_are_exported_as_equal_bytes(exported: Project, tmp_path: Path):
+    folder = exported.folder / "models/lora-v1"
+    _, tokenizer = saved.load_saved(folder)
+    export.export(export.merged(folder), tokenizer, tmp_path, folder)
+    export.quantize(tmp_path)
+    for name in (FP32, INT8, "tokenizer.json"):
+        assert (tmp_path / name).read_bytes() == (exported.folder / "models/lora-v1-onnx" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("id", "peft_type", "fields"),
+    [
+        ("openai-community/gpt2", "LORA", LORA),  # answers from the last token before the padding
+        ("openai-community/gpt2", "PROMPT_TUNING", {"num_virtual_tokens": 4}),  # not merged; the padding is moved
+        ("answerdotai/ModernBERT-base", "LORA", LORA),  # rotary embeddings
+        ("FacebookAI/xlm-roberta-base", "IA3", {"target_modules": "keys-values-feedforward"}),  # PEFT cannot merge it
+        ("distilbert/distilbert-base-cased", "BOTTLENECK", {"size": 4}),  # no method of PEFT
+    ],
+)
+def test_architectures_and_methods_answer_as_in_pytorch(checkpoints, tmp_path: Path, id: str, peft_type: str, fields):
+    checkpoint = next(file.parent for file in checkpoints[id].rglob("config.json"))
+    if peft_type == "IA3":
+        fields = {**fields, "feedforward_modules": "feedforward"}
+    conf = ModelConf(name=str(checkpoint), max_length=32)
+    folder = save(conf, ["down", "flat", "up"], tmp_path / "trained", peft_type, **fields)
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    _, tokenizer = saved.load_saved(folder)
+    export.export(export.merged(folder), tokenizer, tmp_path, folder)
+    export.quantize(tmp_path)
+    expected = pytorch_logits(folder, TEXTS)
+    assert np.ptp(expected, axis=0).max() > 1e-2, "one answer for every text"
+    assert np.allclose(OnnxClassifier(tmp_path, FP32).logits(TEXTS), expected, atol=1e-4)
+    assert np.abs(OnnxClassifier(tmp_path).logits(TEXTS) - expected).max() < 0.2 * np.ptp(expected)
+
+
+def test_a_model_that_cannot_be_traced_is_refused(tmp_path: Path, tiny_model: Path):
+    class Stubborn(torch.nn.Module):
+        config = None
+
+        def forward(self, input_ids, attention_mask):
+            return input_ids.item()
+
+    conf = ModelConf(name=str(tiny_model), max_length=16)
+    with pytest.raises(UserError, match=r"^models/odd: cannot be exported to ONNX: .*; use it with PyTorch$"):
+        export.export(Stubborn(), models.load_tokenizer(conf, WHERE), tmp_path, Path("models/odd"))
+
+
+def test_an_export_that_answers_otherwise_is_not_kept(exported: Project, monkeypatch: pytest.MonkeyPatch):
+    def negated(folder: Path):
+        model = merged(folder)
+        with torch.no_grad():
+            model.classifier.weight.neg_()
+        return model
+
+    merged = export.merged
+    monkeypatch.chdir(exported.folder)
+    monkeypatch.setattr(export, "merged", negated)
+    before = (exported.folder / "models/lora-v1-onnx" / FP32).read_bytes()
+    monkeypatch.setattr(sys, "argv", ["export", *ARGUMENTS])
+    with pytest.raises(UserError, match="models/lora-v1: cannot be exported: the exported model answers otherwise"):
+        export.main()
+    assert (exported.folder / "models/lora-v1-onnx" / FP32).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda folder: (folder / INT8).unlink(), r"no exported model there \(no model.int8.onnx\)"),
+        (lambda folder: (folder / INT8).write_bytes(b"\0" * 100), "the exported model cannot be loaded: .*; export"),
+        (
+            lambda folder: (folder / "tokenizer.json").write_text("{}"),
+            "the exported model cannot be loaded: .*; export",
+        ),
+    ],
+)
+def test_a_broken_exported_folder_is_named(exported: Project, tmp_path: Path, break_it, message: str):
+    folder = tmp_path / "onnx"
+    folder.mkdir()
+    for path in (exported.folder / "models/lora-v1-onnx").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    break_it(folder)
+    with pytest.raises(UserError, match=f"^{folder}: {message}"):
+        OnnxClassifier(folder)
+
+
+def test_speed_compares_systems_that_answer_the_same_texts(monkeypatch: pytest.MonkeyPatch):
+    """With a clock that each answer moves on: one takes 8 ms for a text, the other 2."""
+    clock, asked = [0.0], {"slow": [], "fast": []}
+
+    def system(name: str, seconds: float):
+        def answer(texts: list[str]):
+            asked[name].append(texts)
+            clock[0] += seconds * len(texts)
+
+        return answer
+
+    monkeypatch.setattr(export.time, "perf_counter", lambda: clock[0])
+    found = export.speed({"slow": system("slow", 0.008), "fast": system("fast", 0.002)}, list("abcdef"), 17)
+    assert asked["slow"] == asked["fast"]
+    assert found["slow"] == pytest.approx({"p50_ms": 8, "p95_ms": 8, "texts_per_second": 125})
+    times = {"speedup": 4, "speedup_low": 4, "speedup_high": 4}
+    assert found["fast"] == pytest.approx({"p50_ms": 2, "p95_ms": 2, "texts_per_second": 500, **times})
