@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,7 +135,9 @@ def batching(server: Server, unbatched: Server, texts: list[str], clients: int, 
             assert set(load.outcomes) == {"200"}, load.outcomes
             answered[one.url] += len(load.seconds)
     rates = {name: answered[one.url] / seconds * 2 for name, one in (("batched", server), ("unbatched", unbatched))}
-    return {name: round(rate, 1) for name, rate in rates.items()} | {"ratio": round(rates["batched"] / rates["unbatched"], 2)}
+    return {name: round(rate, 1) for name, rate in rates.items()} | {
+        "ratio": round(rates["batched"] / rates["unbatched"], 2)
+    }
 
 
 def stop(server: Server, texts: list[str], clients: int, after: float = 2.0) -> dict:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -67,29 +68,26 @@ class TorchClassifier:
 
 def load(folders: list[Path]) -> dict[str, Served]:
     """The models that `models.save` wrote, by the names of their folders. Raises UserError if one is no such folder."""
-    served, bases, originals = {}, {}, {}
+    tuned, origins, bases, originals = {}, {}, {}, {}
     for folder in folders:
         name = folder.resolve().name
-        if name in served:
+        if name in tuned:
             raise UserError(f"{folder}: another model is named '{name}' already; copy or link one to another name")
         config = load_saved_config(folder)
         names, temperature = list(config.id2label.values()), config.tunediff.get("temperature", 1)
-        origin = (*(config.tunediff[key] for key in ("pretrained", "revision", "sha256", "seed")), *names)
-
+        origins[name] = (*(config.tunediff[key] for key in ("pretrained", "revision", "sha256", "seed")), *names)
         if not (folder / "adapter_config.json").is_file():
             model, tokenizer = load_saved(folder)
-            tuned = TorchClassifier(model.to(device()), tokenizer, names, temperature)
-            without_adapter = None
-        else:
-            model, tokenizer, adapter = _adapter(folder, origin, bases)
-            tuned = TorchClassifier(model, tokenizer, names, temperature, lambda m=model, a=adapter: _with(m, a))
-            # PEFT 0.21 cannot leave out prompts of a classifier.
-            prompt = model.peft_config[adapter].is_prompt_learning
-            without_adapter = None if prompt else TorchClassifier(model, tokenizer, names, chosen=model.disable_adapter)
+            tuned[name] = TorchClassifier(model.to(device()), tokenizer, names, temperature)
+            continue
+        model, tokenizer, adapter = _adapter(folder, origins[name], bases)
+        tuned[name] = TorchClassifier(model, tokenizer, names, temperature, partial(_with, model, adapter))
+        if not model.peft_config[adapter].is_prompt_learning:  # PEFT 0.21 cannot leave a classifier's prompt out
+            originals[origins[name]] = TorchClassifier(model, tokenizer, names, chosen=model.disable_adapter)
+    for folder, (name, origin) in zip(folders, origins.items(), strict=True):
         if origin not in originals:
-            originals[origin] = without_adapter or _original(folder, tokenizer, names)
-        served[name] = Served(tuned, originals[origin])
-    return served
+            originals[origin] = _original(folder, tuned[name])
+    return {name: Served(tuned[name], originals[origin]) for name, origin in origins.items()}
 
 
 def _adapter(folder: Path, origin: tuple, bases: dict) -> tuple["PeftModel", PreTrainedTokenizerBase, str]:
@@ -119,9 +117,9 @@ def _with(model: "PeftModel", adapter: str) -> Iterator[None]:
     yield
 
 
-def _original(folder: Path, tokenizer: PreTrainedTokenizerBase, names: list[str]) -> TorchClassifier | None:
+def _original(folder: Path, tuned: TorchClassifier) -> TorchClassifier | None:
     try:
-        return TorchClassifier(load_original(folder).to(device()), tokenizer, names)
+        return TorchClassifier(load_original(folder).to(device()), tuned.tokenizer, tuned.names)
     except UserError as error:
         print(f"{folder}: served without the original model: {error}", file=sys.stderr)
         return None
