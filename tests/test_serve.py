@@ -278,7 +278,7 @@ LONG = "x" * 10_001
         ("/predict", b'{"texts": ', 400, "the body is not JSON: Expecting value at character 10"),
         ("/predict", b'{"texts": "\xff"}', 400, "There was an error parsing the body"),
         ("/predict", b'{"texts": "\\ud800"}', 422, "texts: Input should be a valid string"),
-        ("/predict", b'{"texts": "x", "\\ud800": 1}', 422, "\\ud800: Extra inputs"),
+        ("/predict", b'{"texts": "x", "\\ud800": 1}', 422, "the body: Input should be a valid string"),
         ("/predict", b"[" * 100_000, 400, "There was an error parsing the body"),
         ("/predict", b" " * (2**20 + 1), 413, "the body has more than 1048576 bytes"),
         ("/explain", {"text": ["x"]}, 422, "text: Input should be a valid string"),
@@ -297,7 +297,8 @@ def test_bad_input_is_refused_with_the_reason(path: str, body: object, status: i
 def test_five_hundred_malformed_bodies_are_the_senders_mistake():
     chance = random.Random(17)
     good = json.dumps({"texts": ["shares rose", "wheat fell"], "model": "slow", "compare": True}).encode()
-    values = [None, 1, 1e400, -0.0, True, [], {}, [[]], [None], [{}], "", " ", "\ud800", {"a": []}, 10**5000, LONG]
+    values = [b"null", b"1", b"1e999", b"NaN", b"true", b"[]", b"{}", b"[[]]", b"[null]", b"[{}]", b'""', b'" "']
+    values += [b'"\\ud800"', b"9" * 5000, b'"' + LONG.encode() + b'"', b'{"texts": {}}', b"[" * 5000]
 
     def malformed() -> bytes:
         match chance.randrange(5):
@@ -307,14 +308,15 @@ def test_five_hundred_malformed_bodies_are_the_senders_mistake():
                 return good[: chance.randrange(len(good))]
             case 2:
                 place = chance.randrange(len(good))
-                return good[:place] + chance.choice([b'"', b"{", b"\xff", b"\x00", b"\\"]) + good[place:]
+                return good[:place] + chance.choice([b'"', b"\xff", b"\x00"]) + good[place:]
             case 3:
-                sys.set_int_max_str_digits(0)
-                return json.dumps(
-                    {"texts": chance.choice(values), chance.choice("abc"): chance.choice(values)}
-                ).encode()
+                return b'{"texts": %b, "%c": %b}' % (
+                    chance.choice(values),
+                    chance.choice(b"abc"),
+                    chance.choice(values),
+                )
             case _:
-                return json.dumps(chance.choice(values)).encode() * chance.randrange(1, 3)
+                return chance.choice(values) * chance.randrange(1, 3)
 
     async def statuses() -> list[int]:
         async with client(Slow(free=True)) as http:

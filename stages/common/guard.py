@@ -105,5 +105,4 @@ class Guard:
 
 def refuse(status: int, reason: str) -> JSONResponse:
     """In the form of FastAPI's own; what is too much now may be tried again."""
-    reason = reason.encode("utf-8", "backslashreplace").decode()  # half a character that came with the request
     return JSONResponse({"detail": reason}, status, {"retry-after": "1"} if status in (429, 503) else None)

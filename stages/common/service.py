@@ -227,11 +227,11 @@ def explain_errors(errors: list[dict[str, Any]]) -> tuple[int, str]:
     first = errors[0]
     if first["type"] == "json_invalid":
         return 400, f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
-    if len(first["loc"]) == 1:
+    if first["loc"] == ("body",) and first["type"] in ("missing", "model_attributes_type"):
         return 422, "expected a JSON object, with the header Content-Type: application/json"
     reasons = []
     for error in errors[:3]:
-        place = ".".join(str(part)[:50] for part in error["loc"][1:] if part not in (ONE, MANY))
+        place = ".".join(str(part)[:50] for part in error["loc"][1:] if part not in (ONE, MANY)) or "the body"
         reasons.append(f"{place}: {'empty' if error['type'] == 'string_pattern_mismatch' else error['msg']}")
     return 422, "; ".join(reasons)
 
