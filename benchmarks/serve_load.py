@@ -35,7 +35,7 @@ def main() -> None:
     args = parser.parse_args()
     texts = pd.read_csv(args.file).text.tolist()
     random.Random(17).shuffle(texts)
-    with serving(args.model) as server, serving(args.model, "--batch-size", "1") as unbatched:
+    with serving([args.model]) as server, serving([args.model], "--batch-size", "1") as unbatched:
         print(json.dumps({"steady": steady(server, texts, args.clients, args.seconds)}), flush=True)
         print(json.dumps({"batching": batching(server, unbatched, texts, args.clients, args.seconds)}), flush=True)
         print(json.dumps({"stop": stop(server, texts, args.clients)}), flush=True)
@@ -53,12 +53,14 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(model: Path, *options: str, **more: object) -> Iterator[Server]:
+def serving(models: list[Path], *options: str, **more: object) -> Iterator[Server]:
     """A process of `stages.serve` on a free port, from when it answers; `more` goes to Popen."""
-    command = [sys.executable, "-m", "stages.serve", "--model", str(model), "--port", "0", *options]
-    with subprocess.Popen(command, **{"cwd": ROOT, "stdout": subprocess.PIPE, "text": True, **more}) as process:
+    command = [sys.executable, "-m", "stages.serve", "--model", *map(str, models), "--port", "0", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **more) as process:
         try:
-            yield Server(process, process.stdout.readline().strip())
+            url = process.stdout.readline().strip()
+            assert url, "it did not start"
+            yield Server(process, url)
         finally:
             process.terminate()
 

@@ -37,7 +37,7 @@ def main() -> None:
 
     listener = bind(args.host, args.port)
     # Here, so that a mistake in the arguments is said at once.
-    from stages.common.classifiers import load
+    from stages.common.served import load
     from stages.common.service import make_app
 
     app = make_app(load(args.model), args.batch_size)
@@ -48,10 +48,10 @@ def main() -> None:
 def bind(host: str, port: int) -> socket.socket:
     """Not listening yet: until the models are loaded, a connection is refused. Raises UserError."""
     try:
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, _, _, (address, _, *more) = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        listener.bind((address, port, *more))
     except (OSError, OverflowError) as error:
         raise UserError(
             f"--host {host} --port {port}: cannot be listened at: {reason(error)}; choose another"

@@ -20,11 +20,12 @@ from conftest import ENVIRONMENT, ROOT
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import serve_load
-from stages import predict
-from stages.common import classifiers, guard, models, service
+from stages.common import guard, models, saved, served, service
 from stages.common.adapters import adapt
 from stages.common.batching import Batcher, Full
+from stages.common.data import encode
 from stages.common.errors import UserError
+from stages.common.inference import predict_logits, probabilities
 from stages.common.params import ModelConf
 
 TEXTS = ["shares rose", "wheat fell on monday in early trade", "the index", "copper jumped after the report"]
@@ -66,23 +67,27 @@ def save(model, tokenizer, folder: Path, seed: int) -> None:
 # --- models
 
 
-def test_models_loaded_together_answer_as_predict_does_with_each_alone(folders: dict[str, Path]):
+def test_models_loaded_together_answer_as_each_alone(folders: dict[str, Path]):
     """In turns, so that one model's adapter would be seen in the next one's answer."""
-    served = classifiers.load(list(folders.values()))
+    together = served.load(list(folders.values()))
+    original = served.load([folders["full"]])["full"].original.predict(TEXTS)
     for _ in range(2):
         for name, folder in folders.items():
-            alone = predict.answer(folder, pd.DataFrame({"text": TEXTS}), "text", True, None)
-            tuned, original = served[name].tuned.predict(TEXTS), served[name].original.predict(TEXTS)
-            assert np.allclose(tuned, alone.filter(regex="^p_"), atol=1e-6), name
-            assert np.allclose(original, alone.filter(regex="^original_p_"), atol=1e-6), name
-            assert np.abs(tuned - original).max() > 0.01
+            model, tokenizer = saved.load_saved(folder)
+            logits = predict_logits(model, tokenizer, encode(tokenizer, TEXTS), 4, "fp32", name)
+            alone = probabilities(logits / model.config.tunediff["temperature"])
+            assert np.allclose(together[name].tuned.predict(TEXTS), alone, atol=1e-6), name
+            assert np.allclose(together[name].original.predict(TEXTS), original, atol=1e-6), name
+            assert np.abs(alone - original).max() > 0.01
 
 
-def test_adapters_of_one_kind_share_one_base(folders: dict[str, Path]):
-    served = classifiers.load(list(folders.values()))
-    assert served["lora-v1"].tuned.model is served["lora-v2"].tuned.model
-    assert served["lora-v1"].tuned.model is served["lora-v1"].original.model
-    assert served["ia3"].tuned.model is not served["lora-v1"].tuned.model
+def test_adapters_of_one_kind_share_one_base_and_all_models_one_original(folders: dict[str, Path]):
+    """The original is an adapter's base without it, and not loaded again."""
+    together = served.load(list(folders.values()))
+    assert together["lora-v1"].tuned.model is together["lora-v2"].tuned.model
+    assert together["ia3"].tuned.model is not together["lora-v1"].tuned.model
+    [original] = {one.original for one in together.values()}
+    assert original.model in [together[name].tuned.model for name in ("lora-v1", "ia3")]
 
 
 @pytest.mark.parametrize("name", ["full", "lora-v1"])
@@ -93,17 +98,17 @@ def test_a_model_whose_original_is_gone(folders: dict[str, Path], tmp_path: Path
     config["tunediff"]["pretrained"] = "package:no_such_package/model"
     (folder / "config.json").write_text(json.dumps(config))
     if name == "full":
-        assert classifiers.load([folder])["full"].original is None
+        assert served.load([folder])["full"].original is None
         assert "'no_such_package' is not installed" in capsys.readouterr().err
     else:
         with pytest.raises(UserError, match="'no_such_package' is not installed"):
-            classifiers.load([folder])
+            served.load([folder])
 
 
 def test_two_folders_of_one_name_are_refused(folders: dict[str, Path], tmp_path: Path):
     other = shutil.copytree(folders["full"], tmp_path / "full")
     with pytest.raises(UserError, match="another model is named 'full'"):
-        classifiers.load([folders["full"], other])
+        served.load([folders["full"], other])
 
 
 # --- batches
@@ -201,7 +206,7 @@ def test_closing_answers_what_waits_and_more_than_the_limit_is_refused():
 
 @contextlib.asynccontextmanager
 async def client(classifier: Slow, original: Slow | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    app = service.make_app({"slow": classifiers.Served(classifier, original)}, 32)
+    app = service.make_app({"slow": served.Served(classifier, original)}, 32)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.app.router.lifespan_context(app.app),
@@ -392,7 +397,7 @@ def test_a_model_s_error_is_a_500_and_the_service_goes_on():
 
 @pytest.fixture(scope="module")
 def server(folders: dict[str, Path]) -> Iterator[serve_load.Server]:
-    with serve_load.serving(folders["lora-v1"], str(folders["full"]), env=ENVIRONMENT) as started:
+    with serve_load.serving([folders["lora-v1"], folders["full"]], env=ENVIRONMENT) as started:
         yield started
 
 
@@ -424,15 +429,15 @@ def test_batching_doubles_what_32_clients_get(tmp_path: Path, tiny_model: Path):
     tokenizer = models.load_tokenizer(conf, Path("conf"))
     save(models.load_classifier(conf, Path("conf"), tokenizer, LABELS, 17), tokenizer, tmp_path / "saved", 1)
     with (
-        serve_load.serving(tmp_path / "saved", env=ENVIRONMENT) as batched,
-        serve_load.serving(tmp_path / "saved", "--batch-size", "1", env=ENVIRONMENT) as unbatched,
+        serve_load.serving([tmp_path / "saved"], env=ENVIRONMENT) as batched,
+        serve_load.serving([tmp_path / "saved"], "--batch-size", "1", env=ENVIRONMENT) as unbatched,
     ):
         found = serve_load.batching(batched, unbatched, TEXTS, clients=32, seconds=6)
     assert found["ratio"] >= 2, found
 
 
 def test_a_stop_under_load_loses_no_request(folders: dict[str, Path]):
-    with serve_load.serving(folders["full"], env=ENVIRONMENT) as stopped:
+    with serve_load.serving([folders["full"]], env=ENVIRONMENT) as stopped:
         found = serve_load.stop(stopped, TEXTS, clients=32, after=1)
     assert set(found["outcomes"]) == {"200", "refused"}
     assert found["outcomes"]["refused"] == 32
@@ -517,14 +522,12 @@ def test_a_csv_dropped_on_the_page_comes_back_as_predict_writes_it(
     with page.expect_download() as download:
         page.get_by_role("button", name="Download all as CSV").click()
     download.value.save_as(tmp_path / "out.csv")
-    found = pd.read_csv(tmp_path / "out.csv", dtype={"price": str})
-    table = predict.read(tmp_path / "in.csv", "body")
-    expected = predict.answer(folders["lora-v1"], table, "body", True, None)
-    assert found.columns.tolist() == [*table.columns, *expected.columns]
-    assert found.price[:300].tolist() == table.price[:300].tolist()
-    assert found.predicted[:300].tolist() == expected.predicted[:300].tolist()
-    assert np.allclose(found.filter(regex="p_")[:300], expected.filter(regex="p_")[:300], atol=1e-6)
-    assert found.predicted[300:].isna().all()
+    command = [sys.executable, "-m", "stages.predict", "--model", str(folders["lora-v1"]), "--compare"]
+    files = ["--file", str(tmp_path / "in.csv"), "--text", "body", "--out", str(tmp_path / "expected.csv")]
+    subprocess.run([*command, *files], cwd=ROOT, env=ENVIRONMENT, capture_output=True, check=True)
+    found, expected = (pd.read_csv(tmp_path / f"{name}.csv", dtype={"price": str}) for name in ("out", "expected"))
+    assert found.predicted.isna().tolist() == [False] * 300 + [True]
+    pd.testing.assert_frame_equal(found[:300], expected[:300], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("page", [400], indirect=True)

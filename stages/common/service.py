@@ -18,8 +18,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from stages.common.batching import Batcher, Full
-from stages.common.classifiers import Classifier, Served
 from stages.common.guard import MAX_BODY, Guard, Metrics, refuse
+from stages.common.served import Classifier, Served
 
 MAX_TEXTS = 256  # of a request
 MAX_LENGTH = 10_000  # characters of a text
