@@ -10,7 +10,6 @@ import itertools
 import json
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
+STOPPED = 200  # clients when it is stopped: some then send what is not read yet
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     with serving([args.model]) as server, serving([args.model], "--batch-size", "1") as unbatched:
         print(json.dumps({"steady": steady(server, texts, args.clients, args.seconds)}), flush=True)
         print(json.dumps({"batching": batching(server, unbatched, texts, args.clients, args.seconds)}), flush=True)
-        print(json.dumps({"stop": stop(server, texts, args.clients)}), flush=True)
+        print(json.dumps({"stop": stop(server, texts, STOPPED)}), flush=True)
 
 
 @dataclass
@@ -46,10 +46,14 @@ class Server:
     process: subprocess.Popen
     url: str
 
+    def figure(self, name: str) -> float:
+        """One that it shows to Prometheus."""
+        found = re.search(rf"^{name} (\S+)", httpx.get(f"{self.url}metrics").text, re.MULTILINE)
+        return float(found[1])
+
     def memory(self) -> float:
         """MB, resident."""
-        found = re.search(r"^process_resident_memory_bytes (\S+)", httpx.get(f"{self.url}metrics").text, re.MULTILINE)
-        return float(found[1]) / 2**20
+        return self.figure("process_resident_memory_bytes") / 2**20
 
 
 @contextlib.contextmanager
@@ -129,35 +133,41 @@ def steady(server: Server, texts: list[str], clients: int, seconds: float) -> di
 
 
 def batching(server: Server, unbatched: Server, texts: list[str], clients: int, seconds: float) -> dict:
-    """The two in turns, so that whatever else the machine does slows both."""
-    turns, answered = 6, Counter()
+    """The two in turns, so that whatever else the machine does slows both; requests per second, and the ratio.
+
+    What a request costs the server in processor time says the same where other work takes processors away.
+    """
+    turns, both = 6, {"batched": server, "unbatched": unbatched}
+    answered, spent = Counter(), Counter()
     for _ in range(turns):
-        for one in (server, unbatched):
+        for name, one in both.items():
+            before = one.figure("process_cpu_seconds_total")
             load = asyncio.run(drive_for(one.url, texts, clients, seconds / turns / 2))
             assert set(load.outcomes) == {"200"}, load.outcomes
-            answered[one.url] += len(load.seconds)
-    rates = {name: answered[one.url] / seconds * 2 for name, one in (("batched", server), ("unbatched", unbatched))}
-    return {name: round(rate, 1) for name, rate in rates.items()} | {
-        "ratio": round(rates["batched"] / rates["unbatched"], 2)
+            answered[name] += len(load.seconds)
+            spent[name] += one.figure("process_cpu_seconds_total") - before
+    rates = {name: answered[name] / seconds * 2 for name in both}
+    cost = {name: 1000 * spent[name] / answered[name] for name in both}
+    return {
+        "requests_per_second": {name: round(rate, 1) for name, rate in rates.items()},
+        "ratio": round(rates["batched"] / rates["unbatched"], 2),
+        "processor_ms_per_request": {name: round(value, 2) for name, value in cost.items()},
+        "processor_ratio": round(cost["unbatched"] / cost["batched"], 2),
     }
 
 
-def stop(server: Server, texts: list[str], clients: int, after: float = 2.0) -> dict:
-    """kill -TERM, `after` seconds of load. What is refused was never accepted; what is lost was."""
+def stop(server: Server, texts: list[str], clients: int, after: float = 2) -> dict:
+    """kill -TERM after seconds of load. What is refused was never accepted; what is lost was."""
 
-    async def measure() -> tuple[Load, float]:
+    async def measure() -> Load:
         never = asyncio.Event()  # each client goes on until it is refused
         running = asyncio.create_task(drive(server.url, texts, clients, never))
         await asyncio.sleep(after)
-        server.process.send_signal(signal.SIGTERM)
-        started = time.perf_counter()
-        load = await running
-        return load, time.perf_counter() - started
+        server.process.terminate()
+        return await running
 
-    load, _ = asyncio.run(measure())
-    started = time.perf_counter()
-    code = server.process.wait(timeout=60)
-    return {"outcomes": load.outcomes, "exit_code": code, "seconds_to_exit": round(time.perf_counter() - started, 2)}
+    load = asyncio.run(measure())
+    return {"outcomes": load.outcomes, "exit_code": server.process.wait(timeout=60)}
 
 
 if __name__ == "__main__":

@@ -423,7 +423,7 @@ def test_batching_doubles_what_32_clients_get(tmp_path: Path, tiny_model: Path):
     from transformers import AutoTokenizer, BertConfig, BertModel
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    shape = {"hidden_size": 32, "num_hidden_layers": 16, "num_attention_heads": 2, "intermediate_size": 64}
+    shape = {"hidden_size": 32, "num_hidden_layers": 40, "num_attention_heads": 2, "intermediate_size": 64}
     BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path / "deep")
     tokenizer.save_pretrained(tmp_path / "deep")
     conf = ModelConf(name=str(tmp_path / "deep"), max_length=16, learning_rate={"full": 1e-3})
@@ -439,9 +439,9 @@ def test_batching_doubles_what_32_clients_get(tmp_path: Path, tiny_model: Path):
 
 def test_a_stop_under_load_loses_no_request(folders: dict[str, Path]):
     with serve_load.serving([folders["full"]], env=ENVIRONMENT) as stopped:
-        found = serve_load.stop(stopped, TEXTS, clients=32, after=1)
+        found = serve_load.stop(stopped, TEXTS, serve_load.STOPPED, after=1)
     assert set(found["outcomes"]) == {"200", "refused"}
-    assert found["outcomes"]["refused"] == 32
+    assert found["outcomes"]["refused"] == serve_load.STOPPED
     assert found["exit_code"] == 0
 
 
