@@ -106,7 +106,7 @@ def test_every_file_under_stages_is_reached():
     for file in commands:
         assert f"python -m stages.{file.stem} " in ast.get_docstring(tree(file)), f"{file}: neither stage nor command"
     reached |= set().union(*(closure(file) for file in commands))
-    assert reached == {*(ROOT / "stages").rglob("*.py"), *(ROOT / "stages").rglob("*.j2")}
+    assert reached == {path for kind in ("py", "j2", "html") for path in (ROOT / "stages").rglob(f"*.{kind}")}
 
 
 # --- parameters

@@ -1,0 +1,174 @@
+"""Load on `stages.serve` from another process: errors, latency, memory; what batching gains; what a stop loses.
+
+python -m benchmarks.serve_load --model models/lora-v2
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import random
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+STOPPED = 200  # clients when it is stopped: some then send what is not read yet
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="folder of a trained model")
+    parser.add_argument("--file", type=Path, default=ROOT / "data/raw/headlines.csv", help="CSV with a column `text`")
+    parser.add_argument("--clients", type=int, default=32, help="each sends a text, waits for its answer, and so on")
+    parser.add_argument("--seconds", type=float, default=60, help="of each of the three measurements")
+    args = parser.parse_args()
+    texts = pd.read_csv(args.file).text.tolist()
+    random.Random(17).shuffle(texts)
+    with serving([args.model]) as server, serving([args.model], "--batch-size", "1") as unbatched:
+        print(json.dumps({"steady": steady(server, texts, args.clients, args.seconds)}), flush=True)
+        print(json.dumps({"batching": batching(server, unbatched, texts, args.clients, args.seconds)}), flush=True)
+        print(json.dumps({"stop": stop(server, texts, STOPPED)}), flush=True)
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen
+    url: str
+
+    def figure(self, name: str) -> float:
+        """One that it shows to Prometheus."""
+        found = re.search(rf"^{name} (\S+)", httpx.get(f"{self.url}metrics").text, re.MULTILINE)
+        return float(found[1])
+
+    def memory(self) -> float:
+        """MB, resident."""
+        return self.figure("process_resident_memory_bytes") / 2**20
+
+
+@contextlib.contextmanager
+def serving(models: list[Path], *options: str, **more: object) -> Iterator[Server]:
+    """A process of `stages.serve` on a free port, from when it answers; `more` goes to Popen."""
+    command = [sys.executable, "-m", "stages.serve", "--model", *map(str, models), "--port", "0", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **more) as process:
+        try:
+            url = process.stdout.readline().strip()
+            assert url, "it did not start"
+            yield Server(process, url)
+        finally:
+            process.terminate()
+
+
+# --- load
+
+
+@dataclass
+class Load:
+    """What came of the requests that clients sent."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+    """Of each request that was answered."""
+
+
+async def drive(url: str, texts: list[str], clients: int, stop: asyncio.Event) -> Load:
+    """Requests of one text until `stop`. Half of the clients keep their connections, half open one for each request."""
+    load, texts = Load(), itertools.cycle(texts)
+
+    unused = httpx.create_ssl_context()  # or each client makes its own, which takes longer than the requests
+
+    async def client(keep: bool) -> None:
+        limits = httpx.Limits(max_keepalive_connections=int(keep))
+        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60, verify=unused, trust_env=False) as http:
+            while not stop.is_set():
+                started = time.perf_counter()
+                try:
+                    response = await http.post("predict", json={"texts": next(texts)})
+                except httpx.ConnectError:
+                    load.outcomes["refused"] += 1  # it was never accepted
+                    return
+                except httpx.TransportError as error:
+                    load.outcomes[f"lost: {type(error).__name__}"] += 1
+                    return
+                load.outcomes[str(response.status_code)] += 1
+                load.seconds.append(time.perf_counter() - started)
+
+    await asyncio.gather(*(client(keep=number % 2 == 0) for number in range(clients)))
+    return load
+
+
+async def drive_for(url: str, texts: list[str], clients: int, seconds: float) -> Load:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, stop.set)
+    return await drive(url, texts, clients, stop)
+
+
+# --- what is measured
+
+
+def steady(server: Server, texts: list[str], clients: int, seconds: float) -> dict:
+    """Memory is compared with that after a tenth of the time."""
+    asyncio.run(drive_for(server.url, texts, clients, seconds / 10))
+    before = server.memory()
+    load = asyncio.run(drive_for(server.url, texts, clients, seconds))
+    return {
+        "seconds": seconds,
+        "clients": clients,
+        "outcomes": load.outcomes,
+        "requests_per_second": round(len(load.seconds) / seconds, 1),
+        "p50_ms": round(1000 * np.quantile(load.seconds, 0.5), 1),
+        "p99_ms": round(1000 * np.quantile(load.seconds, 0.99), 1),
+        "memory_mb": [round(before, 1), round(server.memory(), 1)],
+    }
+
+
+def batching(server: Server, unbatched: Server, texts: list[str], clients: int, seconds: float) -> dict:
+    """The two in turns, so that whatever else the machine does slows both; requests per second, and the ratio.
+
+    What a request costs the server in processor time says the same where other work takes processors away.
+    """
+    turns, both = 6, {"batched": server, "unbatched": unbatched}
+    answered, spent = Counter(), Counter()
+    for _ in range(turns):
+        for name, one in both.items():
+            before = one.figure("process_cpu_seconds_total")
+            load = asyncio.run(drive_for(one.url, texts, clients, seconds / turns / 2))
+            assert set(load.outcomes) == {"200"}, load.outcomes
+            answered[name] += len(load.seconds)
+            spent[name] += one.figure("process_cpu_seconds_total") - before
+    rates = {name: answered[name] / seconds * 2 for name in both}
+    cost = {name: 1000 * spent[name] / answered[name] for name in both}
+    return {
+        "requests_per_second": {name: round(rate, 1) for name, rate in rates.items()},
+        "ratio": round(rates["batched"] / rates["unbatched"], 2),
+        "processor_ms_per_request": {name: round(value, 2) for name, value in cost.items()},
+        "processor_ratio": round(cost["unbatched"] / cost["batched"], 2),
+    }
+
+
+def stop(server: Server, texts: list[str], clients: int, after: float = 2) -> dict:
+    """kill -TERM after seconds of load. What is refused was never accepted; what is lost was."""
+
+    async def measure() -> Load:
+        never = asyncio.Event()  # each client goes on until it is refused
+        running = asyncio.create_task(drive(server.url, texts, clients, never))
+        await asyncio.sleep(after)
+        server.process.terminate()
+        return await running
+
+    load = asyncio.run(measure())
+    return {"outcomes": load.outcomes, "exit_code": server.process.wait(timeout=60)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Serve trained models over HTTP, with a page to try them.
+
+python -m stages.serve --model models/lora-v2
+python -m stages.serve --model models/full models/lora-v1 models/lora-v2 --port 8080
+"""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from stages.common.errors import UserError, reason, run
+
+GRACE = 1  # seconds in which a connection that is kept open may send one more request
+LONGEST = 60  # seconds that a stop waits for what is in work
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--model",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="folders of trained models; a request names one by its folder's name, or none for the first",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
+    parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
+    parser.add_argument("--batch-size", type=int, default=32, help="texts computed together at most (default: 32)")
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn puts it back when it is done, and raises the signal
+
+    listener = bind(args.host, args.port)
+    # Here, so that a mistake in the arguments is said at once.
+    from stages.common.served import load
+    from stages.common.service import make_app
+
+    app = make_app(load(args.model), args.batch_size)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=LONGEST)
+    Server(config).run([listener])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Not listening yet: until the models are loaded, a connection is refused. Raises UserError."""
+    try:
+        family, kind, _, _, (address, _, *more) = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port, *more))
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--host {host} --port {port}: cannot be listened at: {reason(error)}; choose another"
+        ) from None
+    return listener
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which when told to stop also answers what was sent but not read yet."""
+
+    async def startup(self, sockets: list[socket.socket]) -> None:
+        await super().startup(sockets)
+        host, port, *_ = sockets[0].getsockname()
+        print(f"http://{f'[{host}]' if ':' in host else host}:{port}/", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket]) -> None:
+        loop, config = asyncio.get_running_loop(), self.config
+        config.app.stopping = True  # from here on, each answer is the last on its connection
+        connections = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connections.append(sockets[0].accept()[0])
+        self.servers[0].close()
+        for connection in connections:
+            protocol = config.http_protocol_class(config, self.server_state, self.lifespan.state)
+            await loop.connect_accepted_socket(lambda made=protocol: made, connection)
+
+        waited_until = loop.time() + GRACE
+        while self.server_state.connections and loop.time() < waited_until:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+
+if __name__ == "__main__":
+    run(main)
