@@ -80,3 +80,25 @@ def test_the_threshold_is_the_one_of_the_highest_f1():
 def test_the_threshold_is_halfway_to_the_next_row():
     assert calibration.fit_threshold(np.array([0.1, 0.2, 0.6, 0.8]), np.array([0, 0, 1, 1])) == pytest.approx(0.4)
     assert calibration.fit_threshold(np.array([0.2, 0.6]), np.array([1, 1])) == pytest.approx(0.1)
+
+
+def test_the_confidence_for_an_accuracy_is_the_least_that_gives_it():
+    """Ten sure answers, of which one is wrong; after them one wrong for each right one."""
+    confidence = np.concatenate([np.linspace(0.99, 0.9, 10), np.linspace(0.8, 0.6, 10)])
+    actual = np.array([0] * 9 + [1] + [1, 0] * 5)
+    found = calibration.fit_confidences(np.column_stack([confidence, 1 - confidence]), actual)
+    # 9 of 10 are right, 10 of 12, and then at most 11 of 14. All of the first 9 are: too few to tell that from 95%.
+    assert found == {
+        "0.8": pytest.approx((confidence[11] + confidence[12]) / 2, abs=1e-6),
+        "0.9": pytest.approx((0.9 + 0.8) / 2),
+    }
+
+
+def test_answers_of_one_confidence_are_unsure_together():
+    probabilities = np.array([[0.9, 0.1]] * 20)
+    assert calibration.fit_confidences(probabilities, np.array([0] * 19 + [1])) == {
+        "0.8": 0.45,
+        "0.9": 0.45,
+        "0.95": 0.45,
+    }
+    assert calibration.fit_confidences(probabilities, np.array([0] * 15 + [1] * 5)) == {}

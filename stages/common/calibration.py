@@ -40,7 +40,7 @@ def fit_confidences(probabilities: np.ndarray, actual: np.ndarray) -> dict[str, 
     """For each of `ACCURACIES`, from which largest probability on answers are right at least that often.
 
     `probabilities` has shape [rows, labels], `actual` class numbers. The least that will do, halfway to the next lower
-    one. Left out is an accuracy that no confidence gives, or only so few rows that none of them may be wrong.
+    one. Left out is an accuracy that no confidence gives, or only one of so few rows that none of them may be wrong.
     """
     confidence = probabilities.max(1)
     order = np.argsort(-confidence, kind="stable")
@@ -50,7 +50,7 @@ def fit_confidences(probabilities: np.ndarray, actual: np.ndarray) -> dict[str, 
     whole = lower < confidence[order]  # equal ones come together
     found = {}
     for wanted in ACCURACIES:
-        enough = whole & (accuracy >= wanted) & (rows * (1 - wanted) >= 1)
+        enough = whole & (accuracy >= wanted) & (rows >= round(1 / (1 - wanted)))
         if enough.any():
             last = np.flatnonzero(enough)[-1]
             found[str(wanted)] = round(float(confidence[order][last] + lower[last]) / 2, 6)

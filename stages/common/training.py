@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from stages.common import card, models
-from stages.common.calibration import fit_temperature, fit_threshold
+from stages.common.calibration import fit_confidences, fit_temperature, fit_threshold
 from stages.common.cost import peak_memory_bytes
 from stages.common.data import encode, label_names, rarer_label
 from stages.common.errors import UserError
@@ -55,6 +55,8 @@ class Fit:
     """What to divide logits by for probabilities that can be believed, fitted on validation."""
     threshold: dict[str, str | float] | None
     """Of two labels the rarer one (`label`), and from which probability on to answer it (`value`), by validation."""
+    confidences: dict[str, float]
+    """By accuracy, from which confidence on answers are right that often on validation: `fit_confidences`."""
     best: dict[str, float]
     """Validation accuracy, F1 and loss of the best epoch, its number, and how many epochs were run."""
     hyperparameters: dict[str, str]
@@ -202,9 +204,10 @@ def fit(
     logits = predict_logits(trainer.model, tokenizer, validation, params.evaluate.batch_size, precision, "validation")
     actual = np.array(validation["labels"][:])
     temperature = fit_temperature(logits, actual)
+    shares = probabilities(logits / temperature)
     threshold = None
     if rarer is not None:
-        value = fit_threshold(probabilities(logits / temperature)[:, rarer], actual == rarer)
+        value = fit_threshold(shares[:, rarer], actual == rarer)
         threshold = {"label": names[rarer], "value": value}
     return Fit(
         seed=seed,
@@ -213,6 +216,7 @@ def fit(
         validation_logits=logits,
         temperature=temperature,
         threshold=threshold,
+        confidences=fit_confidences(shares, actual),
         best={
             **{name: best.metrics[f"eval_{name}"] for name in ("accuracy", "f1", "loss")},
             "best_epoch": round(best.metrics["epoch"]),
@@ -233,7 +237,7 @@ def save(fits: Iterable[Fit], seeds: list[int], args: argparse.Namespace) -> Non
     logits, best, costs = [], [], []
     with whole(args.model) as model:
         for fitted in fits:
-            fitted.model.config.tunediff["temperature"] = fitted.temperature
+            fitted.model.config.tunediff |= {"temperature": fitted.temperature, "confidences": fitted.confidences}
             if fitted.threshold:
                 fitted.model.config.tunediff["threshold"] = fitted.threshold
             place = folder(model, fitted.seed, seeds)
