@@ -1,5 +1,7 @@
 """Export a trained model to ONNX, whole and with 8-bit weights, and measure both beside PyTorch.
 
+An adapter is merged into the weights, which are saved for transformers as well.
+
 dvc exp run -S 'export.methods=[lora-v2]'
 """
 
@@ -14,19 +16,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from huggingface_hub import ModelCard
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common import uncertainty
+from stages.common.adapters import BottleneckLayer
 from stages.common.data import encode, load_split
 from stages.common.errors import UserError, reason, run
 from stages.common.exported import BATCH_SIZE, FP32, INT8, OnnxClassifier
-from stages.common.files import whole, write_json
+from stages.common.files import read_json, whole, write_json
 from stages.common.inference import predict_logits
-from stages.common.params import load
+from stages.common.params import Params, load
 from stages.common.saved import load_saved
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from peft import PeftModel
 
 TOLERANCE = 1e-3  # of logits: a lost head or adapter moves them by whole units, another order of sums by less
 ROUNDS = 7  # of timing: in each, every system answers the same texts
@@ -37,11 +42,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--splits", type=Path, required=True, help="folder with test.parquet")
     parser.add_argument("--model", type=Path, required=True, help="folder of the trained model")
-    parser.add_argument("--exported", type=Path, required=True, help=f"folder for {FP32}, {INT8}, tokenizer, config")
+    parser.add_argument("--exported", type=Path, required=True, help="folder for the exported model")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file for size, accuracy and difference")
     parser.add_argument("--cost", type=Path, required=True, help="JSON file for latency and throughput")
     args = parser.parse_args()
-    seed = load().params.seed
+    params = load().params
     test = load_split(args.splits, "test")
     texts = test["text"][:]
 
@@ -52,6 +57,10 @@ def main() -> None:
         shutil.copytree(args.model, folder, ignore=shutil.ignore_patterns("*.safetensors", "adapter_*", "seed-*"))
         export(model, tokenizer, folder, args.model)
         quantize(folder)
+        if loadable := is_loadable(model):
+            model.config.tunediff.pop("adapter", None)  # which is in the weights now
+            model.save_pretrained(folder)
+        write_card(folder, args.model, args.exported, loadable)
         exported = {
             name: OnnxClassifier(folder, file, torch.get_num_threads())
             for name, file in (("fp32", FP32), ("int8", INT8))
@@ -62,17 +71,18 @@ def main() -> None:
                 f"{args.model}: cannot be exported: the exported model answers otherwise (logits differ by up to "
                 f"{difference:.3g}); use it with PyTorch"
             )
-        sizes = {name: (folder / file).stat().st_size for name, file in (("fp32", FP32), ("int8", INT8))}
+        sizes = {"pytorch": sum(weights.nbytes for weights in model.state_dict().values())}
+        sizes |= {name: (folder / file).stat().st_size for name, file in (("fp32", FP32), ("int8", INT8))}
 
-    write_json(args.metrics, {"rows": len(test), **compare(test, expected, answers, sizes, seed)})
+    write_json(args.metrics, {"rows": len(test), **compare(test, expected, answers, sizes, params)})
     systems = {"pytorch": eager(model, tokenizer)} | {name: each.predict for name, each in exported.items()}
-    write_json(args.cost, {"threads": torch.get_num_threads(), **speed(systems, texts, seed)})
+    write_json(args.cost, {"threads": torch.get_num_threads(), **speed(systems, texts, params.seed)})
 
 
 # --- from PyTorch to ONNX
 
 
-def merged(folder: Path) -> "PreTrainedModel":
+def merged(folder: Path) -> "PreTrainedModel | PeftModel":
     """The trained model with its adapter merged into the weights, or as it is where PEFT cannot do that."""
     model, _ = load_saved(folder)
     if hasattr(model, "merge_and_unload"):
@@ -84,10 +94,15 @@ def merged(folder: Path) -> "PreTrainedModel":
     return model.eval()
 
 
+def is_loadable(model: "PreTrainedModel | PeftModel") -> bool:
+    """Whether transformers alone makes this model of its config: no adapter is left, nor a layer that it has not."""
+    return isinstance(model, PreTrainedModel) and not any(isinstance(part, BottleneckLayer) for part in model.modules())
+
+
 class Logits(torch.nn.Module):
     """`model` with tensors for input and output."""
 
-    def __init__(self, model: "PreTrainedModel"):
+    def __init__(self, model: "PreTrainedModel | PeftModel"):
         super().__init__()
         self.model = model
 
@@ -95,7 +110,7 @@ class Logits(torch.nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
 
-def export(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: Path, where: Path) -> None:
+def export(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, folder: Path, where: Path) -> None:
     """Write `model` to the file `FP32`, for any number of texts of any length, and a tokenizer that cuts and pads.
 
     Raises UserError, which names `where`, if the model cannot be traced.
@@ -163,21 +178,68 @@ def quantize(folder: Path) -> None:
     logging.disable(logging.NOTSET)
 
 
+USE = """## How to use
+
+Exported from `{trained}`.
+{transformers}
+`{fp32}` and `{int8}`, the same with weights of 8 bits, are for ONNX Runtime, which needs no PyTorch. In the
+project that exported them, this asks the second one:
+
+```sh
+python -m stages.predict --model {exported} "A text to label"
+```
+
+Its probabilities come from logits divided by {temperature}, the temperature fitted on validation, which
+`config.json` has under `tunediff`.
+
+"""
+TRANSFORMERS = """
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", "{exported}")  # or its id on the Hub
+print(classify("A text to label", truncation=True))
+```
+
+Its scores are not calibrated.
+"""
+
+
+def write_card(folder: Path, trained: Path, exported: Path, loadable: bool) -> None:
+    """Let the trained model's card, which `folder` has, say how the exported one is used, which will stand there."""
+    card = ModelCard.load(folder / "README.md")
+    card.data.library_name = "transformers" if loadable else "onnx"
+    if card.data.base_model:
+        card.data.base_model_relation = "finetune"
+    use = USE.format(
+        trained=trained.as_posix(),
+        exported=exported.as_posix(),
+        transformers=TRANSFORMERS.format(exported=exported.as_posix()) if loadable else "",
+        fp32=FP32,
+        int8=INT8,
+        temperature=read_json(folder / "config.json")["tunediff"]["temperature"],
+    )
+    before, after = card.text.index("## How to use\n"), card.text.index("## Training data\n")
+    card.text = card.text[:before] + use + card.text[after:]
+    card.save(folder / "README.md")
+
+
 # --- what it costs and what it gains
 
 
 def compare(
-    test: "Dataset", expected: np.ndarray, answers: dict[str, np.ndarray], sizes: dict[str, int], seed: int
+    test: "Dataset", expected: np.ndarray, answers: dict[str, np.ndarray], sizes: dict[str, int], params: Params
 ) -> dict[str, dict[str, float]]:
-    """By system: accuracy on `test`, and of the exported ones how it differs from PyTorch's, with its 95% interval.
+    """By system: accuracy on `test`, and of the exported ones how it differs from PyTorch's, with its interval.
 
-    `expected` and `answers` are logits, shape [rows, labels]; `sizes` are the files', in bytes.
+    `expected` and `answers` are logits, shape [rows, labels]; `sizes` are of the weights, in bytes.
     """
     actual, labels = np.array(test["label"][:]), expected.shape[1]
-    found = {"pytorch": {"accuracy": float(np.mean(expected.argmax(1) == actual))}}
+    found = {"pytorch": {"accuracy": float(np.mean(expected.argmax(1) == actual)), "bytes": sizes["pytorch"]}}
     for name, logits in answers.items():
         predicted, other = logits.argmax(1)[None], expected.argmax(1)[None]
-        change = uncertainty.differences(actual, predicted, other, labels, seed)["accuracy"]
+        confidence = params.report.confidence
+        change = uncertainty.differences(actual, predicted, other, labels, confidence, params.seed)["accuracy"]
         found[name] = {
             "accuracy": float(np.mean(predicted[0] == actual)),
             "accuracy_difference": change.value,
@@ -190,7 +252,9 @@ def compare(
     return found
 
 
-def eager(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Callable[[list[str]], np.ndarray]:
+def eager(
+    model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase
+) -> Callable[[list[str]], np.ndarray]:
     """Probabilities of a batch of texts, as PyTorch computes them: fp32, one operator after the other."""
 
     def answer(texts: list[str]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Label texts with trained models.
 
 python -m stages.predict --model models/full "Shares rose 5% after the report" "Guidance was cut"
-python -m stages.predict --model models/lora-v2-onnx --file in.csv --out out.parquet
+python -m stages.predict --model models/lora-v2-exported --file in.csv --out out.parquet
 python -m stages.predict --model models/lora-v1 models/lora-v2 --compare < texts.txt > out.csv
 """
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hub
 import hub_data
@@ -15,6 +16,9 @@ import hub_models
 import pandas as pd
 import pytest
 import yaml
+
+if TYPE_CHECKING:
+    from stages.common.params import ModelConf
 
 ROOT = Path(__file__).parents[1]
 # Never the network, never the user's caches; every subprocess is this Python's.
@@ -35,6 +39,7 @@ ENDS = ["on monday", "after the report", "in early trade", "for a third day", "a
 # Of uneven length, so that a batch of them is padded; the `checkpoints` know their words.
 TEXTS = ["Our neighbour ran out of flour in the rain.", "The old bridge was painted green.", "Bread."]
 
+WHERE = Path("conf/model/tiny.yaml")
 SIDES = ("train", "validation", "test")
 PREPARE = ("--splits", "data/prepared", "--profile", "data/profile.json")
 
@@ -159,6 +164,30 @@ def make_project(folder: Path, tiny_model: Path, tiny_texts: list[tuple[str, str
     )
     made.edit_yaml("params.yaml", data="tiny", model="tiny")
     return made
+
+
+def save_as_trained(
+    conf: "ModelConf", labels: list[str], folder: Path, peft_type: str | None = None, seed: int = 0, **fields: object
+) -> Path:
+    """Save a model as if it were trained, with random weights: all of them, or those of an adapter with `fields`."""
+    import torch
+
+    from stages.common import models
+    from stages.common.adapters import adapt
+
+    tokenizer = models.load_tokenizer(conf, WHERE)
+    model = models.load_classifier(conf, WHERE, tokenizer, labels, 17)
+    if peft_type:
+        model = adapt(model, tokenizer, peft_type, fields, conf, "entry")
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.requires_grad:
+                weights.add_(torch.randn(weights.shape) * 0.1)
+    models.settle(model)
+    model.config.tunediff |= {"temperature": 1.5, "confidences": {"0.8": 0.55, "0.9": 0.6}}
+    models.save(model, tokenizer, folder)
+    return folder
 
 
 @pytest.fixture

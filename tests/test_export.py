@@ -1,5 +1,6 @@
 """From a trained model to ONNX: the same answers, whole or in 8 bits, without PyTorch."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,39 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ENVIRONMENT, ROOT, TEXTS, Project, make_project
+from conftest import ENVIRONMENT, ROOT, TEXTS, WHERE, Project, make_project, save_as_trained
+from huggingface_hub import ModelCard
 
 from stages import export
 from stages.common import models, saved
-from stages.common.adapters import adapt
 from stages.common.data import encode
 from stages.common.errors import UserError
 from stages.common.exported import FP32, INT8, OnnxClassifier
 from stages.common.inference import predict_logits, probabilities
 from stages.common.params import ModelConf
 
-WHERE = Path("conf/model/tiny.yaml")
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+CARD = "---\nlibrary_name: peft\n---\n# It\n\n## How to use\n\nWith PeftModel.\n\n## Training data\n\nTexts.\n"
 ARGUMENTS = (
-    *("--splits", "data/prepared", "--model", "models/lora-v1", "--exported", "models/lora-v1-onnx"),
+    *("--splits", "data/prepared", "--model", "models/lora-v1", "--exported", "models/lora-v1-exported"),
     *("--metrics", "metrics/export/lora-v1.json", "--cost", "metrics/cost/export/lora-v1.json"),
 )
-
-
-def save(conf: ModelConf, labels: list[str], folder: Path, peft_type: str = "LORA", **fields: object) -> Path:
-    """Save an adapter with random weights, as if it were trained."""
-    tokenizer = models.load_tokenizer(conf, WHERE)
-    base = models.load_classifier(conf, WHERE, tokenizer, labels, 17)
-    model = adapt(base, tokenizer, peft_type, fields or LORA, conf, "entry")
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weights in model.parameters():
-            if weights.requires_grad:
-                weights.add_(torch.randn(weights.shape) * 0.1)
-    models.settle(model)
-    model.config.tunediff["temperature"] = 1.5
-    models.save(model, tokenizer, folder)
-    return folder
 
 
 def pytorch_logits(folder: Path, texts: list[str]) -> np.ndarray:
@@ -53,16 +38,18 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_te
     made = make_project(tmp_path_factory.mktemp("exported") / "project", tiny_model, tiny_texts)
     made.prepare()
     conf = ModelConf.model_validate(made.read_yaml("conf/model/tiny.yaml"))
-    folder = save(conf, ["bearish", "bullish"], made.folder / "models/lora-v1")
-    (folder / "README.md").write_text("A card.")
-    save(conf, ["bearish", "bullish"], folder / "seed-18")
+    labels, folder = ["bearish", "bullish"], made.folder / "models/lora-v1"
+    save_as_trained(conf, labels, folder, "LORA", **LORA)
+    (folder / "README.md").write_text(CARD)
+    save_as_trained(conf, labels, folder / "seed-18", "LORA", **LORA)
+    save_as_trained(conf, labels, made.folder / "models/full")
     made.run("python", "-m", "stages.export", *ARGUMENTS)
     return made
 
 
 def test_an_exported_folder_is_all_that_is_needed_and_names_no_machine(exported: Project):
-    folder = exported.folder / "models/lora-v1-onnx"
-    own = {"config.json", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    folder = exported.folder / "models/lora-v1-exported"
+    own = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
     assert {path.name for path in folder.iterdir()} == {FP32, INT8, *own}
     for path in folder.glob("*.onnx"):
         content = path.read_bytes()
@@ -72,7 +59,7 @@ def test_an_exported_folder_is_all_that_is_needed_and_names_no_machine(exported:
 def test_answers_are_pytorchs_alone_and_beside_longer_texts(exported: Project, tiny_texts):
     texts = [text for text, _ in tiny_texts[:70]] + ["", "shares " * 40]  # more than a batch; one is cut
     expected = pytorch_logits(exported.folder / "models/lora-v1", texts)
-    whole, quantized = (OnnxClassifier(exported.folder / "models/lora-v1-onnx", file) for file in (FP32, INT8))
+    whole, quantized = (OnnxClassifier(exported.folder / "models/lora-v1-exported", file) for file in (FP32, INT8))
     assert np.allclose(whole.logits(texts), expected, atol=1e-5)
     assert np.allclose(np.concatenate([whole.logits([text]) for text in texts]), expected, atol=1e-5)
     difference = np.abs(quantized.logits(texts) - expected).max()
@@ -88,10 +75,58 @@ def test_an_exported_model_answers_without_torch(exported: Project):
         "import sys; from pathlib import Path; from stages.common.exported import OnnxClassifier; "
         "OnnxClassifier(Path(sys.argv[1])).predict(['shares rose']); print(*sys.modules)"
     )
-    command = [sys.executable, "-c", code, str(exported.folder / "models/lora-v1-onnx")]
+    command = [sys.executable, "-c", code, str(exported.folder / "models/lora-v1-exported")]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert "onnxruntime" in done.stdout.split()
     assert not {"torch", "transformers", "peft", "datasets"} & set(done.stdout.split())
+
+
+def test_both_folders_are_what_transformers_loads_where_neither_this_project_nor_peft_is(
+    exported: Project, tmp_path: Path, tiny_texts
+):
+    """The adapter's own folder is not one: the base it needs is no model of the Hub."""
+    texts = [text for text, _ in tiny_texts[::9]] + ["shares " * 40]
+    code = """
+import json, sys
+from importlib.util import find_spec
+sys.modules["peft"] = None
+assert find_spec("stages") is None
+from transformers import AutoModelForSequenceClassification, pipeline
+texts, answers = json.loads(sys.argv[1]), []
+for folder in sys.argv[2:]:
+    labels = list(AutoModelForSequenceClassification.from_pretrained(folder).config.id2label.values())
+    classify = pipeline("text-classification", folder)
+    found = classify(texts, top_k=None, function_to_apply="none", truncation=True, batch_size=4)
+    answers.append([[{each["label"]: each["score"] for each in one}[label] for label in labels] for one in found])
+print(json.dumps(answers))
+"""
+    folders = [exported.folder / "models" / name for name in ("full", "lora-v1-exported")]
+    environment = {key: value for key, value in ENVIRONMENT.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code, json.dumps(texts), *map(str, folders)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for answer, name in zip(json.loads(done.stdout), ("full", "lora-v1"), strict=True):
+        expected = pytorch_logits(exported.folder / "models" / name, texts)
+        assert np.ptp(expected, axis=0).min() > 0.1
+        assert np.allclose(answer, expected, atol=1e-4), name
+
+
+def test_the_card_says_how_this_folder_is_used(exported: Project):
+    card = ModelCard.load(exported.folder / "models/lora-v1-exported/README.md")
+    assert card.data.library_name == "transformers"
+    assert 'pipeline("text-classification", "models/lora-v1-exported")' in card.text
+    assert "--model models/lora-v1-exported" in card.text and "PeftModel" not in card.text
+    assert card.text.startswith("# It\n") and card.text.endswith("## Training data\n\nTexts.\n")
+
+
+def test_only_what_transformers_can_make_is_saved_for_it(tmp_path: Path, tiny_model: Path):
+    conf, kinds = ModelConf(name=str(tiny_model), max_length=16), {"BITFIT": {}, "BOTTLENECK": {"size": 4}}
+    kinds["PROMPT_TUNING"] = {"num_virtual_tokens": 4}
+    folders = {kind: save_as_trained(conf, ["a", "b"], tmp_path / kind, kind, **kinds[kind]) for kind in kinds}
+    loadable = {kind: export.is_loadable(export.merged(folder)) for kind, folder in folders.items()}
+    assert loadable == {"BITFIT": True, "BOTTLENECK": False, "PROMPT_TUNING": False}
 
 
 def test_metrics_say_what_it_cost_and_what_it_gained(exported: Project):
@@ -105,7 +140,7 @@ def test_metrics_say_what_it_cost_and_what_it_gained(exported: Project):
         assert low <= figures["accuracy_difference"] <= high
         assert 0 < cost[name]["speedup_low"] <= cost[name]["speedup"] <= cost[name]["speedup_high"]
         assert 0 < cost[name]["p50_ms"] <= cost[name]["p95_ms"]
-    assert found["int8"]["bytes"] < found["fp32"]["bytes"]
+    assert found["int8"]["bytes"] < found["pytorch"]["bytes"] < found["fp32"]["bytes"]
     assert cost["threads"] == 1
 
 
@@ -115,7 +150,7 @@ def test_equal_models_are_exported_as_equal_bytes(exported: Project, tmp_path: P
     export.export(export.merged(folder), tokenizer, tmp_path, folder)
     export.quantize(tmp_path)
     for name in (FP32, INT8, "tokenizer.json"):
-        assert (tmp_path / name).read_bytes() == (exported.folder / "models/lora-v1-onnx" / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (exported.folder / "models/lora-v1-exported" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +168,7 @@ def test_architectures_and_methods_answer_as_in_pytorch(checkpoints, tmp_path: P
     if peft_type == "IA3":
         fields = {**fields, "feedforward_modules": "feedforward"}
     conf = ModelConf(name=str(checkpoint), max_length=32)
-    folder = save(conf, ["down", "flat", "up"], tmp_path / "trained", peft_type, **fields)
+    folder = save_as_trained(conf, ["down", "flat", "up"], tmp_path / "trained", peft_type, **fields)
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     _, tokenizer = saved.load_saved(folder)
     export.export(export.merged(folder), tokenizer, tmp_path, folder)
@@ -166,11 +201,11 @@ def test_an_export_that_answers_otherwise_is_not_kept(exported: Project, monkeyp
     merged = export.merged
     monkeypatch.chdir(exported.folder)
     monkeypatch.setattr(export, "merged", negated)
-    before = (exported.folder / "models/lora-v1-onnx" / FP32).read_bytes()
+    before = (exported.folder / "models/lora-v1-exported" / FP32).read_bytes()
     monkeypatch.setattr(sys, "argv", ["export", *ARGUMENTS])
     with pytest.raises(UserError, match="models/lora-v1: cannot be exported: the exported model answers otherwise"):
         export.main()
-    assert (exported.folder / "models/lora-v1-onnx" / FP32).read_bytes() == before
+    assert (exported.folder / "models/lora-v1-exported" / FP32).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -187,7 +222,7 @@ def test_an_export_that_answers_otherwise_is_not_kept(exported: Project, monkeyp
 def test_a_broken_exported_folder_is_named(exported: Project, tmp_path: Path, break_it, message: str):
     folder = tmp_path / "onnx"
     folder.mkdir()
-    for path in (exported.folder / "models/lora-v1-onnx").iterdir():
+    for path in (exported.folder / "models/lora-v1-exported").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     break_it(folder)
     with pytest.raises(UserError, match=f"^{folder}: {message}"):
