@@ -2,12 +2,11 @@
 
 python -m stages.predict --model models/full "Shares rose 5% after the report" "Guidance was cut"
 python -m stages.predict --model models/lora-v2-exported --file in.csv --out out.parquet
-python -m stages.predict --model models/lora-v1 models/lora-v2 --compare < texts.txt > out.csv
+python -m stages.predict --model models/lora-v1 --model models/lora-v2 --compare < texts.txt > out.csv
 """
 
 import argparse
 import hashlib
-import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -26,47 +25,15 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    args = arguments()
-    models, texts = args.models, args.texts
-    if args.file:
-        source = batches.read_file(args.file, args.text, bool(args.out) and args.out.suffix.lower() == ".parquet")
-    else:
-        source = batches.read_texts(texts, args.text) if texts else batches.read_lines(sys.stdin, args.text)
-    asked = ask(models, args.compare, args.unsure)
-    new = {name: kind for each in asked for name, kind in each.columns.items()}
-    if clash := [name for name in new if name in source.header]:
-        raise UserError(
-            f"{args.file}: the columns {', '.join(clash)} are there already; rename them, or leave them out"
-        )
-
-    def answer(texts: list[str]) -> list[dict[str, Any]]:
-        columns = [column for each in asked for column in each.answer(texts)]
-        return [dict(zip(new, values, strict=True)) for values in zip(*columns, strict=True)]
-
-    if args.out:
-        options = {"models": [digest(model) for model in models], "compare": args.compare, "unsure": args.unsure}
-        rows = batches.save(args.out, source, args.text, answer, new, options)
-        print(f"{args.out}: {rows} rows", file=sys.stderr)
-    elif texts:
-        table = pd.DataFrame(row for chunk in batches.labelled(source, args.text, answer) for row in chunk)
-        print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-    else:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end without a word when nobody reads on, as in `| head`
-        columns = [*source.header, *new]
-        batches.write_csv(sys.stdout, [dict(zip(columns, columns, strict=True))], columns)
-        for chunk in batches.labelled(source, args.text, answer):
-            batches.write_csv(sys.stdout, chunk, columns)
-
-
-def arguments() -> argparse.Namespace:
-    """With `models` and `texts` told apart; raises UserError for a file that cannot be written."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts to label; if none, lines of standard input")
     parser.add_argument(
         "--model",
-        nargs="+",
+        dest="models",
+        type=Path,
+        action="append",
         required=True,
-        help="folders of trained or exported models, such as models/full; what follows and is no path is a text",
+        help="folder of a trained or exported model, such as models/full; may be given several times",
     )
     parser.add_argument("--file", type=Path, help="file with a column of texts: csv, tsv, json, jsonl or parquet")
     parser.add_argument("--text", default="text", metavar="COLUMN", help="the file's column of texts (default: text)")
@@ -79,16 +46,43 @@ def arguments() -> argparse.Namespace:
         help="flag answers that are less sure than those that were right this often on validation, such as 0.9",
     )
     args = parser.parse_args()
-    first, *more = args.model
-    # A path is what stands in a folder, so that a misspelt model is no text.
-    paths = [value for value in more if os.path.isdir(os.path.dirname(value) or value)]
-    args.models = [Path(first), *map(Path, paths)]
-    args.texts += [value for value in more if value not in paths]
     if args.texts and args.file:
         parser.error("give texts, or --file, and not both")
-    if args.out and args.out.suffix.lower() not in batches.FORMATS:
-        raise UserError(f"{args.out}: the name ends in none of {', '.join(batches.FORMATS)}")
-    return args
+    if not (args.texts or args.file) and sys.stdin.isatty():
+        parser.error("give texts, --file, or lines on standard input")
+    if args.out:
+        batches.check_place(args.out)
+
+    if args.file:
+        source = batches.read_file(args.file, args.text, bool(args.out) and args.out.suffix.lower() == ".parquet")
+    elif args.texts:
+        source = batches.read_texts(args.texts, args.text)
+    else:
+        source = batches.read_lines(sys.stdin, args.text)
+    asked = ask(args.models, args.compare, args.unsure)
+    new = {name: kind for each in asked for name, kind in each.columns.items()}
+    if clash := [name for name in new if name in source.header]:
+        raise UserError(
+            f"{args.file or '--text'}: the columns {', '.join(clash)} are there already; rename them, or leave them out"
+        )
+
+    def answer(texts: list[str]) -> list[dict[str, Any]]:
+        columns = [column for each in asked for column in each.answer(texts)]
+        return [dict(zip(new, values, strict=True)) for values in zip(*columns, strict=True)]
+
+    if args.out:
+        options = {"models": [digest(model) for model in args.models], "compare": args.compare, "unsure": args.unsure}
+        rows = batches.save(args.out, source, args.text, answer, new, options)
+        print(f"{args.out}: {rows:,} rows", file=sys.stderr)
+    elif args.texts:
+        table = pd.DataFrame(row for chunk in batches.labelled(source, args.text, answer) for row in chunk)
+        print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+    else:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end without a word when nobody reads on, as in `| head`
+        columns = [*source.header, *new]
+        batches.write_csv(sys.stdout, [dict(zip(columns, columns, strict=True))], columns)
+        for chunk in batches.labelled(source, args.text, answer):
+            batches.write_csv(sys.stdout, chunk, columns)
 
 
 @dataclass(frozen=True)
@@ -99,17 +93,15 @@ class Asked:
     predicted: str
     """Column of its labels."""
     prefix: str
-    """Of the columns of probabilities, which end in the labels' names."""
-    unsure: str
-    """Column that says which of its answers are unsure."""
+    """Of its other columns: `p_LABEL` for each label, and `unsure`."""
     least_confidence: float | None = None
     """Answers with a smaller largest probability are unsure; None if that is not asked."""
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
         columns = {self.predicted: pa.string()}
-        columns |= {f"{self.prefix}{name}": pa.float64() for name in self.classifier.names}
-        return columns if self.least_confidence is None else {**columns, self.unsure: pa.bool_()}
+        columns |= {f"{self.prefix}p_{name}": pa.float64() for name in self.classifier.names}
+        return columns if self.least_confidence is None else {**columns, f"{self.prefix}unsure": pa.bool_()}
 
     def answer(self, texts: list[str]) -> list[list]:
         """The values of each of the columns."""
@@ -119,7 +111,7 @@ class Asked:
 
 
 def ask(models: list[Path], compare: bool, accuracy: float | None) -> list[Asked]:
-    """The models, loaded; one alone answers in columns `predicted`, `p_LABEL`, `unsure`, several by their names.
+    """The models, loaded; one alone answers in columns `predicted`, `p_LABEL`, `unsure`, several under their names.
 
     `compare` adds the original of the first; `accuracy` is what the surer answers had on validation. Raises UserError
     for what is no model, or has no confidence that goes with that accuracy.
@@ -127,19 +119,19 @@ def ask(models: list[Path], compare: bool, accuracy: float | None) -> list[Asked
     # Here, so that --help and a mistake in the arguments answer at once.
     from stages.common.classifiers import TorchClassifier, load_classifiers
 
-    names = [path.name for path in models]
+    names = [path.resolve().name for path in models]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"--model: two models are named {twice[0]}; columns are named by the folder: rename one")
     asked = []
     for name, path, classifier in zip(names, models, load_classifiers(models), strict=True):
-        columns = ("predicted", "p_", "unsure") if len(models) == 1 else (name, f"{name}_p_", f"{name}_unsure")
+        columns = ("predicted", "") if len(models) == 1 else (name, f"{name}_")
         asked.append(Asked(classifier, *columns, None if accuracy is None else least_confidence(path, accuracy)))
     if compare:
         from stages.common.saved import load_original
 
         model, tokenizer = load_original(folder_of(models[0]))
         original = TorchClassifier(model, tokenizer, asked[0].classifier.names)
-        asked.append(Asked(original, "original", "original_p_", "original_unsure"))
+        asked.append(Asked(original, "original", "original_"))
     return asked
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import SimpleNamespace
 from typing import Any, TextIO
 
@@ -122,6 +123,20 @@ def _schema(path: Path, header: list[str], chunk: list[Row], before: pa.Schema) 
 # --- what goes out
 
 
+def check_place(out: Path) -> None:
+    """Raises UserError if no file of answers can be written to `out`; before hours of work, not after."""
+    if out.suffix.lower() not in FORMATS:
+        raise UserError(f"--out {out}: the name ends in none of {', '.join(FORMATS)}")
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; name a file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written there: {error.strerror}; name another folder") from None
+
+
 def labelled(
     source: Input, column: str, answer: Callable[[list[str]], list[Row]], done: int = 0
 ) -> Iterator[list[Row]]:
@@ -148,7 +163,7 @@ def save(
     the same `options`, they are not asked for again.
     """
     folder, ending = out.with_name(f".{out.name}.partial"), out.suffix.lower()
-    note, made_from = folder / "made-from.json", {"input": source.sha256, "rows": CHUNK, **options}
+    note, made_from = folder / "made-from.json", {"input": source.sha256, "text": column, "rows": CHUNK, **options}
     if folder.exists() and not (source.sha256 and note.is_file() and read_json(note) == made_from):
         print(f"{folder}: left by a run on another input, model or option; begun anew", file=sys.stderr)
         shutil.rmtree(folder)
