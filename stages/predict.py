@@ -142,7 +142,7 @@ def least_confidence(model: Path, accuracy: float) -> float:
     if accuracy not in known:
         raise UserError(
             f"{file}: --unsure {accuracy:g}: training found no confidence that goes with this accuracy on validation; "
-            f"it found some for: {', '.join(f'{key:g}' for key in known) or 'none'}"
+            f"choose from: {', '.join(f'{key:g}' for key in known) or 'none, so train again'}"
         )
     return known[accuracy]
 

@@ -411,16 +411,43 @@ def test_the_page_is_not_in_git(finished: Project):
     assert "report.html" not in finished.run("git", "ls-files").stdout
 
 
-def test_predict_uses_the_temperature_that_validation_gave(finished: Project, tmp_path: Path):
-    detail = finished.read_json("metrics/detail/lora-v2.json")["with_temperature"]
-    saved = finished.read_json("models/lora-v2/config.json")["tunediff"]["temperature"]
-    assert detail["temperature"] == saved != 1
-    table = pd.read_parquet(finished.folder / "data/predictions/lora-v2.parquet").head(3)
-    out = tmp_path / "answers.csv"
-    finished.run("python", "-m", "stages.predict", "--model", "models/lora-v2", "--out", str(out), *table.text)
-    shown = pd.read_csv(out)
-    odds = np.log(table.p_bullish / table.p_bearish).to_numpy() / saved
-    assert np.log(shown.p_bullish / shown.p_bearish).to_numpy() == pytest.approx(odds, abs=0.05)
+def test_models_keep_what_validation_said_of_their_probabilities(finished: Project):
+    for method in TRAINED:
+        saved = finished.read_json(f"models/{method}/config.json")["tunediff"]
+        assert (
+            finished.read_json(f"metrics/detail/{method}.json")["with_temperature"]["temperature"]
+            == saved["temperature"]
+        )
+        assert saved["temperature"] != 1
+        assert set(saved["confidences"]) <= {"0.8", "0.9", "0.95", "0.99"}
+        assert all(0 < confidence < 1 for confidence in saved["confidences"].values())
+    assert saved["confidences"], "30 rows are enough for 0.8"
+
+
+# --- models elsewhere
+
+
+def test_another_repository_gets_models_and_figures(copy: Project, tmp_path: Path):
+    """From a bare clone and the remote alone, as from a server."""
+    copy.run("dvc", "push", "models/full", "data/predictions/full.parquet")
+    copy.run("dvc", "remote", "modify", "storage", "url", str(tmp_path / "tunediff-storage"))
+    copy.run("git", "commit", "-qam", "a remote that a clone finds")
+    copy.run("git", "clone", "-q", "--bare", str(copy.folder), str(tmp_path / "server.git"))
+    elsewhere = Project(tmp_path / "elsewhere")
+    elsewhere.folder.mkdir()
+    elsewhere.run("dvc", "get", "../server.git", "models/full")
+    files = {path.name: path.read_bytes() for path in (copy.folder / "models/full").iterdir()}
+    assert {path.name: path.read_bytes() for path in (elsewhere.folder / "full").iterdir()} == files
+
+    code = """
+import json, dvc.api, pandas
+metrics = json.loads(dvc.api.read("metrics/full.json", repo="../server.git", rev="main"))
+with dvc.api.open("data/predictions/full.parquet", repo="../server.git", mode="rb") as file:
+    print(metrics["accuracy"], len(pandas.read_parquet(file)))
+"""
+    accuracy, rows = elsewhere.run("python", "-c", code).stdout.split()
+    assert float(accuracy) == copy.read_json("metrics/full.json")["accuracy"]
+    assert int(rows) == copy.profile()["splits"]["test"]["rows"]
 
 
 # --- a model that is not what it was
@@ -438,52 +465,3 @@ def test_a_changed_model_is_not_scored(copy: Project):
     failed = copy.run("dvc", "repro", "-s", "-f", "evaluate@full", check=False)
     assert failed.returncode != 0
     assert "does not answer as it did in training" in failed.stderr
-
-
-# --- predict
-
-
-def test_predict_answers_texts_and_compares_with_the_original(finished: Project):
-    done = finished.run(
-        "python",
-        "-m",
-        "stages.predict",
-        "--model",
-        "models/lora-v2",
-        "--compare",
-        "shares rose on monday",
-        "wheat fell",
-    )
-    header, first, _ = done.stdout.strip().splitlines()
-    for column in ("predicted", "p_bearish", "p_bullish", "original", "original_p_bearish"):
-        assert column in header
-    assert first.split()[4] in {"bearish", "bullish"}
-
-
-def test_predict_adds_columns_to_a_file(finished: Project, tmp_path: Path):
-    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
-    source.write_text('id,text\n007,"shares rose, on monday"\n008,wheat fell\n', encoding="utf-8")
-    finished.run("python", "-m", "stages.predict", "--model", "models/full", "--file", str(source), "--out", str(out))
-    with out.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["id"] for row in rows] == ["007", "008"]
-    assert list(rows[0]) == ["id", "text", "predicted", "p_bearish", "p_bullish"]
-    assert all(float(row["p_bearish"]) + float(row["p_bullish"]) == pytest.approx(1) for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--model", "models/nope", "x"], "models/nope: no trained model there"),
-        (["--model", "models/full", "--file", "nope.csv"], "nope.csv: no such file"),
-        (
-            ["--model", "models/full", "--file", "data/raw/tiny.csv", "--text", "body"],
-            "no column 'body'; it has: text, label",
-        ),
-    ],
-)
-def test_predict_says_what_is_wrong(finished: Project, arguments: list[str], message: str):
-    failed = finished.run("python", "-m", "stages.predict", *arguments, check=False)
-    assert failed.returncode == 1
-    assert message in failed.stderr
-    assert "Traceback" not in failed.stderr
