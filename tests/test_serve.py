@@ -21,7 +21,8 @@ from conftest import ENVIRONMENT, ROOT
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import serve_load
-from stages.common import guard, models, saved, served, service
+from stages import serve
+from stages.common import guard, models, saved, service
 from stages.common.adapters import adapt
 from stages.common.batching import Batcher, Full
 from stages.common.data import encode
@@ -70,8 +71,8 @@ def save(model, tokenizer, folder: Path, seed: int) -> None:
 
 def test_models_loaded_together_answer_as_each_alone(folders: dict[str, Path]):
     """In turns, so that one model's adapter would be seen in the next one's answer."""
-    together = served.load(list(folders.values()))
-    original = served.load([folders["full"]])["full"].original.predict(TEXTS)
+    together = serve.load(list(folders.values()))
+    original = serve.load([folders["full"]])["full"].original.predict(TEXTS)
     for _ in range(2):
         for name, folder in folders.items():
             model, tokenizer = saved.load_saved(folder)
@@ -84,11 +85,11 @@ def test_models_loaded_together_answer_as_each_alone(folders: dict[str, Path]):
 
 def test_adapters_of_one_kind_share_one_base_and_all_models_one_original(folders: dict[str, Path]):
     """The original is an adapter's base without it, and not loaded again."""
-    together = served.load(list(folders.values()))
-    assert together["lora-v1"].tuned.model is together["lora-v2"].tuned.model
-    assert together["ia3"].tuned.model is not together["lora-v1"].tuned.model
+    together = serve.load(list(folders.values()))
+    assert together["lora-v1"].tuned._model is together["lora-v2"].tuned._model
+    assert together["ia3"].tuned._model is not together["lora-v1"].tuned._model
     [original] = {one.original for one in together.values()}
-    assert original.model in [together[name].tuned.model for name in ("lora-v1", "ia3")]
+    assert original._model in [together[name].tuned._model for name in ("lora-v1", "ia3")]
 
 
 @pytest.mark.parametrize("name", ["full", "lora-v1"])
@@ -99,17 +100,17 @@ def test_a_model_whose_original_is_gone(folders: dict[str, Path], tmp_path: Path
     config["tunediff"]["pretrained"] = "package:no_such_package/model"
     (folder / "config.json").write_text(json.dumps(config))
     if name == "full":
-        assert served.load([folder])["full"].original is None
+        assert serve.load([folder])["full"].original is None
         assert "'no_such_package' is not installed" in capsys.readouterr().err
     else:
         with pytest.raises(UserError, match="'no_such_package' is not installed"):
-            served.load([folder])
+            serve.load([folder])
 
 
 def test_two_folders_of_one_name_are_refused(folders: dict[str, Path], tmp_path: Path):
     other = shutil.copytree(folders["full"], tmp_path / "full")
     with pytest.raises(UserError, match="another model is named 'full'"):
-        served.load([folders["full"], other])
+        serve.load([folders["full"], other])
 
 
 # --- batches
@@ -207,7 +208,7 @@ def test_closing_answers_what_waits_and_more_than_the_limit_is_refused():
 
 @contextlib.asynccontextmanager
 async def client(classifier: Slow, original: Slow | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    app = service.make_app({"slow": served.Served(classifier, original)}, 32)
+    app = service.make_app({"slow": service.Served(classifier, original)}, 32)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.app.router.lifespan_context(app.app),
