@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-STEP = 16  # texts of like length computed together: on a CPU more are no faster, and have more padding
+STEP = 8  # texts of like length computed together: on a CPU more are no faster, and have more padding
 ACCELERATOR_STEP = 64
 
 
