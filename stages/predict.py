@@ -117,21 +117,18 @@ def ask(models: list[Path], compare: bool, accuracy: float | None) -> list[Asked
     for what is no model, or has no confidence that goes with that accuracy.
     """
     # Here, so that --help and a mistake in the arguments answer at once.
-    from stages.common.classifiers import TorchClassifier, load_classifiers
+    from stages.common.classifiers import Loader
 
     names = [path.resolve().name for path in models]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"--model: two models are named {twice[0]}; columns are named by the folder: rename one")
-    asked = []
-    for name, path, classifier in zip(names, models, load_classifiers(models), strict=True):
+    loader, asked = Loader(), []
+    for name, path in zip(names, models, strict=True):
         columns = ("predicted", "") if len(models) == 1 else (name, f"{name}_")
+        classifier = loader.load(path)
         asked.append(Asked(classifier, *columns, None if accuracy is None else least_confidence(path, accuracy)))
     if compare:
-        from stages.common.saved import load_original
-
-        model, tokenizer = load_original(folder_of(models[0]))
-        original = TorchClassifier(model, tokenizer, asked[0].classifier.names)
-        asked.append(Asked(original, "original", "original_"))
+        asked.append(Asked(loader.original(folder_of(models[0])), "original", "original_"))
     return asked
 
 

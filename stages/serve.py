@@ -2,6 +2,7 @@
 
 python -m stages.serve --model models/lora-v2
 python -m stages.serve --model models/full models/lora-v1 models/lora-v2 --port 8080
+python -m stages.serve --model models/lora-v2-onnx
 """
 
 import argparse
@@ -11,10 +12,15 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from stages.common.errors import UserError, reason, run
+
+if TYPE_CHECKING:
+    from stages.common.classifiers import Classifier, Loader
+    from stages.common.service import Served
 
 GRACE = 1  # seconds in which a connection that is kept open may send one more request
 LONGEST = 60  # seconds that a stop waits for what is in work
@@ -27,7 +33,7 @@ def main() -> None:
         type=Path,
         nargs="+",
         required=True,
-        help="folders of trained models; a request names one by its folder's name, or none for the first",
+        help="folders of trained or exported models; a request names one by its folder's name, or none for the first",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
@@ -36,8 +42,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn puts it back when it is done, and raises the signal
 
     listener = bind(args.host, args.port)
-    # Here, so that a mistake in the arguments is said at once.
-    from stages.common.served import load
+    # Here, so that --help and a mistake in the arguments answer at once.
     from stages.common.service import make_app
 
     app = make_app(load(args.model), args.batch_size)
@@ -57,6 +62,33 @@ def bind(host: str, port: int) -> socket.socket:
             f"--host {host} --port {port}: cannot be listened at: {reason(error)}; choose another"
         ) from None
     return listener
+
+
+def load(paths: list[Path]) -> "dict[str, Served]":
+    """The models by the names of their folders, or of their .onnx files. Raises UserError if one cannot be loaded."""
+    from stages.common.classifiers import Loader
+    from stages.common.service import Served
+
+    loader, tuned = Loader(), {}
+    for path in paths:
+        name = path.absolute().name
+        if name in tuned:
+            raise UserError(f"{path}: another model is named '{name}' already; copy or link one to another name")
+        tuned[name] = loader.load(path)
+    return {name: Served(tuned[name], original(path, loader)) for name, path in zip(tuned, paths, strict=True)}
+
+
+def original(path: Path, loader: "Loader") -> "Classifier | None":
+    """None for an exported model: its original would bring PyTorch, and the whole base, which it does without."""
+    from stages.common.classifiers import is_exported
+
+    if is_exported(path):
+        return None
+    try:
+        return loader.original(path)
+    except UserError as error:
+        print(f"{path}: served without the original model: {error}", file=sys.stderr)
+        return None
 
 
 class Server(uvicorn.Server):

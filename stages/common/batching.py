@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stages.common.served import Classifier
+from stages.common.classifiers import Classifier
 
 
 class Full(Exception):

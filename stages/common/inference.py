@@ -38,9 +38,9 @@ def predict_logits(
     encoded: Dataset,
     batch_size: int,
     precision: str,
-    title: str | None,
+    title: str,
 ) -> np.ndarray:
-    """Logits, float32, shape [texts, labels], in the order of `encoded` (see `data.encode`); no title, no progress."""
+    """Logits, float32, shape [texts, labels], in the order of `encoded` (see `data.encode`)."""
     model.to(device()).eval()
     return _by_length(lambda batch: model(**batch).logits, tokenizer, encoded, batch_size, precision, title)
 
@@ -69,7 +69,7 @@ def _by_length(
     encoded: Dataset,
     batch_size: int,
     precision: str,
-    title: str | None,
+    title: str,
 ) -> np.ndarray:
     """Rows of `compute(batch)` in the order of `encoded`, computed in batches of texts of like length."""
     where = device()
@@ -79,8 +79,7 @@ def _by_length(
     )
     inputs = encoded.select_columns(["input_ids", "attention_mask"])
     parts = []
-    bar = tqdm(total=len(order), desc=title, unit="text", disable=title is None)
-    with torch.inference_mode(), numbers, bar as progress:
+    with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             parts.append(compute(tokenizer.pad(inputs[rows], return_tensors="pt").to(where)).float().cpu().numpy())

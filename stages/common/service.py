@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +19,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from stages.common.batching import Batcher, Full
+from stages.common.classifiers import Classifier
 from stages.common.guard import MAX_BODY, Guard, Metrics, refuse
-from stages.common.served import Classifier, Served
 
 MAX_TEXTS = 256  # of a request
 MAX_LENGTH = 10_000  # characters of a text
@@ -101,6 +102,13 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 # --- the service
+
+
+@dataclass
+class Served:
+    tuned: Classifier
+    original: Classifier | None
+    """The untrained model that it was; None where that is not there."""
 
 
 def make_app(served: dict[str, Served], batch_size: int) -> Guard:
