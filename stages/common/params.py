@@ -5,6 +5,7 @@ are coerced, because `dvc exp run -S x=1e-5` writes `1e-05`, which YAML 1.1 read
 """
 
 import re
+import reprlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -351,7 +352,8 @@ def _read(path: Path, section: type[T]) -> T:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's top folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # Of a date, a number or a tag that is none, and of very deep nesting, PyYAML says what Python says.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {reason(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected `key: value` lines, found {type(values).__name__}")
@@ -362,7 +364,7 @@ def _read(path: Path, section: type[T]) -> T:
 
 
 def _mistakes(path: Path, lines: list[str]) -> UserError:
-    return UserError("\n       ".join(f"{path}: {line}" for line in lines))
+    return UserError(*(f"{path}: {line}" for line in lines))
 
 
 def _explain(error: ValidationError, values: dict) -> list[str]:
@@ -377,7 +379,7 @@ def _explain(error: ValidationError, values: dict) -> list[str]:
             case "value_error":
                 message = str(problem["ctx"]["error"])
             case _:
-                message = f"{problem['msg']}, found {problem['input']!r}"
+                message = f"{problem['msg']}, found {reprlib.repr(problem['input'])}"
         messages.setdefault(_key(problem, values), []).append(message)
     return [
         # Some messages name a key further down themselves.
