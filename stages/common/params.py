@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -47,6 +48,18 @@ Split = Literal["train", "validation", "test"]
 # A string here is the name of a split, even if it looks like a number: pydantic prefers the type that fits as it is.
 Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] | str
 Scalar = str | bool | int | float
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch("[a-z0-9]+([-_][a-z0-9]+)*", name):
+        raise ValueError(
+            f"'{name}' is no name for a method: expected small letters and digits, with single hyphens or underscores "
+            "between"
+        )
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_folder_name)]
 
 
 class Section(BaseModel):
@@ -113,18 +126,7 @@ class PeftMethod(Section):
 class TrainPeft(Section):
     methods: list[str]
     """Which of the entries are trained."""
-    entries: dict[str, PeftMethod]
-
-    @field_validator("entries")
-    @classmethod
-    def _names_fit_a_folder(cls, entries: dict[str, PeftMethod]) -> dict[str, PeftMethod]:
-        for name in entries:
-            if not re.fullmatch("[a-z0-9]+([-_][a-z0-9]+)*", name):
-                raise ValueError(
-                    f"'{name}' is no name for a method: expected small letters and digits, with single hyphens "
-                    "or underscores between"
-                )
-        return entries
+    entries: dict[MethodName, PeftMethod]
 
     @model_validator(mode="after")
     def _methods_are_entries(self) -> "TrainPeft":
@@ -180,7 +182,7 @@ class Params(Section):
     """Number format of matrix products; `auto` is the fastest one that the machine computes in hardware."""
     baseline: Baseline
     train: Train
-    train_lora: dict[str, Lora]
+    train_lora: dict[MethodName, Lora]
     train_peft: TrainPeft
     training_rows: TrainingRows
     export: Export

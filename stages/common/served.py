@@ -107,7 +107,7 @@ def _adapter(folder: Path, origin: tuple, bases: dict) -> tuple["PeftModel", Pre
             f"{folder}: the adapter cannot be loaded beside another on one base: {reason(error)}; serve it by a "
             "process of its own"
         ) from None
-    return model, AutoTokenizer.from_pretrained(folder), adapter
+    return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), adapter
 
 
 @contextmanager
