@@ -155,7 +155,8 @@ def write(rows: list[dict], ending: str, dialect: dict, encoding: str) -> tuple[
             values = [row[name] for row in rows]
             try:
                 columns[name] = pa.array(values)
-            except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # of several types, or half a character
+                assert [*map(as_text, columns[name].to_pylist())] == [*map(as_text, values)]
+            except (pa.ArrowException, OverflowError, UnicodeEncodeError, AssertionError):  # of several types, or half a character
                 columns[name] = pa.array([as_text(value).encode(errors="replace").decode() for value in values])
         pq.write_table(pa.table(columns), path)
         return path.name, encoding

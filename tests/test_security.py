@@ -151,7 +151,7 @@ def test_a_page_loads_no_picture_and_runs_no_script_of_a_text(tmp_path: Path):
     hostile = (
         '<script>alert(1)</script> ![x](https://example.com/x.png) <img src="https://example.com/y.png" onerror=a()>'
     )
-    section = page.Section("Errors", "Of `full`.", [["text", "label"], [hostile, hostile]])
+    section = page.Section("Errors", f"Of `full`: {hostile}", [["text", "label"], [hostile, hostile]])
     page.write(hostile, f"Use it: {hostile}", [section], tmp_path / "page.html", tmp_path / "page.md")
     rendered = MarkdownIt("commonmark").enable("table").render((tmp_path / "page.md").read_text(encoding="utf-8"))
     assert "&lt;script&gt;alert(1)" in rendered and "<table>" in rendered
