@@ -72,8 +72,10 @@ def refusal(action: Callable[[], object]) -> str | None:
 # --- rows
 
 ODD = [
-    "", " ", "\0", "a\0b", "a\0c", "...", "?!", "🙂", "👩‍👩‍👧", "مرحبا", "\u202eabc", "\u200b", "\ufeff", "\u2028", "\x85", "\x1c", "\r",
-    "\n", "\r\n", '"', '""', "'", ",", ";", "\t", "\\", "=1+1", "nan", "None", "null", "NA", "1e5", "ß", "İ", "ﬁ", "\ud83d",
+    "", " ", "\0", "a\0b", "a\0c", "...", "?!", "🙂", "👩‍👩‍👧", "مرحبا",
+    "\u202eabc", "\u200b", "\ufeff", "\u2028", "\x85", "\x1c", "\r",
+    "\n", "\r\n", '"', '""', "'", ",", ";", "\t", "\\", "=1+1", "nan", "None", "null", "NA",
+    "1e5", "ß", "İ", "ﬁ", "\ud83d",
     "x" * 1_000_000,
 ]  # fmt: skip
 TEXTS = st.text(st.characters(exclude_categories=[]), max_size=12) | st.sampled_from(ODD)
@@ -156,7 +158,12 @@ def write(rows: list[dict], ending: str, dialect: dict, encoding: str) -> tuple[
             try:
                 columns[name] = pa.array(values)
                 assert [*map(as_text, columns[name].to_pylist())] == [*map(as_text, values)]
-            except (pa.ArrowException, OverflowError, UnicodeEncodeError, AssertionError):  # of several types, or half a character
+            except (
+                pa.ArrowException,
+                OverflowError,
+                UnicodeEncodeError,
+                AssertionError,
+            ):  # of several types, or half a character
                 columns[name] = pa.array([as_text(value).encode(errors="replace").decode() for value in values])
         pq.write_table(pa.table(columns), path)
         return path.name, encoding
@@ -235,7 +242,7 @@ def test_prepare_accounts_for_every_row(here: Project, rows, ending, dialect, en
 @fuzz(0.45)
 @given(**ROWS)
 def test_rows_are_accounted_for(here: Project, monkeypatch_module, rows, ending, dialect, encoding, conf):
-    """The same without what takes longest and is the same for all rows: params.yaml, the tokenizer, the Parquet files."""
+    """The same without what takes longest and is the same for all rows: params.yaml, tokenizer, Parquet files."""
     values = yaml.load(run_on(here, rows, ending, dialect, encoding, conf), Loader=yaml.CSafeLoader)
     saved = []
     monkeypatch_module(conf=values, saved=saved)
@@ -333,14 +340,19 @@ def test_a_value_that_python_cannot_hold_is_refused(here: Project, column: pa.Ar
 # --- settings that are anything
 
 KEYS = st.sampled_from([*params.DataConf.model_fields, "sorce", "a\nb", "1"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 NESTED = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([*ODD[:-1], "x" * 300 + ".csv", "a/b"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.sampled_from(["train", "test"]), inner, max_size=3),
+    SCALARS | st.sampled_from([*ODD[:-1], "x" * 300 + ".csv", "a/b"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.sampled_from(["train", "test"]), inner, max_size=3)
+    ),
     max_leaves=6,
-)  # fmt: skip
+)
 YAML = [
-    "2001-99-99", "!!timestamp x", "!!bool x", "!!int x", "!!python/object/apply:os.system [id]", "? [a]\n: b", "*a", "&a [*a]", "{" * 3000, "[" * 3000,
-    "9" * 5000, "0x", "1:99:99", "\t", "---\n---", "%YAML 9.9", "source: \"\\ud800\"", "source: \"\\0.csv\"", "text: |\n x",
+    "2001-99-99", "!!timestamp x", "!!bool x", "!!int x", "!!python/object/apply:os.system [id]", "? [a]\n: b",
+    "*a", "&a [*a]", "{" * 3000, "[" * 3000, "9" * 5000, "0x", "1:99:99", "\t", "---\n---", "%YAML 9.9", "source: \"\\ud800\"",
+    "source: \"\\0.csv\"", "text: |\n x",
 ]  # fmt: skip
 
 

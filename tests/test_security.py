@@ -81,7 +81,7 @@ def test_code_that_comes_with_a_model_does_not_run(tiny_model: Path, tmp_path: P
     if model_type == "bert":
         load()
     else:
-        with pytest.raises(UserError, match="it.yaml: name: cannot load .* custom code"):
+        with pytest.raises(UserError, match=r"it\.yaml: name: cannot load .* custom code"):
             load()
     with pytest.raises(UserError):  # as a trained model, which it is not
         saved.load_saved(folder)
@@ -92,7 +92,7 @@ def test_code_that_comes_with_a_model_does_not_run(tiny_model: Path, tmp_path: P
 def test_trust_remote_code_is_no_setting(tmp_path: Path, kind: type):
     path = tmp_path / "it.yaml"
     path.write_text("trust_remote_code: true\n")
-    with pytest.raises(UserError, match="it.yaml: trust_remote_code: unknown key"):
+    with pytest.raises(UserError, match=r"it\.yaml: trust_remote_code: unknown key"):
         params._read(path, kind)
 
 
@@ -115,7 +115,7 @@ def test_a_yaml_tag_runs_nothing(tmp_path: Path, trace: Path):
     path.write_text(
         f"source: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{trace}]]\n"
     )
-    with pytest.raises(UserError, match="it.yaml: not valid YAML: could not determine a constructor for the tag"):
+    with pytest.raises(UserError, match=r"it\.yaml: not valid YAML: could not determine a constructor for the tag"):
         params._read(path, DataConf)
     assert not trace.exists()
 
@@ -131,7 +131,7 @@ def test_a_yaml_that_grows_when_written_out_is_refused_at_once(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["package:yaml/../secret", "package:yaml//etc"])
 def test_a_package_does_not_lead_out_of_itself(tmp_path: Path, name: str):
-    with pytest.raises(UserError, match="it.yaml: name: .* leads out of the package"):
+    with pytest.raises(UserError, match=r"it\.yaml: name: .* leads out of the package"):
         models.load_tokenizer(ModelConf(name=name), WHERE)
 
 
@@ -183,7 +183,7 @@ def test_labels_in_the_csvs_of_plots_are_no_formulas(tmp_path: Path, monkeypatch
     features = Features(
         {"label": ClassLabel(names=["=a", "b"])} | {n: Value("int64") for n in ("split", "row", "tokens")}
     )
-    columns = dict.fromkeys(("split", "row", "tokens"), [1, 2])
+    columns = {name: [1, 2] for name in ("split", "row", "tokens")}
     test = Dataset.from_dict({**columns, "label": [0, 1]}, features=features).add_column("text", ["x", "y"])
     names = ("metrics", "detail", "cost", "predictions", "confusion")
     folders = SimpleNamespace(**{name: tmp_path / name for name in names})

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 
-
 LINE = 1000  # characters of a message's line, of which the middle may be a whole text
 
 
