@@ -351,8 +351,8 @@ NESTED = st.recursive(
 )
 YAML = [
     "2001-99-99", "!!timestamp x", "!!bool x", "!!int x", "!!python/object/apply:os.system [id]", "? [a]\n: b",
-    "*a", "&a [*a]", "{" * 3000, "[" * 3000, "9" * 5000, "0x", "1:99:99", "\t", "---\n---", "%YAML 9.9", "source: \"\\ud800\"",
-    "source: \"\\0.csv\"", "text: |\n x",
+    "*a", "&a [*a]", "{" * 3000, "[" * 3000, "9" * 5000, "0x", "1:99:99", "\t", "---\n---", "%YAML 9.9",
+    "source: \"\\ud800\"", "source: \"\\0.csv\"", "text: |\n x",
 ]  # fmt: skip
 
 

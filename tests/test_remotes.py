@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import re
 import shutil
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
@@ -40,21 +42,17 @@ class Proxy:
             threading.Thread(target=self._pass, args=(far, near, False), daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket, counted: bool) -> None:
-        try:
+        with suppress(OSError):
             while data := source.recv(4096):
                 self.left -= len(data) * counted
                 if self.left <= 0:
                     self.close()
                 target.sendall(data)
-        except OSError:
-            pass
 
     def close(self) -> None:
         for each in self.open:
-            try:
+            with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             each.close()
 
 
@@ -174,15 +172,17 @@ def test_a_push_that_is_cut_off_goes_on_and_a_colleague_runs_nothing_again(
         return project.run("dvc", *command, check=check, environment=remote.environment)
 
     # Cut off in the middle: an error, and nothing in the remote that is not whole.
-    proxy = Proxy(remote.port, 60_000)
+    cache = [path for path in (project.folder / ".dvc/cache").rglob("*") if path.is_file()]
+    proxy = Proxy(remote.port, sum(path.stat().st_size for path in cache) // 2)
     try:
         remote.use(project, proxy.port)
         cut = dvc(project, "push", "--with-deps", GOAL, check=False)
     finally:
         proxy.close()
     assert proxy.left <= 0
-    assert cut.returncode and "ERROR: failed to push" in cut.stderr, cut.stderr
+    assert cut.returncode and re.search("ERROR: .*(failed to push|onnection lost)", cut.stderr), cut.stderr
     before = remote.contents()
+    print(proxy.left, {name: len(content) for name, content in before.items()}, cut.stderr)
     assert all(
         name.startswith(hashlib.md5(content).hexdigest()) for name, content in before.items() if ".tmp" not in name
     )
@@ -210,7 +210,7 @@ def test_a_push_that_is_cut_off_goes_on_and_a_colleague_runs_nothing_again(
     shutil.rmtree(colleague.folder / ".dvc/cache")
     shutil.rmtree(colleague.folder / "models")
     refused = dvc(colleague, "pull", "models/lora-v1", check=False)
-    assert refused.returncode and hashed in refused.stderr.replace("/", ""), refused.stderr
+    assert refused.returncode and "models/lora-v1" in refused.stderr, refused.stderr
     assert not (colleague.folder / name).exists()
 
 
