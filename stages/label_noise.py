@@ -18,14 +18,13 @@ from tqdm import tqdm
 from stages.common.data import encode, label_names, load_split
 from stages.common.errors import UserError, run
 from stages.common.files import whole, write_json
+from stages.common.formulas import harmless
 from stages.common.inference import choose_precision, embed
 from stages.common.linear import on_states, on_tfidf
 from stages.common.models import load_classifier, load_tokenizer
 from stages.common.params import Settings, load
 
 FOLDS = 5
-# Where a spreadsheet sees a formula (https://owasp.org/www-community/attacks/CSV_Injection), but no number like -1.
-FORMULA = r"^(?=[=+\-@\t\r\n＝＋－＠])(?![+-][\d.]+$)"
 
 
 def main() -> None:
@@ -121,7 +120,7 @@ def rank(table: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     """An apostrophe before each text that a spreadsheet would take for a formula."""
     texts = {name: table[name].astype(str) for name in ("split", "text", "label", "suggested")}
-    return table.assign(**{name: column.str.replace(FORMULA, "'", regex=True) for name, column in texts.items()})
+    return table.assign(**{name: column.map(harmless) for name, column in texts.items()})
 
 
 def count(ranked: pd.DataFrame) -> dict[str, float | dict]:

@@ -80,9 +80,9 @@ def main() -> None:
     else:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end without a word when nobody reads on, as in `| head`
         columns = [*source.header, *new]
-        batches.write_csv(sys.stdout, [dict(zip(columns, columns, strict=True))], columns)
+        batches.write_csv(sys.stdout, [dict(zip(columns, columns, strict=True))], columns, new)
         for chunk in batches.labelled(source, args.text, answer):
-            batches.write_csv(sys.stdout, chunk, columns)
+            batches.write_csv(sys.stdout, chunk, columns, new)
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def take_rows(table: pd.DataFrame, conf: DataConf, seed: int) -> tuple[pd.DataFr
     if not isinstance(wanted, dict):
         # Rounding the running total, not each part, gives as many as were asked for.
         sizes = table.side.value_counts().reindex(SPLITS, fill_value=0)
-        ends = (sizes.cumsum() * conf.rows / len(table)).round().astype(int)
+        ends = (sizes.cumsum() * min(conf.rows, len(table)) / len(table)).round().astype(int)
         wanted = ends.diff().fillna(ends).astype(int).to_dict()
     kept = pd.concat(splitting.sample(part, wanted.get(side, len(part)), seed) for side, part in table.groupby("side"))
     return kept.sort_index(), len(table) - len(kept)

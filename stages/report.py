@@ -23,6 +23,7 @@ from stages.common.evidence import (
     worst_labels,
 )
 from stages.common.files import read_json, whole
+from stages.common.formulas import harmless
 from stages.common.params import BASELINES, Params, Settings, load
 from stages.common.provenance import provenance
 from stages.common.recommendation import by_cost, recommend
@@ -174,7 +175,7 @@ def write_folders(found: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, a
         plots.intervals(found.intervals.reset_index(), found.report.confidence, folder / "intervals.png")
     with whole(args.slices) as folder:
         folder.mkdir()
-        found.slices.to_csv(folder / "slices.csv", index=False)
+        found.slices.assign(slice=found.slices.slice.map(harmless)).to_csv(folder / "slices.csv", index=False)
         found.cutting.to_csv(folder / "cut_texts.csv", index=False)
         plots.slices(worst_labels(found.slices), folder / "slices.png")
     with whole(args.calibration) as folder:

@@ -16,6 +16,7 @@ import hub_models
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from stages.common.params import ModelConf
@@ -41,6 +42,7 @@ TEXTS = ["Our neighbour ran out of flour in the rain.", "The old bridge was pain
 
 WHERE = Path("conf/model/tiny.yaml")
 SIDES = ("train", "validation", "test")
+GOAL = "evaluate@lora-v1"  # the stage that `trained` ran, with those before it
 PREPARE = ("--splits", "data/prepared", "--profile", "data/profile.json")
 
 
@@ -188,6 +190,39 @@ def save_as_trained(
     model.config.tunediff |= {"temperature": 1.5, "confidences": {"0.8": 0.55, "0.9": 0.6}}
     models.save(model, tokenizer, folder)
     return folder
+
+
+SECRET = "hf_thisIsAToken"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts: list[tuple[str, str]]) -> Project:
+    """A git and DVC repository with one trained and evaluated adapter, all committed; its model is in the project.
+
+    It was trained with a token in the environment. Tests only read it, or work on a `copy_of` it. One for all workers.
+    """
+    common = tmp_path_factory.getbasetemp()
+    common = common.parent if "PYTEST_XDIST_WORKER" in os.environ else common
+    made = Project(common / "trained/project")
+    with FileLock(common / "trained.lock"):
+        if not (made.folder / "dvc.lock").is_file():
+            shutil.rmtree(made.folder, ignore_errors=True)
+            make_project(made.folder, tiny_model, tiny_texts)
+            shutil.copytree(tiny_model, made.folder / "tiny-model")
+            made.edit_yaml("conf/model/tiny.yaml", name="./tiny-model")
+            train = made.read_yaml("params.yaml")["train"]
+            made.edit_yaml("params.yaml", train={**train, "epochs": 1, "batch_size": 16})
+            made.run("git", "init", "-q", "-b", "main")
+            made.run("git", "add", "-A")
+            made.run("git", "commit", "-qm", "code")
+            made.run("dvc", "repro", GOAL, environment={**ENVIRONMENT, "HF_TOKEN": SECRET, "AWS_SECRET": SECRET})
+            made.run("git", "add", "-A")
+            made.run("git", "commit", "-qm", "results")
+    return made
+
+
+def copy_of(project: Project, folder: Path) -> Project:
+    return Project(shutil.copytree(project.folder, folder, symlinks=True))
 
 
 @pytest.fixture

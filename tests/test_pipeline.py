@@ -176,10 +176,11 @@ def test_dvclive_leaves_dvc_yaml_and_the_experiments_alone(finished: Project):
 
 def test_nothing_of_this_machine_gets_into_results(finished: Project):
     """The tiny model's own folder is named by its conf file, so it may stand in the models; nothing else may."""
-    for folder in ("metrics", "plots/learning_curves", "plots/cost", "data/profile.json", "dvc.lock"):
+    pages = ("plots/report.html", "plots/report.md")
+    for folder in ("metrics", "plots/learning_curves", "plots/cost", *pages, "data/profile.json", "dvc.lock"):
         paths = [finished.folder / folder] if "." in folder else (finished.folder / folder).rglob("*.*")
         for path in paths:
-            if path.suffix in {".json", ".csv", ".lock"}:
+            if path.suffix in {".json", ".csv", ".lock", ".html", ".md"}:
                 assert str(finished.folder) not in path.read_text(encoding="utf-8")
 
 

@@ -223,7 +223,7 @@ def check_fields(config: type, fields: dict[str, Any], where: str) -> dict[str, 
         except ValidationError as error:
             problems.append(f"{where}.{key}: {error.errors()[0]['msg']}, found {value!r}")
     if problems:
-        raise UserError("\n       ".join(problems))
+        raise UserError(*problems)
     return checked
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from stages.common import sources
 from stages.common.errors import UserError, reason
 from stages.common.files import read_json, whole, write_json
+from stages.common.formulas import harmless
 from stages.common.rows import as_text
 
 CHUNK = 2048  # rows in memory; no more are computed again after a break
@@ -181,7 +182,10 @@ def save(
                 pq.write_table(pa.Table.from_pylist(chunk, schema), partial)
             else:
                 with _open(partial) as file:
-                    (write_csv if ending == ".csv" else _write_jsonl)(file, chunk, columns)
+                    if ending == ".csv":
+                        write_csv(file, chunk, columns, new)
+                    else:
+                        _write_jsonl(file, chunk)
         rows += len(chunk)
 
     with whole(out) as partial:
@@ -192,7 +196,7 @@ def save(
         else:
             with _open(partial) as file:
                 if ending == ".csv":
-                    write_csv(file, [dict(zip(columns, columns, strict=True))], columns)
+                    write_csv(file, [dict(zip(columns, columns, strict=True))], columns, new)
                 for part in parts:
                     with part.open(encoding="utf-8", newline="") as written:
                         shutil.copyfileobj(written, file)
@@ -205,16 +209,17 @@ def _open(path: Path) -> TextIO:
     return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
-def write_csv(file: TextIO, rows: list[Row], columns: list[str]) -> None:
-    """Cells as they came in: what a spreadsheet would take for a formula stays what it is."""
+def write_csv(file: TextIO, rows: list[Row], columns: list[str], new: Collection[str]) -> None:
+    """The input's cells as they came in, whatever a spreadsheet takes them for; those of columns `new` are harmless."""
     # csv puts quotes around a carriage return only where it ends lines with one.
     writer = csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
     for row in rows:
+        row = row | {name: harmless(row[name]) for name in new if isinstance(row[name], str)}
         cells = (row.get(name) for name in columns)
         writer.writerow([_json(cell) if isinstance(cell, list | dict) else cell for cell in cells])
 
 
-def _write_jsonl(file: TextIO, rows: list[Row], columns: list[str]) -> None:
+def _write_jsonl(file: TextIO, rows: list[Row]) -> None:
     file.writelines(f"{_json(row)}\n" for row in rows)
 
 

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
+
+from stages.common.errors import UserError, reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -13,8 +16,15 @@ if TYPE_CHECKING:
 
 def load_split(folder: Path, name: str) -> Dataset:
     """One of `train`, `validation`, `test`: columns split, row, text, tokens, label (`datasets.ClassLabel`)."""
-    # Not `Dataset.from_parquet`, which leaves a copy in the user's cache folder for each version of the file.
-    return Dataset(pq.read_table(folder / f"{name}.parquet"))
+    path = folder / f"{name}.parquet"
+    try:
+        # Not `Dataset.from_parquet`, which leaves a copy in the user's cache folder for each version of the file.
+        return Dataset(pq.read_table(path))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"{path}: not a whole Parquet file: {reason(error)}; fetch it with `dvc pull`, or make it again with `dvc "
+            "repro --force prepare`"
+        ) from None
 
 
 def label_names(split: Dataset) -> list[str]:

@@ -53,7 +53,9 @@ def load_tokenizer(conf: ModelConf, where: Path) -> PreTrainedTokenizerBase:
     GPT-2 and its kin have no padding token: the end-of-text token serves, and the model's `pad_token_id` must say so.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(locate(conf.name, where), revision=conf.revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            locate(conf.name, where), revision=conf.revision, trust_remote_code=False
+        )
     except (OSError, ValueError, httpx.HTTPError) as error:
         raise hub_error(conf.name, conf.revision, where, error) from None
     tokenizer.model_max_length = conf.max_length
@@ -73,6 +75,7 @@ def load_classifier(
         config = AutoConfig.from_pretrained(
             source,
             revision=revision,
+            trust_remote_code=False,  # left out, a terminal is asked
             id2label=dict(enumerate(labels)),
             label2id={label: i for i, label in enumerate(labels)},
             pad_token_id=tokenizer.pad_token_id,
@@ -89,7 +92,7 @@ def load_classifier(
         }
         set_seed(seed)
         model = AutoModelForSequenceClassification.from_pretrained(
-            source, config=config, revision=revision, dtype="float32", use_safetensors=True
+            source, config=config, revision=revision, dtype="float32", use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, where, error) from None

@@ -9,7 +9,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from stages.common.files import whole
-from stages.common.markdown import cell
+from stages.common.markdown import cell, prose
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def write(title: str, advice: str, sections: list[Section], html: Path, markdown
     templates = {html: Path(__file__).with_name("page.html.j2"), markdown: Path(__file__).with_name("page.md.j2")}
     for path, template in templates.items():
         environment = Environment(autoescape=path == html, trim_blocks=True, lstrip_blocks=True)
-        environment.filters |= {"code": _code, "cell": cell, "embedded": _embedded}
+        environment.filters |= {"code": _code, "cell": cell, "prose": prose, "embedded": _embedded}
         page = environment.from_string(template.read_text(encoding="utf-8"))
         with whole(path) as partial:
             partial.write_text(page.render(title=title, advice=advice, sections=sections), encoding="utf-8")

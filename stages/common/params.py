@@ -5,12 +5,14 @@ are coerced, because `dvc exp run -S x=1e-5` writes `1e-05`, which YAML 1.1 read
 """
 
 import re
+import reprlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -46,6 +48,18 @@ Split = Literal["train", "validation", "test"]
 # A string here is the name of a split, even if it looks like a number: pydantic prefers the type that fits as it is.
 Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] | str
 Scalar = str | bool | int | float
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch("[a-z0-9]+([-_][a-z0-9]+)*", name):
+        raise ValueError(
+            f"'{name}' is no name for a method: expected small letters and digits, with single hyphens or underscores "
+            "between"
+        )
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_folder_name)]
 
 
 class Section(BaseModel):
@@ -112,18 +126,7 @@ class PeftMethod(Section):
 class TrainPeft(Section):
     methods: list[str]
     """Which of the entries are trained."""
-    entries: dict[str, PeftMethod]
-
-    @field_validator("entries")
-    @classmethod
-    def _names_fit_a_folder(cls, entries: dict[str, PeftMethod]) -> dict[str, PeftMethod]:
-        for name in entries:
-            if not re.fullmatch("[a-z0-9]+([-_][a-z0-9]+)*", name):
-                raise ValueError(
-                    f"'{name}' is no name for a method: expected small letters and digits, with single hyphens "
-                    "or underscores between"
-                )
-        return entries
+    entries: dict[MethodName, PeftMethod]
 
     @model_validator(mode="after")
     def _methods_are_entries(self) -> "TrainPeft":
@@ -179,7 +182,7 @@ class Params(Section):
     """Number format of matrix products; `auto` is the fastest one that the machine computes in hardware."""
     baseline: Baseline
     train: Train
-    train_lora: dict[str, Lora]
+    train_lora: dict[MethodName, Lora]
     train_peft: TrainPeft
     training_rows: TrainingRows
     export: Export
@@ -351,7 +354,8 @@ def _read(path: Path, section: type[T]) -> T:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's top folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # Of a date, a number or a tag that is none, and of very deep nesting, PyYAML says what Python says.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {reason(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected `key: value` lines, found {type(values).__name__}")
@@ -362,7 +366,7 @@ def _read(path: Path, section: type[T]) -> T:
 
 
 def _mistakes(path: Path, lines: list[str]) -> UserError:
-    return UserError("\n       ".join(f"{path}: {line}" for line in lines))
+    return UserError(*(f"{path}: {line}" for line in lines))
 
 
 def _explain(error: ValidationError, values: dict) -> list[str]:
@@ -377,7 +381,7 @@ def _explain(error: ValidationError, values: dict) -> list[str]:
             case "value_error":
                 message = str(problem["ctx"]["error"])
             case _:
-                message = f"{problem['msg']}, found {problem['input']!r}"
+                message = f"{problem['msg']}, found {reprlib.repr(problem['input'])}"
         messages.setdefault(_key(problem, values), []).append(message)
     return [
         # Some messages name a key further down themselves.

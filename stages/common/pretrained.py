@@ -11,6 +11,8 @@ def locate(name: str, where: Path) -> str:
     """What `from_pretrained` takes for `name`: a folder or a Hub id. `where` is the file that names it."""
     if name.startswith("package:"):
         module, _, folder = name.removeprefix("package:").partition("/")
+        if ".." in Path(folder).parts or folder.startswith("/"):
+            raise UserError(f"{where}: name: {name} leads out of the package; give the folder's own path")
         try:
             spec = importlib.util.find_spec(module)  # found, never imported: its own code does not run
         except (ImportError, ValueError):  # a parent package is missing, or it is no module's name

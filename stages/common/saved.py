@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase]:
     """What `save` wrote, ready for inference. Raises UserError if `folder` is no such model."""
-    config, tokenizer = load_saved_config(folder), AutoTokenizer.from_pretrained(folder)
+    config = load_saved_config(folder)
     try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if "adapter" in config.tunediff:
             from stages.common.adapters import load_own
 
@@ -34,7 +35,9 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
 
             model = PeftModel.from_pretrained(_original(folder, config, tokenizer), folder)
         else:
-            model = AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32", use_safetensors=True)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype="float32", use_safetensors=True, trust_remote_code=False
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the saved model cannot be loaded: {reason(error)}") from None
     model.config.tunediff |= config.tunediff  # an adapter's model is the original one, which has no temperature
@@ -51,12 +54,12 @@ def add_adapter(model: "PeftModel", folder: Path) -> tuple[str, PreTrainedTokeni
         model.load_adapter(folder, name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be loaded beside the others: {reason(error)}; use it alone") from None
-    return name, AutoTokenizer.from_pretrained(folder)
+    return name, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_original(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The pretrained model that `folder` was trained from, with the untrained head it started with."""
-    config, tokenizer = load_saved_config(folder), AutoTokenizer.from_pretrained(folder)
+    config, tokenizer = load_saved_config(folder), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     return _original(folder, config, tokenizer).eval(), tokenizer
 
 
@@ -79,12 +82,20 @@ def load_saved_config(folder: Path) -> PreTrainedConfig:
             f"{folder}: no trained model there (no config.json); {folder.parent}/ has: {present}. Train with `dvc "
             "repro`, or fetch with `dvc pull`"
         )
-    if not any(file.suffix in (".safetensors", ".onnx") for file in folder.iterdir()):
+    # Without a file of this name, PEFT would take a pickled one.
+    weights = "adapter_model.safetensors" if (folder / "adapter_config.json").is_file() else "*.safetensors"
+    if not any(folder.glob(weights)) and not any(folder.glob("*.onnx")):
         raise UserError(
-            f"{folder}: the model folder has no weights (*.safetensors); fetch them with `dvc pull` or train again "
-            "with `dvc repro`"
+            f"{folder}: the model folder has no weights ({weights}; pickled ones are not loaded); fetch them with `dvc "
+            "pull` or train again with `dvc repro`"
         )
-    config = AutoConfig.from_pretrained(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}/config.json: cannot be read: {reason(error)}; fetch it with `dvc pull`, or train again with "
+            "`dvc repro`"
+        ) from None
     if not hasattr(config, "tunediff"):
         raise UserError(
             f"{folder}/config.json: not written by this project: it does not say which pretrained model it came from "

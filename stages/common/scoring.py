@@ -21,6 +21,7 @@ from sklearn.metrics import (
 
 from stages.common import calibration, plots
 from stages.common.files import whole, write_json
+from stages.common.formulas import harmless
 from stages.common.seeds import summary
 
 
@@ -134,7 +135,7 @@ def write(
     with whole(folders.predictions / f"{method}.parquet") as partial:
         table.to_parquet(partial, index=False)
     with whole(folders.confusion / f"{method}.csv") as partial:
-        table[["actual", "predicted"]].to_csv(partial, index=False)
+        table[["actual", "predicted"]].map(harmless).to_csv(partial, index=False)
     title = f"{method}: accuracy {figures['accuracy']:.1%}" + f", {len(answers)} seeds" * (len(answers) > 1)
     with whole(folders.confusion / f"{method}.png") as partial:
         plots.confusion(table.actual.cat.codes, table.predicted.cat.codes, names, title, partial)

@@ -93,12 +93,14 @@ def _lines(path: Path, encoding: str, advice: str) -> Iterator[str]:
             # A byte-order mark is no part of the first column's name.
             yield file.readline().removeprefix("\ufeff")
             yield from file
-    except LookupError:
+    except UnicodeDecodeError:
+        raise _undecodable(path, encoding, advice) from None
+    except UnicodeError as error:  # no byte of it is wrong, as where utf-16 lacks its mark
+        raise UserError(f"{path}: not {encoding}: {reason(error)}; save the file as UTF-8, or {advice}") from None
+    except (LookupError, ValueError):  # the latter of a name with a NUL
         raise UserError(
             f"{path}: Python knows no encoding '{encoding}'; try utf-8, utf-16, latin-1 or cp1252"
         ) from None
-    except UnicodeDecodeError:
-        raise _undecodable(path, encoding, advice) from None
 
 
 def _undecodable(path: Path, encoding: str, advice: str) -> UserError:
@@ -108,7 +110,7 @@ def _undecodable(path: Path, encoding: str, advice: str) -> UserError:
         content.decode(encoding)
     except UnicodeDecodeError as error:
         start = error.start
-    before = content[:start].decode(encoding, errors="replace").removeprefix("\ufeff")
+    before = content[:start].decode(encoding).removeprefix("\ufeff")
     place = f"line {before.count(chr(10)) + 1}"
     if path.suffix.lower() in (".csv", ".tsv"):
         # Rows are counted as for every message: the first one under the header is row 1.
@@ -181,6 +183,8 @@ def _jsonl(path: Path, lines: Callable[[], Iterator[str]]) -> tuple[list[str], I
                         f"{path}: line {number}: not JSON: {error.msg} at column {error.colno}; expected one object, "
                         'as in {"text": "...", "label": "..."}, on each line'
                     ) from None
+                except (ValueError, RecursionError) as error:
+                    raise UserError(f"{path}: line {number}: not read: {reason(error)}; shorten the value") from None
 
     return _columns_of(records()), records()
 
@@ -194,6 +198,8 @@ def _json(path: Path, lines: Callable[[], Iterator[str]]) -> tuple[list[str], It
         raise UserError(
             f"{path}: line {error.lineno}: not JSON: {error.msg} at column {error.colno}; {advice}"
         ) from None
+    except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets in each other
+        raise UserError(f"{path}: not read: {reason(error)}; shorten the value") from None
     if not isinstance(records, list):
         raise UserError(f"{path}: expected a list of objects, [{{...}}, ...], found {type(records).__name__}")
     if not records:
@@ -227,6 +233,11 @@ def _parquet(path: Path) -> tuple[list[str], Iterable[dict[str, Any]]]:
                     yield from batch.to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise broken(error) from None
+        except (ValueError, OverflowError, LookupError) as error:  # a date of the year 100,000, an unknown time zone
+            raise UserError(
+                f"{path}: row group {group + 1} has a value that Python cannot hold: {reason(error)}; write that "
+                "column as text"
+            ) from None
 
     try:
         file = pq.ParquetFile(path)

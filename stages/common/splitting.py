@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -56,9 +57,9 @@ def natural_order(labels: list[str]) -> list[str]:
     """Sort as people do: 2 before 10, and -1 before 0."""
 
     def key(label: str) -> tuple[list, str]:
-        # Every second part is a number.
+        # Every second part is a number, of any length: Python makes no `int` of thousands of digits.
         parts = re.split(r"((?:^-)?\d+)", label)
-        return [(0, int(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)], label
+        return [(0, Decimal(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)], label
 
     return sorted(labels, key=key)
 

@@ -1,0 +1,232 @@
+"""What docs/security.md promises: nothing that is given as data is executed, and nothing of this machine goes out."""
+
+import csv
+import json
+import os
+import pickle
+import re
+import shutil
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from conftest import ROOT, SECRET, Project
+from datasets import ClassLabel, Dataset, Features, Value
+from markdown_it import MarkdownIt
+from packaging.requirements import Requirement
+
+from stages import report
+from stages.common import batches, models, page, params, saved, scoring, sources
+from stages.common.errors import UserError
+from stages.common.params import DataConf, ModelConf
+
+WHERE = Path("conf/model/it.yaml")
+
+
+class Evil:
+    """What leaves a trace where it is unpickled."""
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+@pytest.fixture
+def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is there once something was executed; nobody is there to be asked."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked a question"))
+    return tmp_path / "trace"
+
+
+# --- models
+
+
+def test_a_pickled_adapter_beside_another_safetensors_file_is_refused(trained: Project, tmp_path: Path, trace: Path):
+    folder = shutil.copytree(trained.folder / "models/lora-v1", tmp_path / "lora-v1")
+    (folder / "adapter_model.safetensors").rename(folder / "other.safetensors")
+    (folder / "adapter_model.bin").write_bytes(pickle.dumps(Evil(trace)))
+    with pytest.raises(UserError, match=re.escape(f"{folder}: the model folder has no weights (adapter_model.safet")):
+        saved.load_saved(folder)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("model_type", ["evil", "bert"])
+def test_code_that_comes_with_a_model_does_not_run(tiny_model: Path, tmp_path: Path, trace: Path, model_type: str):
+    """`evil` cannot be had without it, `bert` can."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "evil.py").write_text(
+        f"import pathlib\npathlib.Path({str(trace)!r}).touch()\n"
+        "from transformers import BertConfig as Config, BertTokenizer as Tokenizer\n"
+        "from transformers import BertForSequenceClassification as Model\n"
+    )
+    for name, mapped in (
+        ("config.json", {"AutoConfig": "evil.Config", "AutoModelForSequenceClassification": "evil.Model"}),
+        ("tokenizer_config.json", {"AutoTokenizer": [None, "evil.Tokenizer"]}),
+    ):
+        config = json.loads((folder / name).read_text())
+        config |= {"auto_map": mapped}
+        (folder / name).write_text(json.dumps(config | ({"model_type": model_type} if name == "config.json" else {})))
+    conf = ModelConf(name=str(folder), max_length=16)
+
+    def load() -> None:
+        models.load_classifier(conf, WHERE, models.load_tokenizer(conf, WHERE), ["a", "b"], 17)
+
+    if model_type == "bert":
+        load()
+    else:
+        with pytest.raises(UserError, match=r"it\.yaml: name: cannot load .* custom code"):
+            load()
+    with pytest.raises(UserError):  # as a trained model, which it is not
+        saved.load_saved(folder)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kind", [DataConf, ModelConf])
+def test_trust_remote_code_is_no_setting(tmp_path: Path, kind: type):
+    path = tmp_path / "it.yaml"
+    path.write_text("trust_remote_code: true\n")
+    with pytest.raises(UserError, match=r"it\.yaml: trust_remote_code: unknown key"):
+        params._read(path, kind)
+
+
+def test_nothing_here_asks_for_what_could_run_code():
+    """The one place to change a promise is docs/security.md: not a call that nobody noticed."""
+    forbidden = r"trust_remote_code=(?!False)|allow_pickle|torch\.load|\bpickle\b|joblib|yaml\.(load|unsafe)|shell=True"
+    forbidden += r"|\beval\(|\bexec\(|os\.system|weights_only"
+    for path in (ROOT / "stages").rglob("*.py"):
+        code = path.read_text(encoding="utf-8").replace(".eval()", "")
+        assert not re.search(forbidden, code), path
+        for call in re.findall(r"Auto\w+\.from_pretrained\((?:[^()]|\([^()]*\))*\)", code):
+            assert "trust_remote_code=False" in call, f"{path}: {call}"
+
+
+# --- settings
+
+
+def test_a_yaml_tag_runs_nothing(tmp_path: Path, trace: Path):
+    path = tmp_path / "it.yaml"
+    path.write_text(
+        f"source: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{trace}]]\n"
+    )
+    with pytest.raises(UserError, match=r"it\.yaml: not valid YAML: could not determine a constructor for the tag"):
+        params._read(path, DataConf)
+    assert not trace.exists()
+
+
+def test_a_yaml_that_grows_when_written_out_is_refused_at_once(tmp_path: Path):
+    path = tmp_path / "it.yaml"
+    lines = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" if i else "a0: &a0 [x]" for i in range(30)]
+    path.write_text("\n".join([*lines, "source: *a29", "text: text", "label: label"]))
+    with pytest.raises(UserError) as error:
+        params._read(path, DataConf)
+    assert len(str(error.value)) < 40_000
+
+
+@pytest.mark.parametrize("name", ["package:yaml/../secret", "package:yaml//etc"])
+def test_a_package_does_not_lead_out_of_itself(tmp_path: Path, name: str):
+    with pytest.raises(UserError, match=r"it\.yaml: name: .* leads out of the package"):
+        models.load_tokenizer(ModelConf(name=name), WHERE)
+
+
+def test_a_terminal_is_told_no_control_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/a.csv").write_text("\x1b[2J,label\na,b\n")
+    with pytest.raises(UserError) as error:
+        sources.read(DataConf(source="a.csv", text="text", label="label"), WHERE)
+    assert str(error.value).endswith(r"it has: \x1b[2J, label")
+
+
+# --- what is written
+
+
+def test_a_page_loads_no_picture_and_runs_no_script_of_a_text(tmp_path: Path):
+    hostile = (
+        '<script>alert(1)</script> ![x](https://example.com/x.png) <img src="https://example.com/y.png" onerror=a()>'
+    )
+    section = page.Section("Errors", f"Of `full`: {hostile}", [["text", "label"], [hostile, hostile]])
+    page.write(hostile, f"Use it: {hostile}", [section], tmp_path / "page.html", tmp_path / "page.md")
+    rendered = MarkdownIt("commonmark").enable("table").render((tmp_path / "page.md").read_text(encoding="utf-8"))
+    assert "&lt;script&gt;alert(1)" in rendered and "<table>" in rendered
+    for html in (rendered, (tmp_path / "page.html").read_text(encoding="utf-8")):
+        assert not re.search(r"<(script|img)", html)
+
+
+def test_answers_in_a_csv_are_no_formulas_and_the_users_cells_stay(tmp_path: Path):
+    (tmp_path / "in.csv").write_text("text,=note\n=1+1,@SUM(A1)\n", encoding="utf-8")
+    source = batches.read_file(tmp_path / "in.csv", "text", typed=False)
+
+    def answer(texts: list[str]) -> list[dict]:
+        return [{"predicted": '=HYPERLINK("x")', "p_-1": 0.5} for _ in texts]
+
+    new = {"predicted": pa.string(), "p_-1": pa.float64()}
+    for out in (tmp_path / "out.csv", tmp_path / "out.jsonl"):
+        batches.save(out, source, "text", answer, new, {})
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["text", "=note", "predicted", "p_-1"],
+            ["=1+1", "@SUM(A1)", '\'=HYPERLINK("x")', "0.5"],
+        ]
+    # Nothing but a spreadsheet computes with a cell.
+    assert json.loads((tmp_path / "out.jsonl").read_text())["predicted"] == '=HYPERLINK("x")'
+
+
+def test_labels_in_the_csvs_of_plots_are_no_formulas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The rule itself is tested in test_label_noise.py."""
+    features = Features(
+        {"label": ClassLabel(names=["=a", "b"])} | {n: Value("int64") for n in ("split", "row", "tokens")}
+    )
+    columns = {name: [1, 2] for name in ("split", "row", "tokens")}
+    test = Dataset.from_dict({**columns, "label": [0, 1]}, features=features).add_column("text", ["x", "y"])
+    names = ("metrics", "detail", "cost", "predictions", "confusion")
+    folders = SimpleNamespace(**{name: tmp_path / name for name in names})
+    scoring.write("mine", test, {17: np.array([[0.9, 0.1], [0.2, 0.8]])}, {"eval_seconds": 1.0}, folders)
+    assert (folders.confusion / "mine.csv").read_text() == "actual,predicted\n'=a,'=a\nb,b\n"
+
+    monkeypatch.setattr(report, "plots", MagicMock())
+    monkeypatch.setattr(report, "worst_labels", MagicMock())
+    found, table = MagicMock(), pd.DataFrame({"slice": ["=a", "all texts"], "rows": [1, 2]})
+    found.slices, found.predictions = (
+        table,
+        {"mine": SimpleNamespace(actual=np.array([0]), table=pd.DataFrame({"p_a": [1]}))},
+    )
+    monkeypatch.setattr(report, "reliability", lambda *_: table)
+    places = ("learning_curves", "comparison", "uncertainty", "slices", "calibration")
+    args = SimpleNamespace(**{name: tmp_path / "plots" / name for name in places})
+    report.write_folders(found, table, table, args)
+    assert (args.slices / "slices.csv").read_text() == "slice,rows\n'=a,1\nall texts,2\n"
+
+
+def test_no_secret_and_no_path_of_this_machine_gets_out(trained: Project):
+    private = [SECRET, str(trained.folder), str(Path.home()) + os.sep, str(ROOT)]
+    private += [name for name in [socket.gethostname()] if len(name) > 8]
+    outputs = [trained.folder / "dvc.lock"]
+    for folder in ("metrics", "plots", "models", "data"):
+        outputs += [path for path in (trained.folder / folder).rglob("*") if path.is_file()]
+    assert {path.suffix for path in outputs} > {".safetensors", ".json", ".parquet", ".npy", ".png", ".md", ".csv"}
+    for path in outputs:
+        content = path.read_bytes()
+        for secret in private:
+            assert secret.encode() not in content, (path, secret)
+
+
+# --- packages
+
+
+def test_every_requirement_is_pinned_within_its_range():
+    pins = {}
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"([\w.-]+)==([^ ;]+)", line):
+            pins.setdefault(match[1].lower().replace("_", "-"), []).append(match[2])
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            assert pins.get(requirement.name.lower()), f"{line}: not in requirements.lock; see docs/security.md"
+            assert all(pin in requirement.specifier for pin in pins[requirement.name.lower()]), line
