@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+from itertools import chain
 
 import pytest
 from conftest import ENVIRONMENT, ROOT
@@ -18,43 +19,39 @@ HEAVY = {
 MODEL = {"accelerate", "datasets", "huggingface_hub", "pandas", "scipy", "sympy", "tokenizers", "torch", "transformers"}
 TRAINER = {*MODEL, "dvc", "dvclive", "peft", "sklearn", "transformers.trainer"}
 FIGURES = {"evaluate", "sklearn", "transformers.pipelines"}  # `evaluate` imports the pipelines
-USED = {
-    "prepare": {"pandas"},
-    "baseline": {*MODEL, *FIGURES},
-    "label_noise": {*MODEL, "cleanlab", "sklearn"},
-    "train_full": TRAINER,
-    "train_lora": TRAINER,
-    "train_peft": TRAINER,
-    "training_rows": {*TRAINER, *FIGURES},
-    "evaluate": {*MODEL, *FIGURES},
-    "report": {"matplotlib", "pandas", "scipy"},
-    "predict": {"pandas"},
-    "leaderboard": {"dvc", "matplotlib", "pandas"},
+USED = {  # by stages and commands that use the same, which are imported in one process here
+    ("prepare", "predict"): {"pandas"},
+    ("baseline", "evaluate"): {*MODEL, *FIGURES},
+    ("label_noise",): {*MODEL, "cleanlab", "sklearn"},
+    ("train_full", "train_lora", "train_peft"): TRAINER,
+    ("training_rows",): {*TRAINER, *FIGURES},
+    ("report",): {"matplotlib", "pandas", "scipy"},
+    ("leaderboard",): {"dvc", "matplotlib", "pandas"},
 }
 
 # As `-m` starts it: the folder of the project is first on the path, so that `evaluate` could be the stage's file.
 START = """
-import runpy, sys
-sys.argv = ["-m"]
-runpy.run_module("stages.{name}", run_name="imported")
-import gc
+import gc, importlib, sys
+names, sys.argv = sys.argv[1:], ["-m"]
+for name in names:
+    importlib.import_module(f"stages.{name}")
 print(gc.isenabled(), *sys.modules)
 """
 
 
 def test_every_stage_and_command_is_here():
-    assert USED.keys() == {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    assert {*chain(*USED)} == {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"}
 
 
-@pytest.mark.parametrize("name", USED)
-def test_a_stage_imports_no_library_that_it_has_no_use_for(name: str):
-    command = [sys.executable, "-c", START.format(name=name)]
+@pytest.mark.parametrize("names", USED, ids="-".join)
+def test_a_stage_imports_no_library_that_it_has_no_use_for(names: tuple[str, ...]):
+    command = [sys.executable, "-c", START, *names]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     collects, *modules = done.stdout.split()
     # Were it more, the stage starts slower than it needs to; were it less, this list is out of date.
-    assert HEAVY.intersection(modules) == USED[name]
+    assert HEAVY.intersection(modules) == USED[names]
     # In `evaluate` this is the library's, not the stage: `python stages/evaluate.py` would find itself.
-    assert ("evaluate.loading" in modules) == ("evaluate" in USED[name])
+    assert ("evaluate.loading" in modules) == ("evaluate" in USED[names])
     assert collects == "False"
 
 
