@@ -24,3 +24,5 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted")
+    finally:
+        gc.freeze()  # the process ends, and searching all objects for what it may free takes a second
