@@ -1,5 +1,6 @@
 """A small project to run the real stages in: tiny data, a tiny random BERT, the shipped code; and a Hub."""
 
+import gc
 import json
 import os
 import shutil
@@ -294,6 +295,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
         server.add("models", "acme/pickled-bert", pickled)
         yield made
+
+
+def pytest_collection_finish() -> None:
+    """What the tests import is there to stay: the garbage collector need not search it again and again."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -2,9 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
-from sklearn.metrics import precision_recall_curve
 
 BINS = 15
 ACCURACIES = (0.8, 0.9, 0.95, 0.99)
@@ -16,6 +13,9 @@ def fit_temperature(logits: np.ndarray, actual: np.ndarray) -> float:
     `logits` has shape [rows, labels], `actual` class numbers. Between 0.05 and 20, to four digits; the answers, the
     largest logits, stay the same.
     """
+    # Here, as below: the report has no use for these libraries' imports, which take longer than its own.
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
 
     def loss(log_temperature: float) -> float:
         scaled = logits.astype(float) / np.exp(log_temperature)
@@ -30,6 +30,8 @@ def fit_threshold(positive: np.ndarray, actual: np.ndarray) -> float:
 
     `positive` has probabilities of yes, `actual` whether it is, both of shape [rows]; at least one must be.
     """
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, thresholds = precision_recall_curve(actual, positive)
     best = np.argmax(precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], 1e-12))
     lower = thresholds[best - 1] if best else 0

@@ -23,7 +23,6 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    set_seed,
 )
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
@@ -90,7 +89,7 @@ def load_classifier(
             "sha256": conf.sha256,
             "seed": seed,
         }
-        set_seed(seed)
+        torch.manual_seed(seed)  # of the head; transformers' set_seed would import the Trainer's modules and PEFT
         model = AutoModelForSequenceClassification.from_pretrained(
             source, config=config, revision=revision, dtype="float32", use_safetensors=True, trust_remote_code=False
         )

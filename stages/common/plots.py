@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from sklearn.metrics import confusion_matrix
 
 from stages.common.params import UNTRAINED
 
@@ -33,6 +32,8 @@ def _save(figure: Figure, path: Path) -> None:
 
 def confusion(actual: np.ndarray, predicted: np.ndarray, names: list[str], title: str, path: Path) -> None:
     """Rows: the label a text has; columns: the one it was given; colour: share of the row. Takes class numbers."""
+    from sklearn.metrics import confusion_matrix  # here: the report and the leaderboard draw none
+
     counts = confusion_matrix(actual, predicted, labels=range(len(names)))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 2.2 + 0.6 * min(len(names), 20)

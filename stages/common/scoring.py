@@ -19,7 +19,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from stages.common import calibration, plots
+from stages.common import calibration
 from stages.common.files import whole, write_json
 from stages.common.formulas import harmless
 from stages.common.seeds import summary
@@ -122,6 +122,8 @@ def write(
     `answers` has probabilities, shape [rows, labels], by the seed that the method was trained with. Details are those
     of the first; `more` is added to them.
     """
+    from stages.common import plots  # here: `training_rows` draws nothing
+
     names = test.features["label"].names
     actual = np.array(test["label"][:])
     each = {seed: score(actual, probabilities) for seed, probabilities in answers.items()}

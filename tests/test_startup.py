@@ -1,0 +1,67 @@
+"""What a stage or command imports before it begins: seconds that each of them spends on every run."""
+
+import gc
+import subprocess
+import sys
+from itertools import chain
+
+import pytest
+from conftest import ENVIRONMENT, ROOT
+
+from stages.common.errors import run
+
+# Libraries that take a tenth of a second or more. PEFT comes with the Trainer, DVC with DVCLive.
+HEAVY = {
+    *("accelerate", "cleanlab", "datasets", "dvc", "dvclive", "evaluate", "huggingface_hub", "matplotlib", "pandas"),
+    *("peft", "scipy", "sklearn", "statsmodels", "sympy", "tokenizers", "torch", "transformers"),
+    *("transformers.pipelines", "transformers.trainer"),
+}
+MODEL = {"accelerate", "datasets", "huggingface_hub", "pandas", "scipy", "sympy", "tokenizers", "torch", "transformers"}
+TRAINER = {*MODEL, "dvc", "dvclive", "peft", "sklearn", "transformers.trainer"}
+FIGURES = {"evaluate", "sklearn", "transformers.pipelines"}  # `evaluate` imports the pipelines
+USED = {  # by stages and commands that use the same, which are imported in one process here
+    ("prepare", "predict"): {"pandas"},
+    ("baseline", "evaluate"): {*MODEL, *FIGURES},
+    ("label_noise",): {*MODEL, "cleanlab", "sklearn"},
+    ("train_full", "train_lora", "train_peft"): TRAINER,
+    ("training_rows",): {*TRAINER, *FIGURES},
+    ("report",): {"matplotlib", "pandas", "scipy"},
+    ("leaderboard",): {"dvc", "matplotlib", "pandas"},
+}
+
+# As `-m` starts it: the folder of the project is first on the path, so that `evaluate` could be the stage's file.
+START = """
+import gc, importlib, sys
+names, sys.argv = sys.argv[1:], ["-m"]
+for name in names:
+    importlib.import_module(f"stages.{name}")
+print(gc.isenabled(), *sys.modules)
+"""
+
+
+def test_every_stage_and_command_is_here():
+    assert {*chain(*USED)} == {file.stem for file in (ROOT / "stages").glob("*.py")} - {"__init__"}
+
+
+@pytest.mark.parametrize("names", USED, ids="-".join)
+def test_a_stage_imports_no_library_that_it_has_no_use_for(names: tuple[str, ...]):
+    command = [sys.executable, "-c", START, *names]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    collects, *modules = done.stdout.split()
+    # Were it more, the stage starts slower than it needs to; were it less, this list is out of date.
+    assert HEAVY.intersection(modules) == USED[names]
+    # In `evaluate` this is the library's, not the stage: `python stages/evaluate.py` would find itself.
+    assert ("evaluate.loading" in modules) == ("evaluate" in USED[names])
+    assert collects == "False"
+
+
+def test_garbage_is_collected_while_a_stage_works_and_not_at_its_end():
+    gc.disable()
+    try:
+        made = []
+        run(lambda: made.append(gc.isenabled()))
+        assert made == [True]
+        assert not any(one is made for one in gc.get_objects()), "the collector still searches it"
+    finally:
+        gc.enable()
+        gc.unfreeze()
