@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -300,3 +300,57 @@ def test_a_loss_that_is_no_number_stops_the_training_with_what_to_change(project
     assert re.search(r"error: step \d+ of \d+: the loss is (nan|inf): the training diverged .*; lower", said)
     assert "Traceback" not in said
     assert not checkpoints(project)
+
+
+# --- a disk that is full
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 32 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", place], capture_output=True, text=True)
+    if mount.returncode:
+        pytest.skip(f"no small file system can be made here: {mount.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(disk: Path, free: int) -> Path:
+    """A file that leaves so many bytes free."""
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        while (left := shutil.disk_usage(disk).free - free) > 0:
+            file.write(bytes(min(left, 2**20)))
+            file.flush()
+    return filler
+
+
+def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: Path):
+    project = Project(shutil.copytree(versioned.folder, small_disk / "project", symlinks=True))
+    project.run("dvc", "repro", "train_full")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "trained")
+    before = outputs(project)
+    values = project.read_yaml("params.yaml")["train"]
+    project.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    filler = fill(small_disk, free=2**14)
+    said = train(project, "full", code=1)
+    assert "error: models/full: cannot be written: the disk is full; make room and run it again" in said
+    assert "Traceback" not in said
+    assert {name: before[name] for name in before if name.startswith("models")}.items() <= outputs(project).items()
+    failed = project.run("dvc", "repro", "train_full", check=False)
+    assert failed.returncode
+    assert re.search("the disk is full|No space left on device", failed.stderr)
+    filler.unlink()
+
+    project.run("git", "stash", "-q")  # DVC deletes outputs before it makes them anew
+    project.run("dvc", "checkout")
+    assert outputs(project) == before
+    project.run("git", "stash", "pop", "-q")
+    again = project.run("dvc", "repro", "train_full")
+    assert "goes on after epoch" in again.stderr
+    versioned.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    train(versioned, "full")
+    assert outputs(project) == outputs(versioned)
