@@ -346,7 +346,7 @@ def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: 
     filler.unlink()
 
     project.run("git", "stash", "-q")  # DVC deletes outputs before it makes them anew
-    project.run("dvc", "checkout", "--force")
+    project.run("dvc", "checkout", "--force", "train_full")
     assert outputs(project) == before
     project.run("git", "stash", "pop", "-q")
     again = project.run("dvc", "repro", "train_full")
