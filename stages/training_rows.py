@@ -13,6 +13,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from stages import train_full, train_lora, train_peft
+from stages.common.checkpoints import Checkpoints
 from stages.common.data import label_names, load_split
 from stages.common.errors import UserError, run
 from stages.common.files import write_json
@@ -39,10 +40,12 @@ def main() -> None:
     train, validation = (load_split(args.splits, name) for name in ("train", "validation"))
     part = take(train, float(args.metrics.stem), settings.params.seed)
 
-    figures = {"rows": len(part)}
+    figures, checkpoints = {"rows": len(part)}, []
     for method in tqdm(settings.params.training_rows.methods, desc=f"{len(part)} rows", unit="method"):
-        figures[method] = validate(method, part, validation, settings)
+        figures[method] = validate(method, part, validation, settings, checkpoints)
     write_json(args.metrics, figures)
+    for each in checkpoints:
+        each.remove()
 
 
 def take(train: Dataset, share: float, seed: int) -> Dataset:
@@ -59,8 +62,13 @@ def take(train: Dataset, share: float, seed: int) -> Dataset:
     return part
 
 
-def validate(method: str, train: Dataset, validation: Dataset, settings: Settings) -> dict[str, float]:
-    """Accuracy, F1 and loss on validation, trained as the method's own stage does; over several seeds a mean."""
+def validate(
+    method: str, train: Dataset, validation: Dataset, settings: Settings, checkpoints: list[Checkpoints]
+) -> dict[str, float]:
+    """Accuracy, F1 and loss on validation, trained as the method's own stage does; over several seeds a mean.
+
+    The trainings' checkpoints are put into `checkpoints`.
+    """
     if method == "tfidf":
         model = on_tfidf(settings.params.baseline, settings.params.train.class_weights).fit(
             train["text"][:], train["label"][:]
@@ -68,7 +76,12 @@ def validate(method: str, train: Dataset, validation: Dataset, settings: Setting
         return validation_figures(validation, model.predict_proba(validation["text"][:]))
     seeds = settings.params.seeds
     with tempfile.TemporaryDirectory(prefix="tunediff-") as curves:
-        best = [fit(settings, method, train, validation, seed, Path(curves)).best for seed in seeds]
+        best = []
+        for seed in seeds:
+            fitted = fit(settings, method, train, validation, seed, Path(curves))
+            best.append(fitted.best)
+            checkpoints.append(fitted.checkpoints)
+            del fitted  # before the next model is made
     return summary([{name: figures[name] for name in ("accuracy", "f1", "loss")} for figures in best])
 
 

@@ -1,7 +1,10 @@
 """A user's mistake ends with one line and exit code 1, never with a traceback."""
 
 import gc
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 LINE = 1000  # characters of a message's line, of which the middle may be a whole text
@@ -27,7 +30,12 @@ def reason(error: Exception) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a stage's `main`; print a `UserError` as one line on stderr and exit with code 1."""
+    """Call a stage's `main`; print a `UserError` as one line on stderr and exit with code 1.
+
+    A stage that DVC runs ends when DVC is killed: the next `dvc repro` shall not write the same files beside it.
+    """
+    if "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     gc.freeze()  # what was imported is there to stay
     gc.enable()  # after `stages/__init__.py`
     try:
@@ -38,3 +46,9 @@ def run(main: Callable[[], None]) -> None:
         sys.exit("interrupted")
     finally:
         gc.freeze()  # the process ends, and searching all objects for what it may free takes a second
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)

@@ -8,22 +8,52 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stages.common.errors import UserError
+
+FULL = 2**20  # bytes that are free, or fewer: a library that could not write more says so in words of its own
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a path to write a file or a folder to; it replaces `path` if the block ends without an error."""
+    """Yield a path to write a file or a folder to; it replaces `path` if the block ends without an error.
+
+    Raises UserError if the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        if not _runs(int(left.name.split(".")[-2])):
+            _remove(left)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
         if path.is_dir() and partial.exists():
             shutil.rmtree(path)
         partial.replace(path)
+    except UserError:
+        raise
+    except Exception as error:  # each library its own, and not all with the reason
+        if shutil.disk_usage(path.parent).free < FULL:
+            raise UserError(f"{path}: cannot be written: the disk is full; make room and run it again") from error
+        raise
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

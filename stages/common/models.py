@@ -197,4 +197,6 @@ def save(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBas
     else:
         model.save_pretrained(folder)
     model.config.save_pretrained(folder)
+    for key in ("is_local", "local_files_only"):  # how this machine found it, which differs where HF_HUB_OFFLINE is set
+        tokenizer.init_kwargs.pop(key, None)
     tokenizer.save_pretrained(folder)

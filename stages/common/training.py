@@ -1,10 +1,7 @@
 """The one loop that every method is trained by."""
 
 import argparse
-import math
 import statistics
-import tempfile
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +19,13 @@ from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 
 from stages.common import card, models
 from stages.common.calibration import fit_confidences, fit_temperature, fit_threshold
+from stages.common.checkpoints import Checkpoints, made_from
 from stages.common.cost import peak_memory_bytes
 from stages.common.data import encode, label_names, rarer_label
 from stages.common.errors import UserError
@@ -36,6 +33,7 @@ from stages.common.files import whole, write_json
 from stages.common.inference import choose_precision, device, predict_logits, probabilities
 from stages.common.params import Params
 from stages.common.seeds import folder, summary
+from stages.common.trainer import BestWeights, ResumableTrainer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -66,6 +64,8 @@ class Fit:
     train_seconds: float
     """The whole loop: training, and validation after each epoch."""
     peak_memory_bytes: int
+    checkpoints: Checkpoints
+    """To be removed when what is made of the model is written."""
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -95,6 +95,10 @@ class Curves(TrainerCallback):
     def __init__(self, live: Live):
         self.live = live
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        for logs in state.log_history:  # of before an interruption
+            self.on_log(args, state, control, logs)
+
     def on_log(self, args, state, control, logs, **kwargs):
         names = {
             "loss": "train/loss",
@@ -104,31 +108,8 @@ class Curves(TrainerCallback):
         }
         for key, name in names.items():
             if key in logs:
-                self.live.step = round(state.epoch)
+                self.live.step = round(logs["epoch"])
                 self.live.log_metric(name, logs[key])
-
-
-class BestWeights(TrainerCallback):
-    """Holds the trained weights of the best epoch so far; after the last epoch they are the model's again.
-
-    Not the Trainer's checkpoints: those go through PEFT's save and load, which give back the prompt that p-tuning's
-    network made, not that network.
-    """
-
-    def __init__(self, select_by: str):
-        self.key, self.sign = f"eval_{select_by}", -1 if select_by == "loss" else 1
-        self.value = -math.inf
-        self.metrics: dict[str, float] = {}
-        self.weights: dict[str, torch.Tensor] = {}
-
-    def on_evaluate(self, args, state, control, model, metrics, **kwargs):
-        if (value := self.sign * metrics[self.key]) > self.value:
-            self.value, self.metrics = value, metrics
-            trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
-            self.weights = {name: weights.detach().to("cpu", copy=True) for name, weights in trained.items()}
-
-    def on_train_end(self, args, state, control, model, **kwargs):
-        model.load_state_dict(self.weights, strict=False)
 
 
 def fit(
@@ -152,16 +133,16 @@ def fit(
     names, rarer, loss = label_names(train), rarer_label(train), _loss(train, settings.class_weights)
     train, validation = (encode(tokenizer, split["text"][:], split["label"][:]) for split in (train, validation))
     parameters = models.count_parameters(model)
+    optimizing = optimizer and (type(optimizer).__name__, optimizer.defaults)
+    made = (settings, params.evaluate.batch_size, learning_rate, seed, precision, device().type, optimizing)
+    checkpoints = Checkpoints(made_from(model, (train, validation), made))
     best = BestWeights(settings.select_by)
-    started = time.perf_counter()
-    with (
-        tempfile.TemporaryDirectory(prefix="tunediff-") as checkpoints,
-        Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False) as live,
-    ):
-        trainer = Trainer(
+    with Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False) as live:
+        trainer = ResumableTrainer(
+            best,
             model=model,
             args=TrainingArguments(
-                output_dir=checkpoints,
+                output_dir=checkpoints.folder,
                 disable_tqdm=False,
                 num_train_epochs=settings.epochs,
                 per_device_train_batch_size=settings.batch_size,
@@ -176,7 +157,10 @@ def fit(
                 train_sampling_strategy="group_by_length",
                 eval_strategy="epoch",
                 logging_strategy="epoch",
-                save_strategy="no",
+                logging_nan_inf_filter=False,
+                save_strategy="epoch",
+                save_total_limit=2,  # the last may be torn
+                restore_callback_states_from_checkpoint=True,
                 metric_for_best_model=f"eval_{settings.select_by}",
                 greater_is_better=settings.select_by != "loss",
                 label_names=["labels"],
@@ -190,11 +174,14 @@ def fit(
             data_collator=DataCollatorWithPadding(tokenizer),
             compute_loss_func=loss,
             compute_metrics=_accuracy_and_f1,
-            callbacks=[Curves(live), best] + ([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
+            callbacks=[Curves(live)] + ([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
             optimizers=(optimizer, None),
         )
-        trainer.train()
-    train_seconds = time.perf_counter() - started
+        try:
+            trainer.train(checkpoints.last())
+        except UserError:  # which the same training ends with again
+            checkpoints.remove()
+            raise
     if not best.metrics:
         raise UserError(
             f"params.yaml: train.select_by: the validation {settings.select_by} is no number after any epoch: the "
@@ -224,8 +211,9 @@ def fit(
         },
         hyperparameters=card.hyperparameters(trainer),
         parameters=parameters,
-        train_seconds=train_seconds,
+        train_seconds=trainer.seconds,
         peak_memory_bytes=peak_memory_bytes(),
+        checkpoints=checkpoints,
     )
 
 
@@ -234,7 +222,7 @@ def save(fits: Iterable[Fit], seeds: list[int], args: argparse.Namespace) -> Non
 
     `fits` has one for each of `seeds`, and may make each when it is asked for it: no two models are held at once.
     """
-    logits, best, costs = [], [], []
+    logits, best, costs, checkpoints = [], [], [], []
     with whole(args.model) as model:
         for fitted in fits:
             fitted.model.config.tunediff |= {"temperature": fitted.temperature, "confidences": fitted.confidences}
@@ -247,6 +235,7 @@ def save(fits: Iterable[Fit], seeds: list[int], args: argparse.Namespace) -> Non
             best.append(fitted.best)
             costs.append({"train_seconds": fitted.train_seconds, "peak_memory_bytes": fitted.peak_memory_bytes})
             parameters = fitted.parameters
+            checkpoints.append(fitted.checkpoints)
             del fitted  # before the next model is made
     with whole(args.logits) as partial, partial.open("wb") as file:
         np.save(file, np.stack(logits))
@@ -259,6 +248,8 @@ def save(fits: Iterable[Fit], seeds: list[int], args: argparse.Namespace) -> Non
             **parameters,
         },
     )
+    for each in checkpoints:
+        each.remove()
 
 
 def _loss(train: Dataset, class_weights: str) -> Callable[..., torch.Tensor] | None:

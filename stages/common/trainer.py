@@ -1,0 +1,105 @@
+"""transformers' Trainer, with the best epoch's weights at hand, and checkpoints to go on from."""
+
+import math
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import Trainer, TrainerCallback
+
+from stages.common.checkpoints import NOTE, digests
+from stages.common.errors import UserError, reason
+from stages.common.files import read_json, write_json
+
+WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
+
+
+class BestWeights(TrainerCallback):
+    """Holds the trained weights of the best epoch so far; after the last epoch they are the model's again.
+
+    Not the Trainer's checkpoints: those go through PEFT's save and load, which give back the prompt that p-tuning's
+    network made, not that network.
+    """
+
+    def __init__(self, select_by: str):
+        self.key, self.sign = f"eval_{select_by}", -1 if select_by == "loss" else 1
+        self.metrics: dict[str, float] = {}
+        self.weights: dict[str, torch.Tensor] = {}
+
+    def on_evaluate(self, args, state, control, model, metrics, **kwargs):
+        best = self.sign * self.metrics[self.key] if self.metrics else -math.inf
+        if self.sign * metrics[self.key] > best:
+            self.metrics, self.weights = metrics, trained_weights(model)
+
+    def on_train_end(self, args, state, control, model, **kwargs):
+        model.load_state_dict(self.weights, strict=False)
+
+
+class ResumableTrainer(Trainer):
+    """`train(CHECKPOINT)` ends as the run would have that wrote the checkpoint: same weights, same figures.
+
+    A checkpoint holds the weights that are trained, for the reason that `BestWeights` gives.
+    """
+
+    def __init__(self, best: BestWeights, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.add_callback(best)
+        self.best, self.seconds, self.started = best, 0.0, time.perf_counter()
+
+    def train(self, checkpoint: Path | None) -> None:
+        epochs = self.args.num_train_epochs
+        if checkpoint:
+            note = read_json(checkpoint / NOTE)
+            self.best.metrics, self.best.weights = note["best"], load_file(checkpoint / BEST)
+            self.seconds = note["seconds"]
+            print(f"goes on after epoch {note['epoch']:g} of {epochs}, where it was interrupted", file=sys.stderr)
+            if note["stopped"]:
+                self.args.num_train_epochs = round(note["epoch"])  # no more of them
+        super().train(checkpoint and str(checkpoint))
+        self.args.num_train_epochs = epochs
+        self.seconds += time.perf_counter() - self.started
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        if not loss.isfinite():
+            rate = self.lr_scheduler.get_last_lr()[0]
+            raise UserError(
+                f"step {self.state.global_step + 1} of {self.state.max_steps}: the loss is {loss.item()}: the training "
+                f"diverged at a learning rate of {rate:.2g}; lower the method's, or raise train.warmup in params.yaml"
+            )
+        return loss
+
+    def _save_checkpoint(self, *args: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        try:
+            super()._save_checkpoint(*args)
+            save_file(self.best.weights, folder / BEST)
+            note = {
+                "best": self.best.metrics,
+                "epoch": self.state.epoch,
+                "stopped": self.control.should_training_stop,
+                "seconds": self.seconds + time.perf_counter() - self.started,
+                "sha256": digests(folder),
+            }
+            write_json(folder / NOTE, note)
+        except (OSError, RuntimeError, SafetensorError) as error:  # each library its own, for a full disk
+            shutil.rmtree(folder, ignore_errors=True)
+            print(f"{folder}: no checkpoint could be written ({reason(error)}); training goes on", file=sys.stderr)
+
+    def _save(self, output_dir: str, state_dict: dict | None = None) -> None:
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        save_file(trained_weights(self.model), Path(output_dir) / WEIGHTS)
+
+    def _load_from_checkpoint(self, checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        self.model.load_state_dict(load_file(Path(checkpoint) / WEIGHTS), strict=False)
+
+
+def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of them."""
+    trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
+    return {name: weights.detach().to("cpu", copy=True).contiguous() for name, weights in trained.items()}

@@ -1,0 +1,356 @@
+"""Trainings that are killed go on, and end as if nothing had been."""
+
+import hashlib
+import importlib
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+import yaml
+from conftest import ENVIRONMENT, Project, make_project
+from datasets import Dataset
+
+from stages.common import errors
+from stages.common.checkpoints import made_from
+
+KILLS = int(os.environ.get("TUNEDIFF_KILLS", "10"))
+STAGES = {"full": "train_full", "lora-v1": "train_lora", "prompts": "train_peft"}
+OUTPUTS = ("models", "data/logits", "metrics/validation", "plots/curves")  # all but metrics/cost
+
+
+def arguments(method: str) -> list[str]:
+    return [
+        *("--splits", "data/prepared", "--model", f"models/{method}", "--logits", f"data/logits/{method}.npy"),
+        *("--validation", f"metrics/validation/{method}.json", "--cost", f"metrics/cost/training/{method}.json"),
+        *("--curves", f"plots/curves/{method}"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts) -> Project:
+    """A prepared project with three short epochs; tests work on copies."""
+    made = make_project(tmp_path_factory.mktemp("prepared") / "project", tiny_model, tiny_texts)
+    values = made.read_yaml("params.yaml")
+    # P-tuning has a network in training that is not saved.
+    entry = {"learning_rate": 1e-2, "peft_type": "P_TUNING", "num_virtual_tokens": 4, "encoder_hidden_size": 16}
+    made.edit_yaml(
+        "params.yaml",
+        train={**values["train"], "epochs": 4, "batch_size": 8, "patience": 1},
+        train_peft={"methods": ["prompts"], "entries": {"prompts": entry}},
+    )
+    made.prepare()
+    return made
+
+
+@pytest.fixture
+def project(prepared: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """With a cache of its own, so that no other test's checkpoints are there."""
+    monkeypatch.setitem(ENVIRONMENT, "XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copytree(prepared.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
+
+
+def outputs(project: Project) -> dict[str, bytes]:
+    found = [path for name in OUTPUTS for path in (project.folder / name).rglob("*") if path.is_file()]
+    return {str(path.relative_to(project.folder)): path.read_bytes() for path in found if path.name != ".gitignore"}
+
+
+def begin(project: Project, method: str) -> multiprocessing.Process:
+    """The stage in a process of its own that has its modules already: a tenth of the time. stderr.txt has its words."""
+    forked = multiprocessing.get_context("forkserver")
+    forked.set_forkserver_preload(["stages.train_full", "stages.train_lora", "stages.train_peft"])
+    process = forked.Process(target=_stage, args=(project.folder, method))
+    process.start()
+    return process
+
+
+def _stage(folder: Path, method: str) -> None:
+    os.chdir(folder)
+    os.environ["XDG_CACHE_HOME"] = str(folder.parent / "cache")
+    with open("stderr.txt", "w") as file:
+        os.dup2(file.fileno(), 2)
+    sys.argv = ["stage", *arguments(method)]
+    stage = importlib.import_module(f"stages.{STAGES[method]}")
+    torch.set_num_threads(1)
+    errors.run(stage.main)
+
+
+def train(project: Project, method: str, code: int = 0) -> str:
+    """To its end; what it said."""
+    process = begin(project, method)
+    process.join()
+    said = (project.folder / "stderr.txt").read_text()
+    assert process.exitcode == code, said
+    return said
+
+
+def cache(project: Project) -> Path:
+    return project.folder.parent / "cache/tunediff/checkpoints"
+
+
+def checkpoints(project: Project) -> list[Path]:
+    """Those that are whole."""
+    return sorted(path.parent for path in cache(project).glob("*/checkpoint-*/whole.json"))
+
+
+def wait_for(what: Callable[[], object], seconds: float = 300) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it does not come"
+        time.sleep(0.01)
+
+
+def start(project: Project, *command: str) -> subprocess.Popen:
+    """In a process group of its own, as a shell starts it."""
+    command = [sys.executable if word == "python" else word for word in command]
+    none = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, cwd=project.folder, env=ENVIRONMENT, start_new_session=True, **none)
+
+
+@pytest.mark.parametrize("method", STAGES)
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(project: Project, method: str):
+    """kill -9 of the training stage, as often as TUNEDIFF_KILLS says, all in all; after each, a run to the end."""
+    train(project, method)  # the first is slower than the others
+    began = time.monotonic()
+    train(project, method)
+    took, moment, gone_on = time.monotonic() - began, random.Random(method), 0
+    expected = outputs(project)
+    assert len(expected) > 8
+    for _ in range(-(-KILLS // len(STAGES))):
+        for name in (*OUTPUTS, "metrics/cost"):
+            shutil.rmtree(project.folder / name)  # as DVC does before it runs the stage
+        process = begin(project, method)
+        process.join(moment.uniform(0.2, 0.95) * took)
+        process.kill()
+        process.join()
+        gone_on += "goes on after epoch" in train(project, method)
+        assert outputs(project) == expected
+        assert not list(cache(project).iterdir())
+        assert not list(project.folder.rglob("*.partial"))
+    assert gone_on
+
+
+@pytest.fixture
+def versioned(project: Project) -> Project:
+    project.run("git", "init", "-q", "-b", "main")
+    project.run("dvc", "repro", "prepare")  # which tells git what to ignore
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "prepared")
+    return project
+
+
+@pytest.mark.parametrize("kind", ["kill -9 of DVC", "Ctrl-C"])
+def test_dvc_repro_goes_on(versioned: Project, kind: str):
+    train(versioned, "full")
+    expected = outputs(versioned)
+    dvc = start(versioned, "dvc", "repro", "train_full")
+    wait_for(lambda: checkpoints(versioned))
+    if kind == "Ctrl-C":
+        os.killpg(dvc.pid, signal.SIGINT)
+    else:
+        dvc.kill()
+    dvc.wait()
+    wait_for(lambda: not alive(dvc.pid))  # the stage ends with DVC
+    again = versioned.run("dvc", "repro", "train_full")
+    assert "goes on after epoch" in again.stderr
+    assert outputs(versioned) == expected
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_queued_experiment_goes_on(versioned: Project):
+    """Its workspace is gone when it fails; the checkpoint is not."""
+    queue = ("dvc", "exp", "run", "--queue", "-S", "train.weight_decay=0.02", "train_full", "-n")
+    versioned.run(*queue, "killed")
+    worker = start(versioned, "dvc", "exp", "run", "--run-all")
+    wait_for(lambda: checkpoints(versioned))
+    [stage] = [one for one in psutil.process_iter() if inside(one, versioned) and "stages.train_full" in one.cmdline()]
+    stage.kill()
+    worker.wait()
+    assert checkpoints(versioned)
+    versioned.run(*queue, "again")
+    again = versioned.run("dvc", "exp", "run", "--run-all")
+    assert "goes on after epoch" in again.stdout + again.stderr
+    assert not checkpoints(versioned)
+    [ref] = [ref for ref in versioned.run("git", "for-each-ref").stdout.split() if ref.endswith("/again")]
+    lock = yaml.safe_load(versioned.run("git", "show", f"{ref}:dvc.lock").stdout)
+    [model] = [out["md5"] for out in lock["stages"]["train_full"]["outs"] if out["path"] == "models/full"]
+    listed = versioned.read_json(f".dvc/cache/files/md5/{model[:2]}/{model[2:]}")
+    values = versioned.read_yaml("params.yaml")["train"]
+    versioned.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    train(versioned, "full")
+    folder = versioned.folder / "models/full"
+    expected = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    assert {entry["relpath"]: entry["md5"] for entry in listed} == expected
+
+
+def inside(process: psutil.Process, project: Project) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(project.folder)
+    except psutil.Error:
+        return False
+
+
+def killed(project: Project, method: str) -> list[Path]:
+    """The checkpoints that a training leaves which is killed after its first epoch."""
+    process = begin(project, method)
+    wait_for(lambda: checkpoints(project))
+    process.kill()
+    process.join()
+    return checkpoints(project)
+
+
+def test_a_torn_checkpoint_is_ignored_with_a_line(project: Project):
+    train(project, "lora-v1")
+    expected = outputs(project)
+    for folder in killed(project, "lora-v1"):
+        weights = folder / "weights.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+    again = train(project, "lora-v1")
+    assert re.search(r"checkpoint-\d+: a checkpoint that is not whole; ignored", again)
+    assert "goes on" not in again
+    assert outputs(project) == expected
+
+
+def test_a_checkpoint_of_another_training_is_not_taken_up(project: Project):
+    left = killed(project, "lora-v1")
+    values = project.read_yaml("params.yaml")["train"]
+    project.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    assert "goes on" not in train(project, "lora-v1")
+    assert checkpoints(project) == left
+
+
+def test_what_a_training_is_made_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same if all is equal; another if any of it is not."""
+    rows = {"input_ids": [[1, 2], [3]], "labels": [0, 1]}
+    code = tmp_path / "code.py"
+    code.write_text("a")
+    module = SimpleNamespace(__file__=str(code))
+    monkeypatch.setitem(sys.modules, "stages.another", module)
+
+    def made(change: str = "") -> str:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(2, 2)
+        data = {**rows, "labels": [1, 1]} if change == "data" else rows
+        if change == "weights":
+            model.weight.data.view(torch.int32)[0, 0] ^= 1  # the last bit
+        elif change == "what is trained":
+            model.bias.requires_grad = False
+        code.write_text("b" if change == "code" else "a")
+        with monkeypatch.context() as patch:
+            if change == "versions":
+                patch.setattr("stages.common.checkpoints.version", lambda package: "0")
+            elif change == "threads":
+                patch.setattr(torch, "get_num_threads", lambda: 64)
+            return made_from(model, [Dataset.from_dict(data)], (17, "AdamW") if change == "settings" else (17, "SGD"))
+
+    kinds = ["", "weights", "what is trained", "data", "code", "versions", "threads", "settings"]
+    assert made() == made()
+    assert len({made(kind) for kind in kinds}) == len(kinds)
+
+
+def test_two_of_the_same_training_at_once(project: Project):
+    """In two workspaces, as workers of DVC's queue have them. The second says so, and comes to the same result."""
+    other = Project(shutil.copytree(project.folder, project.folder.with_name("other"), symlinks=True))
+    first = begin(project, "lora-v1")
+    wait_for(lambda: checkpoints(project))
+    os.kill(first.pid, signal.SIGSTOP)
+    assert "another process is at this same training" in train(other, "lora-v1")
+    os.kill(first.pid, signal.SIGCONT)
+    first.join()
+    assert first.exitcode == 0
+    assert outputs(project) == outputs(other)
+
+
+def test_checkpoints_that_nobody_goes_on_with_are_removed_after_a_month(project: Project):
+    left = killed(project, "lora-v1")
+    old = time.time() - 31 * 86400
+    os.utime(left[0].parent, (old, old))
+    train(project, "full")
+    assert not checkpoints(project)
+    assert not list(cache(project).iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_named_and_done_without(project: Project):
+    (project.folder.parent / "cache").write_text("a file, where a folder should be")
+    assert "this one cannot go on if it is interrupted" in train(project, "lora-v1")
+
+
+def test_a_loss_that_is_no_number_stops_the_training_with_what_to_change(project: Project):
+    project.edit_yaml("conf/model/tiny.yaml", learning_rate={"full": 1e30, "lora": 1e-2})
+    said = train(project, "full", code=1)
+    assert re.search(r"error: step \d+ of \d+: the loss is (nan|inf): the training diverged .*; lower", said)
+    assert "Traceback" not in said
+    assert not checkpoints(project)
+
+
+# --- a disk that is full
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 32 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", place], capture_output=True, text=True)
+    if mount.returncode:
+        pytest.skip(f"no small file system can be made here: {mount.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(disk: Path, free: int) -> Path:
+    """A file that leaves so many bytes free."""
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        while (left := shutil.disk_usage(disk).free - free) > 0:
+            file.write(bytes(min(left, 2**20)))
+            file.flush()
+    return filler
+
+
+def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: Path):
+    project = Project(shutil.copytree(versioned.folder, small_disk / "project", symlinks=True))
+    project.run("dvc", "repro", "train_full")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "trained")
+    before = outputs(project)
+    values = project.read_yaml("params.yaml")["train"]
+    project.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    filler = fill(small_disk, free=2**14)
+    said = train(project, "full", code=1)
+    assert "error: models/full: cannot be written: the disk is full; make room and run it again" in said
+    assert "Traceback" not in said
+    assert {name: before[name] for name in before if name.startswith("models")}.items() <= outputs(project).items()
+    failed = project.run("dvc", "repro", "train_full", check=False)
+    assert failed.returncode
+    assert re.search("the disk is full|No space left on device", failed.stderr)
+    filler.unlink()
+
+    project.run("git", "stash", "-q")  # DVC deletes outputs before it makes them anew
+    project.run("dvc", "checkout", "--force", "train_full")
+    assert outputs(project) == before
+    project.run("git", "stash", "pop", "-q")
+    again = project.run("dvc", "repro", "train_full")
+    assert "goes on after epoch" in again.stderr
+    versioned.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    train(versioned, "full")
+    assert outputs(project) == outputs(versioned)
