@@ -27,6 +27,8 @@ USED = {  # by stages and commands that use the same, which are imported in one 
     ("training_rows",): {*TRAINER, *FIGURES},
     ("report",): {"matplotlib", "pandas", "scipy"},
     ("leaderboard",): {"dvc", "matplotlib", "pandas"},
+    ("export",): {*MODEL, "peft"},
+    ("serve",): set(),  # until its models are loaded
 }
 
 # As `-m` starts it: the folder of the project is first on the path, so that `evaluate` could be the stage's file.
