@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import ENVIRONMENT, ROOT, TEXTS, WHERE, Project, make_project, save_as_trained
 from huggingface_hub import ModelCard
 
-from stages import export
+from stages import export, predict
 from stages.common import models, saved
 from stages.common.data import encode
 from stages.common.errors import UserError
@@ -111,6 +112,16 @@ print(json.dumps(answers))
         expected = pytorch_logits(exported.folder / "models" / name, texts)
         assert np.ptp(expected, axis=0).min() > 0.1
         assert np.allclose(answer, expected, atol=1e-4), name
+
+
+def test_predict_takes_the_8_bit_model_of_a_folder_that_has_all(exported: Project, tmp_path: Path, monkeypatch):
+    folder, texts = exported.folder / "models/lora-v1-exported", ["shares rose on monday", "wheat fell"]
+    out = tmp_path / "out.parquet"
+    monkeypatch.setattr(sys, "argv", ["predict", "--model", str(folder), "--out", str(out), *texts])
+    predict.main()
+    found = pd.read_parquet(out)[["p_bearish", "p_bullish"]]
+    assert np.allclose(found, OnnxClassifier(folder, INT8).predict(texts), atol=1e-9)
+    assert not np.allclose(found, OnnxClassifier(folder, FP32).predict(texts), atol=1e-6)
 
 
 def test_the_card_says_how_this_folder_is_used(exported: Project):
