@@ -1,4 +1,4 @@
-"""Several DVC commands in one project at once: all end, or one says who holds the lock; nothing is left half written."""
+"""Several DVC commands in one project at once: all end, or one says who holds the lock; nothing is half written."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ENVIRONMENT, GOAL, Project, copy_of
 
 
@@ -82,12 +83,14 @@ def test_a_queue_of_four_workers_beside_a_repro(project: Project):
         status = project.run("dvc", "queue", "status").stdout.partition("Worker status")[0]
         if not re.search(r"\b(Queued|Running)\b", status):
             break
-        time.sleep(1)
+        time.sleep(4)
     project.run("dvc", "queue", "stop", "--kill")
     assert len(re.findall(r"\bSuccess\b", status)) == 4, status
     # Each experiment has a split of its own, the workspace the one it had.
-    locks = [line.split()[1] for line in project.run("git", "for-each-ref", "refs/exps/*/*/*").stdout.splitlines()]
+    refs = project.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps/*/*/*").stdout.split()
+    locks = [yaml.safe_load(project.run("git", "show", f"{ref}:dvc.lock").stdout)["stages"]["prepare"] for ref in refs]
+    assert {lock["params"]["params.yaml"]["seed"] for lock in locks} == {1, 2, 3, 4}
+    assert len({out["md5"] for lock in locks for out in lock["outs"] if out["path"] == "data/prepared"}) == 4
     assert contents(project) == before
     check_whole(project)
     wait_for_end(project)
-    print(locks)
