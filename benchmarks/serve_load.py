@@ -30,15 +30,17 @@ STOPPED = 200  # clients when it is stopped: some then send what is not read yet
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, nargs="+", required=True, help="folders; the first is under load")
+    parser.add_argument(
+        "--model", dest="models", type=Path, action="append", required=True, help="folder; the first is under load"
+    )
     parser.add_argument("--file", type=Path, default=ROOT / "data/raw/headlines.csv", help="CSV with a column `text`")
     parser.add_argument("--clients", type=int, default=32, help="each sends a text, waits for its answer, and so on")
     parser.add_argument("--seconds", type=float, default=60, help="of each of the three measurements")
     args = parser.parse_args()
     texts = pd.read_csv(args.file).text.tolist()
     random.Random(17).shuffle(texts)
-    with serving(args.model) as server, serving(args.model[:1], "--batch-size", "1") as unbatched:
-        print(json.dumps({"started": started(server, unbatched, args.model)}), flush=True)
+    with serving(args.models) as server, serving(args.models[:1], "--batch-size", "1") as unbatched:
+        print(json.dumps({"started": started(server, unbatched, args.models)}), flush=True)
         print(json.dumps({"steady": steady(server, texts, args.clients, args.seconds)}), flush=True)
         print(json.dumps({"batching": batching(server, unbatched, texts, args.clients, args.seconds)}), flush=True)
         print(json.dumps({"stop": stop(server, texts, STOPPED)}), flush=True)
@@ -62,7 +64,7 @@ class Server:
 @contextlib.contextmanager
 def serving(models: list[Path], *options: str, **more: object) -> Iterator[Server]:
     """A process of `stages.serve` on a free port, from when it answers; `more` goes to Popen."""
-    command = [sys.executable, "-m", "stages.serve", "--model", *map(str, models), "--port", "0", *options]
+    command = [sys.executable, "-m", "stages.serve", *(f"--model={model}" for model in models), "--port", "0", *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **more) as process:
         try:
             url = process.stdout.readline().strip()

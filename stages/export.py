@@ -23,7 +23,7 @@ from stages.common import uncertainty
 from stages.common.adapters import BottleneckLayer
 from stages.common.data import encode, load_split
 from stages.common.errors import UserError, reason, run
-from stages.common.exported import BATCH_SIZE, FP32, INT8, OnnxClassifier
+from stages.common.exported import FP32, INT8, OnnxClassifier
 from stages.common.files import read_json, whole, write_json
 from stages.common.inference import predict_logits
 from stages.common.params import Params, load
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-3  # of logits: a lost head or adapter moves them by whole units, another order of sums by less
 ROUNDS = 7  # of timing: in each, every system answers the same texts
 TEXTS = 50  # answered one by one in a round
+BATCH_SIZE = 64  # texts answered together in a round
 
 
 def main() -> None:

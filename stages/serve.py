@@ -1,7 +1,7 @@
 """Serve trained models over HTTP, with a page to try them.
 
 python -m stages.serve --model models/lora-v2
-python -m stages.serve --model models/full models/lora-v1 models/lora-v2 --port 8080
+python -m stages.serve --model models/full --model models/lora-v1 --model models/lora-v2 --port 8080
 python -m stages.serve --model models/lora-v2-onnx
 """
 
@@ -30,10 +30,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--model",
+        dest="models",
         type=Path,
-        nargs="+",
+        action="append",
         required=True,
-        help="folders of trained or exported models; a request names one by its folder's name, or none for the first",
+        help="folder of a trained or exported model; of several, a request names one by its folder, else it is the first",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
@@ -45,7 +46,7 @@ def main() -> None:
     # Here, so that --help and a mistake in the arguments answer at once.
     from stages.common.service import make_app
 
-    app = make_app(load(args.model), args.batch_size)
+    app = make_app(load(args.models), args.batch_size)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=LONGEST)
     Server(config).run([listener])
 
