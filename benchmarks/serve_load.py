@@ -1,7 +1,7 @@
 """Load on `stages.serve` from another process: errors, latency, memory; what batching gains; what a stop loses.
 
 python -m benchmarks.serve_load --model models/lora-v2
-python -m benchmarks.serve_load --model models/lora-v2 models/lora-v1 --seconds 5
+python -m benchmarks.serve_load --model models/lora-v2 --model models/lora-v1 --seconds 5
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 python -m stages.serve --model models/lora-v2
 python -m stages.serve --model models/full --model models/lora-v1 --model models/lora-v2 --port 8080
-python -m stages.serve --model models/lora-v2-onnx
+python -m stages.serve --model models/lora-v2-exported
 """
 
 import argparse
@@ -34,7 +34,7 @@ def main() -> None:
         type=Path,
         action="append",
         required=True,
-        help="folder of a trained or exported model; of several, a request names one by its folder, else it is the first",
+        help="folder of a trained or exported model; of several, a request names one by its folder's name",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="0: any that is free (default: 8000)")
