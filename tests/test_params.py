@@ -301,10 +301,16 @@ def test_an_entry_may_not_take_another_methods_name(files, name):
     assert line == f"{PARAMS_FILE}: train_peft.entries: '{name}' is the name of another method; choose another"
 
 
-@pytest.mark.parametrize("key", ["train_peft.entries", "train_lora"])
+@pytest.mark.parametrize(
+    ("key", "entry"),
+    [
+        ("train_peft.entries", {"peft_type": "IA3", "learning_rate": 1e-3}),
+        ("train_lora", {"rank": 8, "alpha": 16, "dropout": 0, "targets": "attention"}),
+    ],
+)
 @pytest.mark.parametrize("name", ["Dora", "do/ra", "dora-", "../x"])
-def test_an_entrys_name_is_fit_for_a_folder(files, key, name):
-    files.change(PARAMS_FILE, key, {name: {}})
+def test_an_entrys_name_is_fit_for_a_folder(files, key, entry, name):
+    files.change(PARAMS_FILE, key, {name: entry})
     assert f"'{name}' is no name for a method" in "\n".join(files.mistakes())
 
 
