@@ -116,7 +116,14 @@ def start(project: Project, *command: str) -> subprocess.Popen:
     """In a process group of its own, as a shell starts it."""
     command = [sys.executable if word == "python" else word for word in command]
     none = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=project.folder, env=ENVIRONMENT, start_new_session=True, **none)
+    return subprocess.Popen(
+        command,
+        cwd=project.folder,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+        **none,
+    )
 
 
 @pytest.mark.parametrize("method", STAGES)

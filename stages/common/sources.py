@@ -241,7 +241,7 @@ def _parquet(path: Path) -> tuple[list[str], Iterable[dict[str, Any]]]:
 
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of a column's name
         raise broken(error) from None
     header = file.schema_arrow.names
     _check_names(path, header)
