@@ -231,6 +231,17 @@ def killed(project: Project, method: str) -> list[Path]:
     return checkpoints(project)
 
 
+def test_the_best_epoch_may_be_before_the_interruption(project: Project):
+    """At this rate every text gets one label from the first epoch on, so that no later one is better."""
+    project.edit_yaml("conf/model/tiny.yaml", learning_rate={"full": 0.3, "lora": 1e-2})
+    train(project, "full")
+    expected = outputs(project)
+    assert project.read_json("metrics/validation/full.json")["best_epoch"] == 1
+    killed(project, "full")
+    assert "goes on after epoch 1" in train(project, "full")
+    assert outputs(project) == expected
+
+
 def test_a_torn_checkpoint_is_ignored_with_a_line(project: Project):
     train(project, "lora-v1")
     expected = outputs(project)
