@@ -55,12 +55,10 @@ class TorchClassifier:
 
         # Not `inference.predict_logits`: its table and progress bar cost half as much as the answer to a single text.
         encoded = self._tokenizer(texts, truncation=True, return_token_type_ids=False)
-        order = np.argsort([len(ids) for ids in encoded["input_ids"]], kind="stable")
         step = STEP if self._device.type == "cpu" else ACCELERATOR_STEP
         logits = np.empty((len(texts), len(self.names)), dtype=np.float32)
         with torch.inference_mode(), self._chosen():
-            for start in range(0, len(order), step):
-                rows = order[start : start + step]
+            for rows in alike(encoded["input_ids"], step):
                 columns = {name: [values[row] for row in rows] for name, values in encoded.items()}
                 batch = self._tokenizer.pad(columns, return_tensors="pt").to(self._device)
                 # fp32, so that an answer hardly depends on which texts shared its batch.
@@ -112,6 +110,13 @@ class Loader:
         if origin not in self._originals:
             self._originals[origin] = TorchClassifier(*load_original(folder), list(config.id2label.values()))
         return self._originals[origin]
+
+
+def alike(tokens: list[list[int]], step: int = STEP) -> Iterator[np.ndarray]:
+    """Places of the texts that are computed together: up to `step` of like length, the last of them the longest."""
+    order = np.argsort([len(ids) for ids in tokens], kind="stable")
+    for start in range(0, len(order), step):
+        yield order[start : start + step]
 
 
 def is_exported(path: Path) -> bool:

@@ -7,11 +7,11 @@ import onnxruntime
 from scipy.special import softmax
 from tokenizers import Tokenizer
 
+from stages.common.classifiers import alike
 from stages.common.errors import UserError, reason
 from stages.common.files import read_json
 
 FP32, INT8 = "model.onnx", "model.int8.onnx"
-GROUP = 8  # texts of like length computed together: more are no faster on a CPU, and have more padding
 
 
 class OnnxClassifier:
@@ -60,10 +60,8 @@ class OnnxClassifier:
     def logits(self, texts: list[str]) -> np.ndarray:
         """Float32, shape [texts, labels]; computed in groups of like length."""
         tokens = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
-        order = np.argsort([len(ids) for ids in tokens], kind="stable")
         result = np.empty((len(texts), len(self.names)), dtype=np.float32)
-        for start in range(0, len(texts), GROUP):
-            rows = order[start : start + GROUP]
+        for rows in alike(tokens):
             input_ids = np.full((len(rows), len(tokens[rows[-1]])), self._pad_id)
             attention_mask = np.zeros_like(input_ids)
             for place, row in enumerate(rows):
