@@ -170,7 +170,13 @@ def make_project(folder: Path, tiny_model: Path, tiny_texts: list[tuple[str, str
 
 
 def save_as_trained(
-    conf: "ModelConf", labels: list[str], folder: Path, peft_type: str | None = None, seed: int = 0, **fields: object
+    conf: "ModelConf",
+    labels: list[str],
+    folder: Path,
+    peft_type: str | None = None,
+    seed: int = 0,
+    temperature: float = 1.5,
+    **fields: object,
 ) -> Path:
     """Save a model as if it were trained, with random weights: all of them, or those of an adapter with `fields`."""
     import torch
@@ -188,7 +194,7 @@ def save_as_trained(
             if weights.requires_grad:
                 weights.add_(torch.randn(weights.shape) * 0.1)
     models.settle(model)
-    model.config.tunediff |= {"temperature": 1.5, "confidences": {"0.8": 0.55, "0.9": 0.6}}
+    model.config.tunediff |= {"temperature": temperature, "confidences": {"0.8": 0.55, "0.9": 0.6}}
     models.save(model, tokenizer, folder)
     return folder
 

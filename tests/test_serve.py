@@ -17,14 +17,12 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from conftest import ENVIRONMENT, ROOT
+from conftest import ENVIRONMENT, ROOT, save_as_trained
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import serve_load
 from stages import export, predict, serve
-from stages.common import guard, models, saved, service
-from stages.common.adapters import adapt
+from stages.common import guard, saved, service
 from stages.common.batching import Batcher, Full
 from stages.common.classifiers import Classifier, TorchClassifier
 from stages.common.data import encode
@@ -44,32 +42,16 @@ LORA = {
 def folders(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Path]:
     """Saved models, by method: `full`, also exported, LoRA on the same base, and IA3, another kind of adapter."""
     root = tmp_path_factory.mktemp("models")
-    for number, name in enumerate(["full", *LORA, "ia3"]):
-        conf = ModelConf(name=str(tiny_model), max_length=16, learning_rate={"full": 1e-3}, head=["pooler"])
-        tokenizer = models.load_tokenizer(conf, Path("conf"))
-        model = models.load_classifier(conf, Path("conf"), tokenizer, LABELS, 17)
-        if name in LORA:
-            model = adapt(model, tokenizer, "LORA", LORA[name], conf, name)
-        elif name == "ia3":
-            fields = {"target_modules": "keys-values-feedforward", "feedforward_modules": "feedforward"}
-            model = adapt(model, tokenizer, "IA3", fields, conf, name)
-        save(model, tokenizer, root / name, number)
-        if name == "full":
-            onnx = shutil.copytree(root / name, root / "full-onnx", ignore=shutil.ignore_patterns("*.safetensors"))
-            export.export(model, tokenizer, onnx, root / name)
-            export.quantize(onnx)
+    conf = ModelConf(name=str(tiny_model), max_length=16, learning_rate={"full": 1e-3}, head=["pooler"])
+    full = save_as_trained(conf, LABELS, root / "full")
+    for seed, (name, fields) in enumerate(LORA.items(), 1):
+        save_as_trained(conf, LABELS, root / name, "LORA", seed, 1.5 + seed, **fields)
+    fields = {"target_modules": "keys-values-feedforward", "feedforward_modules": "feedforward"}
+    save_as_trained(conf, LABELS, root / "ia3", "IA3", 3, 4.5, **fields)
+    onnx = shutil.copytree(full, root / "full-onnx", ignore=shutil.ignore_patterns("*.safetensors"))
+    export.export(*saved.load_saved(full), onnx, full)
+    export.quantize(onnx)
     return {path.name: path for path in root.iterdir()}
-
-
-def save(model, tokenizer, folder: Path, seed: int) -> None:
-    """As if it were trained: every weight that is saved differs from a new one."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for weights in model.parameters():
-            if weights.requires_grad:
-                weights.add_(torch.randn(weights.shape) * 0.1)
-    model.config.tunediff["temperature"] = 1.5 + seed
-    models.save(model, tokenizer, folder)
 
 
 # --- models
