@@ -157,6 +157,9 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(project: Project
 
 @pytest.fixture
 def versioned(project: Project) -> Project:
+    """With epochs enough that no training ends between its first checkpoint and the signal."""
+    train = project.read_yaml("params.yaml")["train"]
+    project.edit_yaml("params.yaml", train={**train, "epochs": 30, "patience": 0})
     project.run("git", "init", "-q", "-b", "main")
     project.run("dvc", "repro", "prepare")  # which tells git what to ignore
     project.run("git", "add", "-A")
