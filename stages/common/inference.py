@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def device() -> torch.device:
     return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
@@ -74,9 +76,7 @@ def _by_length(
     """Rows of `compute(batch)` in the order of `encoded`, computed in batches of texts of like length."""
     where = device()
     order = np.argsort(encoded["length"][:], kind="stable")[::-1]  # the longest first: memory runs out at once or never
-    numbers = torch.autocast(
-        where.type, torch.bfloat16 if precision == "bf16" else torch.float16, enabled=precision != "fp32"
-    )
+    numbers = torch.autocast(where.type, HALVES.get(precision), enabled=precision in HALVES)
     inputs = encoded.select_columns(["input_ids", "attention_mask"])
     parts = []
     with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:

@@ -74,6 +74,9 @@ class ResumableTrainer(Trainer):
             )
         return loss
 
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0  # which nobody reads, and which takes a walk through all modules at each step
+
     def _save_checkpoint(self, *args: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         try:

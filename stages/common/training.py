@@ -23,14 +23,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from stages.common import card, models
+from stages.common import card, fast, models
 from stages.common.calibration import fit_confidences, fit_temperature, fit_threshold
 from stages.common.checkpoints import Checkpoints, made_from
 from stages.common.cost import peak_memory_bytes
 from stages.common.data import encode, label_names, rarer_label
 from stages.common.errors import UserError
 from stages.common.files import whole, write_json
-from stages.common.inference import choose_precision, device, predict_logits, probabilities
+from stages.common.inference import HALVES, choose_precision, device, predict_logits, probabilities
 from stages.common.params import Params
 from stages.common.seeds import folder, summary
 from stages.common.trainer import BestWeights, ResumableTrainer
@@ -137,7 +137,12 @@ def fit(
     made = (settings, params.evaluate.batch_size, learning_rate, seed, precision, device().type, optimizing)
     checkpoints = Checkpoints(made_from(model, (train, validation), made))
     best = BestWeights(settings.select_by)
-    with Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False) as live:
+    if device().type == "cpu":
+        fast.on_cpu()
+    if precision in HALVES:
+        fast.cast_frozen(model, HALVES[precision])
+    seen = fast.seen_tokens(model, tokenizer.pad_token_id, (train, validation))
+    with seen, Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False) as live:
         trainer = ResumableTrainer(
             best,
             model=model,

@@ -1,0 +1,98 @@
+"""What makes training faster and leaves its result: docs/performance.md has what each of these gives."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+@cache
+def on_cpu() -> torch.library.Library:
+    """From here on in this process, dropout on a CPU draws its masks by `bernoulli_`, attention's too.
+
+    And attention with dropout, for which a CPU has no kernel of its own, stays in bf16 where its input is.
+    """
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # not of CUDA alone
+    library = torch.library.Library("aten", "IMPL")
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there is one already
+        library.impl("bernoulli_.float", bernoulli_, "CPU")
+    return library
+
+
+def bernoulli_(mask: torch.Tensor, p: float = 0.5, *, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Fill with 1 where 16 random bits, as a number between 0 and 1, are below `p`, else with 0.
+
+    PyTorch's own draws a number of its own for each place, which takes five times as long.
+    """
+    bits = torch.empty(-(-mask.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    bits = bits.view(torch.int16)[: mask.numel()].view(mask.shape)  # from -2^15 on
+    return mask.copy_(bits < round(p * 2**16) - 2**15)
+
+
+def cast_frozen(model: "PreTrainedModel | PeftModel", dtype: torch.dtype) -> None:
+    """Give frozen matrices the type once that autocast would give them at each step.
+
+    Not those that an adapter computes with in other ways than autocast does, such as DoRA with their norms.
+    """
+    other = set()
+    for layer in model.modules():
+        if isinstance(layer, BaseTunerLayer) and not (isinstance(layer, LoraLayer) and not layer.lora_variant):
+            other.update(layer.modules())
+    for layer in model.modules():
+        if type(layer) in (nn.Linear, Conv1D) and not layer.weight.requires_grad and layer not in other:
+            layer.weight.data = layer.weight.data.to(dtype)
+
+
+class SeenTokens(nn.Module):
+    """An embedding without the rows of tokens that are never met."""
+
+    def __init__(self, whole: nn.Embedding, seen: torch.Tensor):
+        """`seen`: ids, each once."""
+        super().__init__()
+        place = torch.full((whole.num_embeddings,), len(seen))
+        place[seen] = torch.arange(len(seen))
+        self.register_buffer("place", place, persistent=False)
+        self.padding_idx = None if whole.padding_idx is None else int(place[whole.padding_idx])
+        # No token has the last row. It comes to be what becomes of 1 if there is never a gradient.
+        self.weight = nn.Parameter(torch.cat([whole.weight.data[seen], torch.ones(1, whole.embedding_dim)]))
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return nn.functional.embedding(self.place[input_ids], self.weight, self.padding_idx)
+
+
+@contextmanager
+def seen_tokens(model: "PreTrainedModel | PeftModel", pad: int, splits: Iterable[Dataset]) -> Iterator[None]:
+    """Train an embedding without the tokens that no text of `splits` (of `data.encode`) has; whole again afterwards.
+
+    Most of a vocabulary's rows are of words that a few thousand texts do not have. They get no gradient, and AdamW only
+    scales them, by weight decay: all alike, so that it can be done at the end. Until then there is less to clear, to
+    clip, to step and to keep.
+    """
+    whole = model.get_input_embeddings()
+    names = [name for name, weights in model.named_parameters(remove_duplicate=False) if weights is whole.weight]
+    if type(whole) is not nn.Embedding or not whole.weight.requires_grad or len(names) > 1:
+        yield
+        return
+    columns = (split.data.column("input_ids") for split in splits)
+    ids = {pad}.union(*(pc.unique(pc.list_flatten(column)).to_pylist() for column in columns))
+    seen = torch.tensor(sorted(ids))
+    few = SeenTokens(whole, seen)
+    model.set_input_embeddings(few)
+    yield
+    trained = few.weight.data.cpu()
+    whole.weight.data *= trained[-1]
+    whole.weight.data[seen] = trained[:-1]
+    model.set_input_embeddings(whole)
