@@ -178,7 +178,7 @@ def fit(
             processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer),
             compute_loss_func=loss,
-            compute_metrics=_accuracy_and_f1,
+            compute_metrics=accuracy_and_f1,
             callbacks=[Curves(live)] + ([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
             optimizers=(optimizer, None),
         )
@@ -273,7 +273,7 @@ def _loss(train: Dataset, class_weights: str) -> Callable[..., torch.Tensor] | N
     return weighted
 
 
-def _accuracy_and_f1(prediction: EvalPrediction) -> dict[str, float]:
+def accuracy_and_f1(prediction: EvalPrediction) -> dict[str, float]:
     predicted = np.argmax(prediction.predictions, axis=-1)
     return {
         "accuracy": float(accuracy_score(prediction.label_ids, predicted)),

@@ -1,0 +1,174 @@
+"""Real texts per second in the training loop: the pipeline's own against what people would write instead.
+
+Each round trains ours for an epoch, then each peer for some steps, in this one process, on the same texts:
+
+python -m benchmarks.training --method full --peers a b c c-bf16 --rounds 5
+
+With --quality all of them train to the end, and validation accuracy and macro F1 are printed too:
+
+python -m benchmarks.training --method full --peers b c --rounds 1 --quality
+
+The peers take the settings of params.yaml, and fp32 as the Trainer does unless told; PEER-bf16 is told. Their data set
+is another one with --splits FOLDER, which `prepare` made.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments, trainer
+
+from stages import train_full, train_lora
+from stages.common import models, training
+from stages.common.adapters import adapt
+from stages.common.data import label_names, load_split
+from stages.common.params import Settings, load
+
+PADDED = {"a": 512, "b": 128, "c": None}
+"""To so many tokens each text: as notebooks do, as run_classification.py does, and a plain Trainer to its batch's."""
+STEPS = {"a": 8, "b": 30, "c": 92}
+WARM_UP = 3
+
+
+class Clock(TrainerCallback):
+    """Counts texts and seconds of training after the warm-up, without what is between two epochs."""
+
+    texts, seconds, best = 0, 0.0, {}
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        Clock.since, Clock.steps = time.perf_counter(), 0
+
+    def on_step_end(self, args, state, control, train_dataloader, **kwargs):
+        if state.global_step <= WARM_UP:
+            self.on_epoch_begin(args, state, control)
+            return
+        now = time.perf_counter()
+        Clock.seconds += now - Clock.since
+        Clock.since, Clock.steps = now, Clock.steps + 1
+        whole, rows = args.train_batch_size, len(train_dataloader.dataset)
+        last = state.global_step * whole % (-(-rows // whole) * whole) == 0
+        Clock.texts += (rows - 1) % whole + 1 if last else whole
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        if metrics.get("eval_f1", 0) > Clock.best.get("eval_f1", -1):
+            Clock.best = metrics
+
+
+@dataclass(frozen=True)
+class Figures:
+    texts_per_second: float
+    best: dict[str, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="full", help="full, or lora-NAME of params.yaml")
+    parser.add_argument("--peers", nargs="+", default=["a", "b", "c", "c-bf16"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--splits", type=Path, default=Path("data/prepared"))
+    parser.add_argument("--precision", help="of ours, if not that of params.yaml")
+    parser.add_argument("--quality", action="store_true", help="all epochs, all steps")
+    args = parser.parse_args()
+    settings = load()
+    epochs = settings.params.train.epochs if args.quality else 1
+    train = settings.params.train.model_copy(update={"epochs": epochs, "patience": 0})
+    params = settings.params.model_copy(
+        update={"train": train, "precision": args.precision or settings.params.precision}
+    )
+    settings = settings.model_copy(update={"params": params})
+    splits = [load_split(args.splits, name) for name in ("train", "validation")]
+    trainer.DEFAULT_CALLBACKS.append(Clock)
+
+    ratios = {peer: [] for peer in args.peers}
+    for number in range(1, args.rounds + 1):
+        mine = measure(lambda: ours(settings, args.method, *splits))
+        print(f"round {number}: ours {described(mine)}", flush=True)
+        for peer in args.peers:
+            found = measure(lambda peer=peer: theirs(settings, args.method, *splits, peer, args.quality))
+            ratios[peer].append(mine.texts_per_second / found.texts_per_second)
+            print(f"round {number}: {peer} {described(found)}: {ratios[peer][-1]:.2f} times", flush=True)
+    for peer, found in ratios.items():
+        print(f"{peer}: {statistics.median(found):.2f} times, {min(found):.2f} to {max(found):.2f}")
+
+
+def described(figures: Figures) -> str:
+    quality = {name: round(figures.best[f"eval_{name}"], 4) for name in ("accuracy", "f1") if figures.best}
+    return f"{figures.texts_per_second:.2f} texts/s {quality or ''}"
+
+
+def measure(run) -> Figures:
+    Clock.texts, Clock.seconds, Clock.best = 0, 0.0, {}
+    with tempfile.TemporaryDirectory(prefix="tunediff-") as folder:
+        os.environ["XDG_CACHE_HOME"], before = folder, os.getcwd()
+        sys.stdout, out = open(os.devnull, "w"), sys.stdout  # the Trainer prints its figures
+        try:
+            run()
+        finally:
+            sys.stdout = out
+            os.chdir(before)
+    return Figures(Clock.texts / Clock.seconds, Clock.best)
+
+
+def ours(settings: Settings, method: str, train: Dataset, validation: Dataset) -> None:
+    stage = train_full if method == "full" else train_lora
+    with tempfile.TemporaryDirectory(prefix="tunediff-") as folder:
+        stage.fit(settings, method, train, validation, settings.params.seeds[0], Path(folder)).checkpoints.remove()
+
+
+def theirs(settings: Settings, method: str, train: Dataset, validation: Dataset, peer: str, quality: bool) -> None:
+    peer, _, precision = peer.partition("-")
+    values, seed = settings.params.train, settings.params.seeds[0]
+    tokenizer = models.load_tokenizer(settings.model, settings.model_path)
+    model = models.load_classifier(settings.model, settings.model_path, tokenizer, label_names(train), seed)
+    if method != "full":
+        variant = settings.params.train_lora[method.removeprefix("lora-")]
+        fields = {
+            "r": variant.rank,
+            "lora_alpha": variant.alpha,
+            "lora_dropout": variant.dropout,
+            "target_modules": variant.targets,
+        }
+        model = adapt(model, tokenizer, "LORA", fields, settings.model, "params.yaml")
+
+    def encoded(split: Dataset) -> Dataset:
+        # No more tokens are read than ours reads; the rest is padding.
+        ids = tokenizer(split["text"][:], truncation=True, return_token_type_ids=False)
+        if PADDED[peer]:
+            ids = tokenizer.pad(ids, padding="max_length", max_length=PADDED[peer])
+        return Dataset.from_dict({**ids, "labels": split["label"][:]})
+
+    with tempfile.TemporaryDirectory(prefix="tunediff-") as folder:
+        Trainer(
+            model,
+            TrainingArguments(
+                folder,
+                max_steps=-1 if quality else STEPS[peer],
+                num_train_epochs=values.epochs,
+                per_device_train_batch_size=values.batch_size,
+                per_device_eval_batch_size=settings.params.evaluate.batch_size,
+                learning_rate=settings.model.learning_rate_of(method, settings.model_path),
+                weight_decay=values.weight_decay,
+                warmup_steps=values.warmup,
+                bf16=precision == "bf16",
+                eval_strategy="epoch" if quality else "no",
+                save_strategy="no",
+                dataloader_pin_memory=False,
+                seed=seed,
+                report_to="none",
+            ),
+            train_dataset=encoded(train),
+            eval_dataset=encoded(validation),
+            processing_class=tokenizer,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            compute_metrics=training.accuracy_and_f1,
+        ).train()
+
+
+if __name__ == "__main__":
+    main()
