@@ -78,7 +78,7 @@ def validate(
     with tempfile.TemporaryDirectory(prefix="tunediff-") as curves:
         best = []
         for seed in seeds:
-            fitted = fit(settings, method, train, validation, seed, Path(curves))
+            fitted = fit(settings, method, train, validation, seed, Path(curves) / method)
             best.append(fitted.best)
             checkpoints.append(fitted.checkpoints)
             del fitted  # before the next model is made
