@@ -47,6 +47,7 @@ class Heartbeat(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started, self.first = time.time(), state.global_step  # not 0 after an interruption
+        self.training["select_by"] = args.metric_for_best_model.removeprefix("eval_")
         atexit.register(self._remove)  # if it fails
         self._write(state)
 
