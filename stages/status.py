@@ -123,7 +123,7 @@ def queue() -> Table | str:
         "waits",
         "since",
         box=SIMPLE_HEAD,
-        caption=f"{workers} workers" if workers else "no worker takes them: dvc queue start",
+        caption=f"workers: {workers}" if workers else "no worker takes them: dvc queue start",
     )
     for experiment, rev in waiting:
         table.add_row(experiment, clock(since[rev]))

@@ -56,6 +56,9 @@ class Heartbeat(TrainerCallback):
             self.loss = self.trainer._tr_loss.item() / (state.global_step - self.trainer._globalstep_last_logged)
             self._write(state)
 
+    def on_log(self, args, state, control, logs, **kwargs):
+        self.loss = logs.get("loss", self.loss)
+
     def on_prediction_step(self, args, state, control, **kwargs):
         if time.time() - self.written >= EVERY:
             self._write(state)
