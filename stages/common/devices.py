@@ -64,11 +64,11 @@ def wait_for(devices: list[str], sharing: int, root: Path) -> str:
     A lock file in `root` stands for each place on a device of this machine, since machines may share the cache. Where
     none can be written, it is the first device, and that is said.
     """
-    places = [root / f"{gethostname()}-{device}-{place}.lock" for place in range(sharing) for device in devices]
+    places = [(device, f"{gethostname()}-{device}-{place}.lock") for place in range(sharing) for device in devices]
     told = False
     while True:
-        for index, path in enumerate(places):
-            lock = FileLock(path, blocking=False)
+        for device, name in places:
+            lock = FileLock(root / name, blocking=False)
             try:
                 root.mkdir(parents=True, exist_ok=True)
                 lock.acquire()
@@ -78,7 +78,7 @@ def wait_for(devices: list[str], sharing: int, root: Path) -> str:
                 print(f"{root}: {error.strerror}: takes device {devices[0]}, whoever has it", file=sys.stderr)
                 return devices[0]
             _held.append(lock)
-            return devices[index % len(devices)]
+            return device
         if not told:
             print(
                 f"waits for a device: other processes have {', '.join(devices)}; {PER_DEVICE}={sharing + 1} would let "
