@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -95,9 +96,10 @@ def other_stages(known: set[int]) -> list[list[str]]:
 
 
 def name(experiment: str | None, project: str) -> str:
-    """An experiment's as DVC has it, and the project's folder if that is not this one."""
+    """An experiment's as DVC has it, and the end of the project's path if that is not this folder."""
     experiment = experiment or "(workspace)"
-    return experiment if os.path.realpath(project) == os.getcwd() else f"{experiment} in {project}"
+    end = Path(*Path(project).parts[-2:])
+    return experiment if os.path.realpath(project) == os.getcwd() else f"{experiment} in {end}"
 
 
 def clock(seconds: float) -> str:

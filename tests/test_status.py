@@ -3,10 +3,12 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -43,7 +45,7 @@ def queue(project: Project) -> Iterator[Project]:
             process.kill()
 
 
-def wait_for(what: Callable[[], list]) -> list:
+def wait_for(what: Callable[[], Any]) -> Any:
     until = time.monotonic() + 120
     while not (found := what()):
         assert time.monotonic() < until, "it does not come"
@@ -71,7 +73,7 @@ def test_a_queued_experiment_is_followed_by_its_name_until_it_dies(
     assert 0 < beat["step"] < beat["steps"] and beat["loss"] > 0 and beat["seconds_left"] > 0
     assert [figures["epoch"] for figures in beat["validation"]] == [*range(1, len(beat["validation"]) + 1)]
     monkeypatch.chdir("/")
-    assert status.training_row(beat)[0] == f"decay-1 in {queue.folder}"
+    assert status.training_row(beat)[0] == f"decay-1 in {queue.folder.parent.name}/project"
 
     os.kill(beat["pid"], signal.SIGSTOP)
     monkeypatch.setattr(running, "SILENT", 0.5)
@@ -103,12 +105,17 @@ def test_a_machine_that_shares_the_cache_is_believed_while_it_is_heard(cache: Pa
         heartbeat.write_json(cache / f"{pid}.json", {"pid": pid, "host": host, "started": pid, "updated": updated})
     mine = {"pid": os.getpid(), "host": running.gethostname(), "started": 4, "updated": now}  # long before this process
     heartbeat.write_json(cache / "4.json", mine)
-    assert [(beat["started"], beat["state"]) for beat in running.trainings()] == [
-        (1, "runs"),
-        (2, "silent"),
-        (4, "died"),
-    ]
+    states = {beat["pid"]: beat["state"] for beat in running.trainings()}
+    assert states == {1: "runs", 2: "silent", os.getpid(): "died"}
     assert not (cache / "3.json").exists()
+
+
+def test_a_process_that_has_ended_is_dead_even_if_nobody_waits_for_it():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert running.lives(process.pid, time.time() + 1)
+    process.stdin.close()
+    wait_for(lambda: not running.lives(process.pid, time.time() + 1))
+    process.wait()
 
 
 class Trainer:
