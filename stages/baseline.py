@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from stages.common import scoring
+from stages.common import devices, scoring
 from stages.common.calibration import fit_threshold
 from stages.common.cost import peak_memory_bytes
 from stages.common.data import encode, label_names, load_split, rarer_label
@@ -34,6 +34,7 @@ def main() -> None:
     scoring.add_arguments(parser)
     args = parser.parse_args()
     settings = load()
+    devices.take()
     splits = {name: load_split(args.splits, name) for name in ("train", "validation", "test")}
 
     # From the lightest to the heaviest: the peak memory of each is that of the process so far.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.common import scoring
+from stages.common import devices, scoring
 from stages.common.cost import folder_bytes
 from stages.common.data import encode, label_names, load_split
 from stages.common.errors import UserError, run
@@ -42,6 +42,7 @@ def main() -> None:
     scoring.add_arguments(parser)
     args = parser.parse_args()
     params = load().params
+    devices.take()
     method, seeds = args.model.name, params.seeds
     options = {"batch_size": params.evaluate.batch_size, "precision": choose_precision(params.precision)}
 

@@ -19,7 +19,7 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.common import uncertainty
+from stages.common import devices, uncertainty
 from stages.common.adapters import BottleneckLayer
 from stages.common.data import encode, load_split
 from stages.common.errors import UserError, reason, run
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--cost", type=Path, required=True, help="JSON file for latency and throughput")
     args = parser.parse_args()
     params = load().params
+    devices.take()
     test = load_split(args.splits, "test")
     texts = test["text"][:]
 

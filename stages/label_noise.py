@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from tqdm import tqdm
 
+from stages.common import devices
 from stages.common.data import encode, label_names, load_split
 from stages.common.errors import UserError, run
 from stages.common.files import whole, write_json
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file: how many rows are suspected, by label")
     args = parser.parse_args()
     settings = load()
+    devices.take()
 
     train = load_split(args.splits, "train")
     table = train.to_pandas()

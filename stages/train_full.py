@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from stages.common import training
+from stages.common import devices, training
 from stages.common.data import label_names, load_split
 from stages.common.errors import run
 from stages.common.models import load_classifier, load_tokenizer
@@ -18,6 +18,7 @@ from stages.common.seeds import folder
 def main() -> None:
     args = training.arguments(__doc__)
     settings = load()
+    devices.take()
     method, seeds = args.model.name, settings.params.seeds
 
     train, validation = (load_split(args.splits, name) for name in ("train", "validation"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from datasets import Dataset
 
-from stages.common import training
+from stages.common import devices, training
 from stages.common.adapters import adapt
 from stages.common.data import label_names, load_split
 from stages.common.errors import UserError, run
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def main() -> None:
     args = training.arguments(__doc__)
     settings = load()
+    devices.take()
     method, seeds = args.model.name, settings.params.seeds
 
     train, validation = (load_split(args.splits, name) for name in ("train", "validation"))

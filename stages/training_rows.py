@@ -13,6 +13,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from stages import train_full, train_lora, train_peft
+from stages.common import devices
 from stages.common.checkpoints import Checkpoints
 from stages.common.data import label_names, load_split
 from stages.common.errors import UserError, run
@@ -36,6 +37,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     settings = load()
+    devices.take()
 
     train, validation = (load_split(args.splits, name) for name in ("train", "validation"))
     part = take(train, float(args.metrics.stem), settings.params.seed)
@@ -78,7 +80,7 @@ def validate(
     with tempfile.TemporaryDirectory(prefix="tunediff-") as curves:
         best = []
         for seed in seeds:
-            fitted = fit(settings, method, train, validation, seed, Path(curves))
+            fitted = fit(settings, method, train, validation, seed, Path(curves) / method)
             best.append(fitted.best)
             checkpoints.append(fitted.checkpoints)
             del fitted  # before the next model is made

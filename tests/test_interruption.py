@@ -81,7 +81,7 @@ def begin(project: Project, method: str) -> multiprocessing.Process:
 
 def _stage(folder: Path, method: str) -> None:
     os.chdir(folder)
-    os.environ["XDG_CACHE_HOME"] = str(folder.parent / "cache")
+    os.environ |= {"XDG_CACHE_HOME": str(folder.parent / "cache"), "TUNEDIFF_PER_DEVICE": "2"}
     with open("stderr.txt", "w") as file:
         os.dup2(file.fileno(), 2)
     sys.argv = ["stage", *arguments(method)]
@@ -318,7 +318,9 @@ def test_checkpoints_that_nobody_goes_on_with_are_removed_after_a_month(project:
 
 def test_a_cache_that_cannot_be_written_is_named_and_done_without(project: Project):
     (project.folder.parent / "cache").write_text("a file, where a folder should be")
-    assert "this one cannot go on if it is interrupted" in train(project, "lora-v1")
+    said = train(project, "lora-v1")
+    assert "this one cannot go on if it is interrupted" in said
+    assert said.count("this training cannot be watched") == 1
 
 
 def test_a_loss_that_is_no_number_stops_the_training_with_what_to_change(project: Project):

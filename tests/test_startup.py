@@ -27,6 +27,7 @@ USED = {  # by stages and commands that use the same, which are imported in one 
     ("training_rows",): {*TRAINER, *FIGURES},
     ("report",): {"matplotlib", "pandas", "scipy"},
     ("leaderboard",): {"dvc", "matplotlib", "pandas"},
+    ("status",): {"dvc"},
     ("export",): {*MODEL, "peft"},
     ("serve",): set(),  # until its models are loaded
 }

@@ -30,6 +30,7 @@ from stages.common.cost import peak_memory_bytes
 from stages.common.data import encode, label_names, rarer_label
 from stages.common.errors import UserError
 from stages.common.files import whole, write_json
+from stages.common.heartbeat import Heartbeat
 from stages.common.inference import HALVES, choose_precision, device, predict_logits, probabilities
 from stages.common.params import Params
 from stages.common.seeds import folder, summary
@@ -182,6 +183,7 @@ def fit(
             callbacks=[Curves(live)] + ([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
             optimizers=(optimizer, None),
         )
+        trainer.add_callback(Heartbeat(trainer, curves, seed))
         try:
             trainer.train(checkpoints.last())
         except UserError:  # which the same training ends with again

@@ -1,0 +1,155 @@
+"""What runs and what waits, told by trainings that run in a real queue."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+from conftest import ENVIRONMENT, Project
+
+from stages import status
+from stages.common import heartbeat, running
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where heartbeats are in these tests, and those of nobody else."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setitem(ENVIRONMENT, "XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/tunediff/running"
+
+
+@pytest.fixture
+def queue(project: Project) -> Iterator[Project]:
+    """Two long trainings, of which a worker has begun the first."""
+    values = project.read_yaml("params.yaml")
+    project.edit_yaml("params.yaml", train={**values["train"], "epochs": 1000, "patience": 0})
+    project.run("git", "init", "-q", "-b", "main")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "code")
+    project.run("dvc", "exp", "run", "--queue", "-n", "decay", "-S", "train.weight_decay=0.01,0.02", "train_full")
+    with open(os.devnull, "w") as nowhere:  # a pipe would be kept open by the worker
+        subprocess.run(["dvc", "queue", "start"], cwd=project.folder, env=ENVIRONMENT, stdout=nowhere, check=True)
+    yield project
+    project.run("dvc", "queue", "stop", "--kill")
+    os.chdir(project.folder.anchor)
+    for process in psutil.process_iter(["cwd"]):
+        if process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(project.folder):
+            process.kill()
+
+
+def wait_for(what: Callable[[], Any]) -> Any:
+    until = time.monotonic() + 120
+    while not (found := what()):
+        assert time.monotonic() < until, "it does not come"
+        time.sleep(0.02)
+    return found
+
+
+def test_a_queued_experiment_is_followed_by_its_name_until_it_dies(
+    queue: Project, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def others() -> list[list[str]]:
+        return [
+            row for row in status.other_stages({beat["pid"] for beat in running.trainings()}) if row[0] == "decay-1"
+        ]
+
+    monkeypatch.chdir(queue.folder)
+    assert wait_for(others)[0][:2] == ["decay-1", "prepare"]
+    [beat] = wait_for(lambda: [beat for beat in running.trainings() if beat["epoch"] > 2])
+    shown = queue.run("python", "-m", "stages.status").stdout
+    [row] = [line for line in shown.splitlines() if "decay-1" in line]
+    assert row.split()[:4] == ["decay-1", "train_full", "full", "17"] and "of 1000" in row and "f1" in row
+    assert any(line.split()[:1] == ["decay-2"] for line in shown.splitlines()) and "workers: 1" in shown
+    assert others() == []
+    assert (beat["experiment"], beat["project"], beat["state"]) == ("decay-1", str(queue.folder), "runs")
+    assert 0 < beat["step"] < beat["steps"] and beat["loss"] > 0 and beat["seconds_left"] > 0
+    assert [figures["epoch"] for figures in beat["validation"]] == [*range(1, len(beat["validation"]) + 1)]
+    monkeypatch.chdir("/")
+    assert status.training_row(beat)[0] == f"decay-1 in {queue.folder.parent.name}/project"
+
+    os.kill(beat["pid"], signal.SIGSTOP)
+    monkeypatch.setattr(running, "SILENT", 0.5)
+    [row] = wait_for(lambda: [status.training_row(one) for one in running.trainings() if one["state"] == "silent"])
+    assert "hangs? silent for 0:00:" in row[7]
+    os.kill(beat["pid"], signal.SIGKILL)
+    [row] = wait_for(lambda: [status.training_row(one) for one in running.trainings() if one["state"] == "died"])
+    assert "died 0:00:" in row[7]
+    monkeypatch.setattr(running, "KEPT", 0)
+    assert beat["pid"] not in [one["pid"] for one in running.trainings()]
+    assert not (cache / f"{beat['pid']}.json").exists()
+
+
+def test_a_training_that_fails_leaves_no_heartbeat(project: Project, cache: Path):
+    project.edit_yaml("conf/model/tiny.yaml", learning_rate={"full": 1e30, "lora": 1e-2})
+    project.prepare()
+    paths = {"splits": "data/prepared", "model": "models/full", "validation": "v.json", "logits": "l.npy"}
+    paths |= {"cost": "c.json", "curves": "plots/curves/full"}
+    options = [word for name, path in paths.items() for word in (f"--{name}", path)]
+    done = project.run("python", "-m", "stages.train_full", *options, check=False)
+    assert "the training diverged" in done.stderr
+    assert list(cache.iterdir()) == []  # and the folder is there: it had one
+
+
+def test_a_machine_that_shares_the_cache_is_believed_while_it_is_heard(cache: Path):
+    """Its processes cannot be seen here; and a number that another process has by now is nobody's."""
+    now = time.time()
+    for pid, host, updated in ((1, "other", now - 60), (2, "other", now - 600), (3, "other", now - 9000)):
+        heartbeat.write_json(cache / f"{pid}.json", {"pid": pid, "host": host, "started": pid, "updated": updated})
+    mine = {"pid": os.getpid(), "host": running.gethostname(), "started": 4, "updated": now}  # long before this process
+    heartbeat.write_json(cache / "4.json", mine)
+    states = {beat["pid"]: beat["state"] for beat in running.trainings()}
+    assert states == {1: "runs", 2: "silent", os.getpid(): "died"}
+    assert not (cache / "3.json").exists()
+
+
+def test_a_process_that_has_ended_is_dead_even_if_nobody_waits_for_it():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert running.lives(process.pid, time.time() + 1)
+    process.stdin.close()
+    wait_for(lambda: not running.lives(process.pid, time.time() + 1))
+    process.wait()
+
+
+class Trainer:
+    """With a loss on a device that counts how often it is asked for."""
+
+    def __init__(self):
+        self._globalstep_last_logged, self._tr_loss, self.asked = 0, self, 0
+
+    def item(self) -> float:
+        self.asked += 1
+        return 30.0
+
+
+def test_a_step_neither_writes_nor_waits_for_the_device_more_than_once_a_second(monkeypatch: pytest.MonkeyPatch):
+    now, written = [1000.0], []
+    monkeypatch.setattr(heartbeat.time, "time", lambda: now[0])
+    monkeypatch.setattr(heartbeat, "write_json", lambda path, value: written.append(value))
+    trainer, args = Trainer(), SimpleNamespace(metric_for_best_model="eval_f1")
+    state = SimpleNamespace(global_step=0, max_steps=1280, epoch=0.0, num_train_epochs=10, log_history=[])
+    state.is_world_process_zero = True
+    beating = heartbeat.Heartbeat(trainer, Path("plots/curves/lora-v1/seed-18"), 18)
+    beating.on_train_begin(args, state, None)
+    for step in range(1, 641):
+        now[0] += 1 / 64
+        state.global_step, state.epoch = step, step / 128
+        beating.on_step_end(args, state, None)
+    assert len(written) == 1 + 10 and trainer.asked == 10
+    assert (written[0]["loss"], written[0]["seconds_left"]) == (None, None)
+    last = written[-1]
+    assert (last["method"], last["loss"], last["seconds_left"]) == ("lora-v1", 30 / last["step"], pytest.approx(10))
+
+
+@pytest.mark.parametrize(("select_by", "expected"), [("f1", "f1 0.700, epoch 2"), ("loss", "loss 0.500, epoch 1")])
+def test_the_best_epoch_is_that_which_would_be_chosen(select_by: str, expected: str):
+    figures = [{"epoch": epoch, "f1": f1, "loss": loss} for epoch, f1, loss in ((1, 0.6, 0.5), (2, 0.7, 0.6))]
+    assert status.best(figures, select_by) == expected
+    assert status.best([], select_by) == ""
