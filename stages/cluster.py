@@ -71,8 +71,10 @@ class Experiment:
     """The commit in which `dvc exp run --queue` put all tracked files; its parent is where the experiment begins."""
     ref: str
     """What DVC will call the result."""
-    options: list[str]
-    """Of `dvc exp run`, apart from the settings, which are in the files."""
+    switches: list[str]
+    """Of `dvc exp run`, such as --force; the settings are in the files."""
+    stages: list[str]
+    """All, if empty."""
 
 
 def queued() -> list[Experiment]:
@@ -85,18 +87,17 @@ def queued() -> list[Experiment]:
     if not entries:
         raise UserError("nothing waits in DVC's queue; `dvc exp run --queue -S KEY=VALUE` puts an experiment there")
     return [
-        Experiment(
-            entry.name, entry.stash_rev, str(ExpRefInfo(entry.baseline_rev, entry.name)), options(entry.stash_rev)
-        )
-        for entry in entries
+        Experiment(each.name, each.stash_rev, str(ExpRefInfo(each.baseline_rev, each.name)), *given(each.stash_rev))
+        for each in entries
     ]
 
 
-def options(stash: str) -> list[str]:
-    """The stages and switches that `dvc exp run --queue` was given: DVC has them in a file beside the user's."""
-    given = pickle.loads(subprocess.check_output(["git", "cat-file", "blob", f"{stash}:.dvc/tmp/repro.dat"]))["kwargs"]
-    switches = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is True]
-    return [*switches, *given["targets"]]
+def given(stash: str) -> tuple[list[str], list[str]]:
+    """Switches and stages that `dvc exp run --queue` was called with: DVC has them in a file beside the user's."""
+    packed = subprocess.check_output(["git", "cat-file", "blob", f"{stash}:.dvc/tmp/repro.dat"])
+    arguments = pickle.loads(packed)["kwargs"]
+    switches = [f"--{name.replace('_', '-')}" for name, value in arguments.items() if value is True]
+    return switches, arguments["targets"]
 
 
 def check_storage(experiment: Experiment) -> None:
@@ -125,7 +126,7 @@ def submit(client: Client, url: str, experiment: Experiment) -> Future:
     """Published by its name, so that it goes on when this command is interrupted, and the next one waits for it."""
     if experiment.stash in client.list_datasets():
         return client.get_dataset(experiment.stash)
-    task = (url, experiment.stash, experiment.ref, experiment.options)
+    task = (url, experiment.stash, experiment.ref, experiment.switches, experiment.stages)
     future = client.submit(on_worker, *task, key=experiment.stash, pure=False)
     client.publish_dataset(future, name=experiment.stash)
     return future
@@ -148,7 +149,7 @@ def here(*command: str) -> str:
 # --- on a worker, which has this file's functions as the client sends them, and no other of the project's
 
 
-def on_worker(url: str, stash: str, ref: str, options: list[str]) -> None:
+def on_worker(url: str, stash: str, ref: str, switches: list[str], stages: list[str]) -> None:
     """Run the experiment in a clone and push the result: the git ref comes last, so that what has one is whole.
 
     Raises RuntimeError with the last lines of a command that failed.
@@ -176,9 +177,10 @@ def on_worker(url: str, stash: str, ref: str, options: list[str]) -> None:
         # Kept: what one experiment pulled or computed, the next has. Not shared: two pulls at once break each other.
         cache = f"[cache]\n    dir = {worker.local_directory}/cache\n"
         (clone / ".dvc/config.local").write_text(cache, encoding="utf-8")
-        name = PurePosixPath(ref).name
-        step(clone, "dvc", "exp", "run", "--pull", "--allow-missing", "--name", name, *options)
-        step(clone, "dvc", "push", "-q")
+        concerned = ["--with-deps", *stages] if stages else []
+        step(clone, "dvc", "pull", "-q", "--allow-missing", *concerned)  # what lacks is computed
+        step(clone, "dvc", "exp", "run", "--name", PurePosixPath(ref).name, *switches, *stages)
+        step(clone, "dvc", "push", "-q", *concerned)
         step(clone, "dvc", "exp", "push", "-q", "--no-cache", "origin", ref)
 
 
