@@ -39,19 +39,11 @@ def main() -> None:
     url = here("git", "remote", "get-url", args.git_remote).strip()
     here("git", "push", "-q", args.git_remote, *(f"{each.stash}:{sent(each.stash)}" for each in experiments))
 
-    failed = []
-    with connect(args.scheduler) as client:
-        print(f"{len(experiments)} experiments, {len(client.nthreads())} workers", file=sys.stderr)
-        futures = {submit(client, url, experiment): experiment for experiment in experiments}
-        for future in tqdm(as_completed(futures), desc="experiments", total=len(futures)):
-            experiment = futures[future]
-            try:
-                future.result()
-                bring_home(experiment, args.git_remote)
-            except Exception as error:  # whatever a worker may raise: the others go on
-                tqdm.write(f"{experiment.name}: {error}", file=sys.stderr)
-                failed.append(experiment.name)
-            client.unpublish_dataset(experiment.stash)
+    try:
+        with connect(args.scheduler) as client:
+            failed = finish(client, url, experiments, args.git_remote)
+    except OSError as error:
+        raise UserError(f"{args.scheduler} was lost: {reason(error)}; start a scheduler and run this again") from None
     if failed:
         raise UserError(
             f"{len(failed)} of {len(experiments)} experiments failed and still wait in the queue: {', '.join(failed)}; "
@@ -120,6 +112,23 @@ def connect(address: str) -> Client:
         return Client(address, timeout=10)
     except (OSError, ValueError) as error:
         raise UserError(f"--scheduler {address}: {reason(error)}; `dask scheduler` starts one") from None
+
+
+def finish(client: Client, url: str, experiments: list[Experiment], remote: str) -> list[str]:
+    """Run what does not run yet, and bring home what ends well; the names of those that failed, after saying why."""
+    print(f"{len(experiments)} experiments, {len(client.nthreads())} workers", file=sys.stderr)
+    failed = []
+    futures = {submit(client, url, experiment): experiment for experiment in experiments}
+    for future in tqdm(as_completed(futures), desc="experiments", total=len(futures)):
+        experiment = futures[future]
+        try:
+            future.result()
+            bring_home(experiment, remote)
+        except Exception as error:  # whatever a worker may raise: the others go on
+            tqdm.write(f"{experiment.name}: {error}", file=sys.stderr)
+            failed.append(experiment.name)
+        client.unpublish_dataset(experiment.stash)
+    return failed
 
 
 def submit(client: Client, url: str, experiment: Experiment) -> Future:
