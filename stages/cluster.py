@@ -199,10 +199,10 @@ def sent(stash: str) -> str:
 
 
 def step(folder: Path, *command: str) -> str:
-    """What the command prints. It ends when this process does. Raises RuntimeError with its last lines if it fails."""
+    """What the command prints. Raises RuntimeError with its last lines if it fails."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
-        ["setpriv", "--pdeathsig", "KILL", *command],
+        command,
         cwd=folder,
         env={**environment, "GIT_TERMINAL_PROMPT": "0"},
         stdin=subprocess.DEVNULL,
