@@ -13,11 +13,13 @@ is another one with --splits FOLDER, which `prepare` made.
 """
 
 import argparse
+import io
 import os
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,16 +104,12 @@ def described(figures: Figures) -> str:
     return f"{figures.texts_per_second:.2f} texts/s {quality or ''}"
 
 
-def measure(run) -> Figures:
+def measure(run: Callable[[], None]) -> Figures:
     Clock.texts, Clock.seconds, Clock.best = 0, 0.0, {}
     with tempfile.TemporaryDirectory(prefix="tunediff-") as folder:
-        os.environ["XDG_CACHE_HOME"], before = folder, os.getcwd()
-        sys.stdout, out = open(os.devnull, "w"), sys.stdout  # the Trainer prints its figures
-        try:
+        os.environ["XDG_CACHE_HOME"] = folder
+        with redirect_stdout(io.StringIO()):  # the Trainer prints its figures
             run()
-        finally:
-            sys.stdout = out
-            os.chdir(before)
     return Figures(Clock.texts / Clock.seconds, Clock.best)
 
 

@@ -12,9 +12,9 @@ from stages.common.errors import run
 
 # Libraries that take a tenth of a second or more. PEFT comes with the Trainer, DVC with DVCLive.
 HEAVY = {
-    *("accelerate", "cleanlab", "datasets", "dvc", "dvclive", "evaluate", "huggingface_hub", "matplotlib", "pandas"),
-    *("peft", "scipy", "sklearn", "statsmodels", "sympy", "tokenizers", "torch", "transformers"),
-    *("transformers.pipelines", "transformers.trainer"),
+    *("accelerate", "cleanlab", "datasets", "distributed", "dvc", "dvclive", "evaluate", "huggingface_hub"),
+    *("matplotlib", "pandas", "peft", "scipy", "sklearn", "statsmodels", "sympy", "tokenizers", "torch"),
+    *("transformers", "transformers.pipelines", "transformers.trainer"),
 }
 MODEL = {"accelerate", "datasets", "huggingface_hub", "pandas", "scipy", "sympy", "tokenizers", "torch", "transformers"}
 TRAINER = {*MODEL, "dvc", "dvclive", "peft", "sklearn", "transformers.trainer"}
@@ -28,6 +28,7 @@ USED = {  # by stages and commands that use the same, which are imported in one 
     ("report",): {"matplotlib", "pandas", "scipy"},
     ("leaderboard",): {"dvc", "matplotlib", "pandas"},
     ("status",): {"dvc"},
+    ("cluster",): {"distributed", "dvc"},
     ("export",): {*MODEL, "peft"},
     ("serve",): set(),  # until its models are loaded
 }
