@@ -38,7 +38,7 @@ def hyperparameters(trainer: Trainer) -> dict[str, str]:
         "schedule": f"{args.lr_scheduler_type.value}, with a warm-up over {100 * args.warmup_steps:g}% of the steps",
         "optimizer": type(trainer.optimizer.optimizer).__name__,
         "weight decay": f"{args.weight_decay:g}",
-        "texts per step": str(args.train_batch_size),
+        "texts per step": str(trainer.batch_size),
         "epochs": f"{args.num_train_epochs} at most",
         "epoch kept": f"the best by validation {args.metric_for_best_model.removeprefix('eval_')}",
         "number format": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",

@@ -6,6 +6,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+
+import psutil
 
 LINE = 1000  # characters of a message's line, of which the middle may be a whole text
 
@@ -35,20 +38,24 @@ def run(main: Callable[[], None]) -> None:
     A stage that DVC runs ends when DVC is killed: the next `dvc repro` shall not write the same files beside it.
     """
     if "DVC_STAGE" in os.environ:
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        # A launcher of several processes stands between DVC and them.
+        child = psutil.Process(os.getppid() if "LOCAL_RANK" in os.environ else os.getpid())
+        threading.Thread(target=_end_with_parent, args=(child, child.ppid()), daemon=True).start()
     gc.freeze()  # what was imported is there to stay
     gc.enable()  # after `stages/__init__.py`
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        # Of several processes on a machine, all say the same.
+        sys.exit(f"error: {error}" if os.environ.get("LOCAL_RANK", "0") == "0" else 1)
     except KeyboardInterrupt:
         sys.exit("interrupted")
     finally:
         gc.freeze()  # the process ends, and searching all objects for what it may free takes a second
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.2)
+def _end_with_parent(child: psutil.Process, parent: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        while child.ppid() == parent:
+            time.sleep(0.2)
     os._exit(1)

@@ -86,7 +86,9 @@ class Train(Section):
 
     epochs: Count
     batch_size: Count
-    """Texts per optimizer step."""
+    """Texts per optimizer step, over all processes of the launcher."""
+    accumulation: Count
+    """Parts in which a process computes its share of a step, one after the other, where memory is short."""
     weight_decay: Fraction
     warmup: Fraction
     """Share of all steps in which the learning rate rises; afterwards it falls linearly to 0."""
@@ -180,6 +182,8 @@ class Params(Section):
     """Every method is trained once with each; models/METHOD is the first one's."""
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     """Number format of matrix products; `auto` is the fastest one that the machine computes in hardware."""
+    launcher: str
+    """What dvc.yaml starts the training stages by: `python`, `torchrun ...` or `accelerate launch ...`."""
     baseline: Baseline
     train: Train
     train_lora: dict[MethodName, Lora]

@@ -5,16 +5,20 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from datasets import Dataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
 
 from stages.common.checkpoints import NOTE, digests
 from stages.common.errors import UserError, reason
 from stages.common.files import read_json, write_json
+from stages.common.ranks import GlobalBatches, ranks
 
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
 
@@ -46,10 +50,12 @@ class ResumableTrainer(Trainer):
     A checkpoint holds the weights that are trained, for the reason that `BestWeights` gives.
     """
 
-    def __init__(self, best: BestWeights, **kwargs: Any):
+    def __init__(self, best: BestWeights, batch_size: int, **kwargs: Any):
+        """`batch_size`: texts per optimizer step, over all processes."""
         super().__init__(**kwargs)
         self.add_callback(best)
-        self.best, self.seconds, self.started = best, 0.0, time.perf_counter()
+        self.best, self.batch_size = best, batch_size
+        self.seconds, self.started = 0.0, time.perf_counter()
 
     def train(self, checkpoint: Path | None) -> None:
         epochs = self.args.num_train_epochs
@@ -57,12 +63,17 @@ class ResumableTrainer(Trainer):
             note = read_json(checkpoint / NOTE)
             self.best.metrics, self.best.weights = note["best"], load_file(checkpoint / BEST)
             self.seconds = note["seconds"]
-            print(f"goes on after epoch {note['epoch']:g} of {epochs}, where it was interrupted", file=sys.stderr)
+            if self.is_world_process_zero():
+                print(f"goes on after epoch {note['epoch']:g} of {epochs}, where it was interrupted", file=sys.stderr)
             if note["stopped"]:
                 self.args.num_train_epochs = round(note["epoch"])  # no more of them
         super().train(checkpoint and str(checkpoint))
         self.args.num_train_epochs = epochs
         self.seconds += time.perf_counter() - self.started
+
+    def _get_train_sampler(self, train_dataset: Dataset) -> GlobalBatches:
+        parts = self.args.gradient_accumulation_steps
+        return GlobalBatches(self.train_dataset["length"][:], self.batch_size, self.args.seed, parts)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -74,6 +85,13 @@ class ResumableTrainer(Trainer):
             )
         return loss
 
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        done = super().evaluation_loop(*args, **kwargs)
+        # Of each row once. The Trainer's own loss counts those twice that fill up the last batch of several processes.
+        outputs = SimpleNamespace(logits=torch.from_numpy(done.predictions))
+        done.metrics["eval_loss"] = self.compute_loss_func(outputs, torch.from_numpy(done.label_ids)).item()
+        return done
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # which nobody reads, and which takes a walk through all modules at each step
 
@@ -81,6 +99,9 @@ class ResumableTrainer(Trainer):
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         try:
             super()._save_checkpoint(*args)
+            ranks().wait_for_everyone()  # each has its random numbers in it
+            if not self.is_world_process_zero():
+                return
             save_file(self.best.weights, folder / BEST)
             note = {
                 "best": self.best.metrics,

@@ -1,8 +1,10 @@
 """The one loop that every method is trained by."""
 
 import argparse
+import math
 import statistics
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +35,7 @@ from stages.common.files import whole, write_json
 from stages.common.heartbeat import Heartbeat
 from stages.common.inference import HALVES, choose_precision, device, predict_logits, probabilities
 from stages.common.params import Params
+from stages.common.ranks import of_the_first, ranks
 from stages.common.seeds import folder, summary
 from stages.common.trainer import BestWeights, ResumableTrainer
 
@@ -123,35 +126,52 @@ def fit(
     seed: int,
     curves: Path,
     optimizer: torch.optim.Optimizer | None = None,
-) -> Fit:
+) -> Fit | None:
     """Train what `model` leaves trainable; validate after every epoch; end with the best epoch's weights.
 
     `train` and `validation` are splits as `data.load_split` gives them; DVCLive writes to the folder `curves`;
-    `optimizer` is AdamW unless given. Raises UserError if no epoch gives a validation figure.
+    `optimizer` is AdamW unless given. Of several processes (`ranks.py`) the first one has the result, the others None.
+    Raises UserError if no epoch gives a validation figure.
     """
     settings = params.train
     precision = choose_precision(params.precision)
+    state, parts = ranks(), settings.accumulation
+    if settings.batch_size < state.num_processes * parts:
+        raise UserError(
+            f"params.yaml: train.batch_size: {settings.batch_size} texts cannot be shared by {state.num_processes} "
+            f"processes of {parts} parts each (train.accumulation)"
+        )
     names, rarer, loss = label_names(train), rarer_label(train), _loss(train, settings.class_weights)
     train, validation = (encode(tokenizer, split["text"][:], split["label"][:]) for split in (train, validation))
     parameters = models.count_parameters(model)
     optimizing = optimizer and (type(optimizer).__name__, optimizer.defaults)
     made = (settings, params.evaluate.batch_size, learning_rate, seed, precision, device().type, optimizing)
-    checkpoints = Checkpoints(made_from(model, (train, validation), made))
+    checkpoints = last = None
+    if state.is_main_process:
+        checkpoints = Checkpoints(made_from(model, (train, validation), (*made, state.num_processes)))
+        last = checkpoints.last()
+    checkpoint_folder, last = of_the_first((checkpoints and checkpoints.folder, last))
     best = BestWeights(settings.select_by)
     if device().type == "cpu":
         fast.on_cpu()
     if precision in HALVES:
         fast.cast_frozen(model, HALVES[precision])
     seen = fast.seen_tokens(model, tokenizer.pad_token_id, (train, validation))
-    with seen, Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False) as live:
+    callbacks = [EarlyStoppingCallback(settings.patience)] if settings.patience else []
+    with seen, ExitStack() as stack:
+        if state.is_main_process:
+            live = Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False)
+            callbacks.insert(0, Curves(stack.enter_context(live)))
         trainer = ResumableTrainer(
             best,
+            settings.batch_size,
             model=model,
             args=TrainingArguments(
-                output_dir=checkpoints.folder,
+                output_dir=checkpoint_folder,
                 disable_tqdm=False,
                 num_train_epochs=settings.epochs,
-                per_device_train_batch_size=settings.batch_size,
+                per_device_train_batch_size=math.ceil(settings.batch_size / state.num_processes / parts),
+                gradient_accumulation_steps=parts,
                 per_device_eval_batch_size=params.evaluate.batch_size,
                 learning_rate=learning_rate,
                 weight_decay=settings.weight_decay,
@@ -160,7 +180,6 @@ def fit(
                 use_cpu=device().type == "cpu",
                 bf16=precision == "bf16",
                 fp16=precision == "fp16",
-                train_sampling_strategy="group_by_length",
                 eval_strategy="epoch",
                 logging_strategy="epoch",
                 logging_nan_inf_filter=False,
@@ -180,20 +199,23 @@ def fit(
             data_collator=DataCollatorWithPadding(tokenizer),
             compute_loss_func=loss,
             compute_metrics=accuracy_and_f1,
-            callbacks=[Curves(live)] + ([EarlyStoppingCallback(settings.patience)] if settings.patience else []),
+            callbacks=callbacks,
             optimizers=(optimizer, None),
         )
         trainer.add_callback(Heartbeat(trainer, curves, seed))
         try:
-            trainer.train(checkpoints.last())
+            trainer.train(last)
         except UserError:  # which the same training ends with again
-            checkpoints.remove()
+            if checkpoints:
+                checkpoints.remove()
             raise
     if not best.metrics:
         raise UserError(
             f"params.yaml: train.select_by: the validation {settings.select_by} is no number after any epoch: the "
             f"training diverged; lower the method's learning rate (now {learning_rate:g})"
         )
+    if not state.is_main_process:
+        return None
     models.settle(trainer.model)
     logits = predict_logits(trainer.model, tokenizer, validation, params.evaluate.batch_size, precision, "validation")
     actual = np.array(validation["labels"][:])
@@ -224,12 +246,16 @@ def fit(
     )
 
 
-def save(fits: Iterable[Fit], seeds: list[int], args: argparse.Namespace) -> None:
+def save(fits: Iterable[Fit | None], seeds: list[int], args: argparse.Namespace) -> None:
     """Write the outputs of a training stage, one training after the other; the learning curves are there already.
 
     `fits` has one for each of `seeds`, and may make each when it is asked for it: no two models are held at once.
     """
     logits, best, costs, checkpoints = [], [], [], []
+    if not ranks().is_main_process:
+        for _ in fits:  # takes part in each
+            pass
+        return
     with whole(args.model) as model:
         for fitted in fits:
             fitted.model.config.tunediff |= {"temperature": fitted.temperature, "confidences": fitted.confidences}
@@ -259,20 +285,20 @@ def save(fits: Iterable[Fit], seeds: list[int], args: argparse.Namespace) -> Non
         each.remove()
 
 
-def _loss(train: Dataset, class_weights: str) -> Callable[..., torch.Tensor] | None:
-    """The loss that the Trainer is to use instead of the model's own, if labels are to weigh alike."""
-    if class_weights == "none":
-        return None
-    labels = np.array(train["label"][:])
-    weights = compute_class_weight("balanced", classes=np.arange(len(label_names(train))), y=labels)
-    weights = torch.tensor(weights, dtype=torch.float32)
+def _loss(train: Dataset, class_weights: str) -> Callable[..., torch.Tensor]:
+    """Mean cross-entropy over all rows of a step, whatever processes and parts they are shared by."""
+    weights = torch.ones(len(label_names(train)))
+    if class_weights == "balanced":
+        labels = np.array(train["label"][:])
+        balanced = compute_class_weight("balanced", classes=np.arange(len(weights)), y=labels)
+        weights = torch.tensor(balanced, dtype=torch.float32)
 
-    def weighted(outputs, labels: torch.Tensor, num_items_in_batch: int | None = None) -> torch.Tensor:
-        each = cross_entropy(outputs.logits.float(), labels, weights.to(labels.device), reduction="none")
+    def mean(outputs, labels: torch.Tensor, num_items_in_batch: int | None = None) -> torch.Tensor:
+        total = cross_entropy(outputs.logits.float(), labels, weights.to(labels.device), reduction="sum")
         # By the rows, not by the sum of their weights: a batch without a rare label must not weigh more than it has.
-        return each.sum() / (num_items_in_batch or len(labels))
+        return total / (num_items_in_batch or len(labels))
 
-    return weighted
+    return mean
 
 
 def accuracy_and_f1(prediction: EvalPrediction) -> dict[str, float]:
