@@ -102,7 +102,7 @@ def pretrained(splits: dict[str, Dataset], settings: Settings) -> dict[str, Answ
     options = {"batch_size": params.evaluate.batch_size, "precision": choose_precision(params.precision)}
 
     def states(name: str) -> np.ndarray:
-        return embed(model, tokenizer, encode(tokenizer, splits[name]["text"][:]), title=f"probe: {name}", **options)
+        return embed(model, tokenizer, encode(tokenizer, splits[name]["text"]), title=f"probe: {name}", **options)
 
     started = time.perf_counter()
     probe = on_states(params.baseline, params.train.class_weights)
@@ -115,7 +115,7 @@ def pretrained(splits: dict[str, Dataset], settings: Settings) -> dict[str, Answ
     validation = probe.predict_proba(states("validation"))
 
     started = time.perf_counter()
-    encoded = encode(tokenizer, splits["test"]["text"][:])
+    encoded = encode(tokenizer, splits["test"]["text"])
     untrained = probabilities(predict_logits(model, tokenizer, encoded, title="baseline: test", **options))
     return {
         "probe": Answers(probed, spent, validation),

@@ -54,13 +54,13 @@ def main() -> None:
         # Reload, and compare with the trainer.
         path = folder(args.model, seed, seeds)
         model, tokenizer = load_saved(path)
-        encoded = encode(tokenizer, validation["text"][:])
+        encoded = encode(tokenizer, validation["text"])
         reloaded = predict_logits(model, tokenizer, encoded, title=f"{method}: validation", **options)
         differences.append(compare(path, reloaded, trainer, TOLERANCE[options["precision"]]))
 
         # Score.
         started = time.perf_counter()
-        encoded = encode(tokenizer, test["text"][:])
+        encoded = encode(tokenizer, test["text"])
         logits = predict_logits(model, tokenizer, encoded, title=f"{method}: test", **options)
         seconds.append(time.perf_counter() - started)
         answers[seed] = probabilities(logits)

@@ -34,7 +34,8 @@ def main() -> None:
     # Read: every row of the source, with its place.
     read = used_splits(sources.read(conf, settings.data_path), settings)
     table = pd.concat([rows.table.assign(split=split) for split, rows in read.items()], ignore_index=True)
-    rows_read = len(table)
+    rows_read, origins = len(table), {name: rows.origin for name, rows in read.items()}
+    del read  # the texts as they were before they are cleaned
 
     # Clean and check.
     for step in conf.clean:
@@ -53,7 +54,7 @@ def main() -> None:
 
     profile = {
         "data": settings.params.data,
-        "source": {name: rows.origin for name, rows in read.items()},
+        "source": origins,
         "rows": {
             "read": rows_read,
             "kept": len(table),
@@ -193,7 +194,7 @@ def check_labels(table: pd.DataFrame, labels: list[str], settings: Settings) -> 
 
 def with_tokens(rows: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Add the column `tokens`: each text's length in the model's tokens, special ones too, before anything is cut."""
-    return rows.assign(tokens=pretrained.token_lengths(rows.text.tolist(), settings.model, settings.model_path))
+    return rows.assign(tokens=pretrained.token_lengths(rows.text, settings.model, settings.model_path))
 
 
 def save(rows: pd.DataFrame, labels: list[str], path: Path) -> None:
@@ -211,11 +212,8 @@ def save(rows: pd.DataFrame, labels: list[str], path: Path) -> None:
             "label": ClassLabel(names=labels),
         }
     )
-    columns = {
-        **{name: rows[name].tolist() for name in ("split", "row", "text", "tokens")},
-        "label": rows.label.map(labels.index).tolist(),
-    }
-    Dataset.from_dict(columns, features=features).to_parquet(path)
+    columns = rows[list(features)].assign(label=rows.label.map(labels.index))
+    Dataset.from_pandas(columns, features, preserve_index=False).to_parquet(path)
 
 
 def source(settings: Settings) -> dict:

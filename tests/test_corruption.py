@@ -139,7 +139,7 @@ def prepare_measured(project: Project) -> tuple[subprocess.CompletedProcess, int
     return done, int(peak[1]) if peak else 0
 
 
-@pytest.mark.parametrize(("rows", "labels", "limit"), [(200_000, 2, 800), (20_000, 1000, 800)], ids=["rows", "labels"])
+@pytest.mark.parametrize(("rows", "labels", "limit"), [(200_000, 2, 380), (20_000, 1000, 800)], ids=["rows", "labels"])
 def test_large_data_is_prepared_in_bounded_memory(project: Project, rows: int, labels: int, limit: int):
     with (project.folder / "data/raw/tiny.csv").open("w") as file:
         file.write("text,label\n")

@@ -358,6 +358,9 @@ def fill(disk: Path, free: int) -> Path:
 
 def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: Path):
     project = Project(shutil.copytree(versioned.folder, small_disk / "project", symlinks=True))
+    elsewhere = small_disk.parent / "elsewhere"
+    elsewhere.mkdir()
+    (small_disk / "cache").symlink_to(elsewhere)  # a cache without room ends sooner: test_data.py
     project.run("dvc", "repro", "train_full")
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "trained")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import PREPARE, SIDES, Project
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stages.common import sources, splitting
 from stages.common.errors import UserError
@@ -242,6 +244,13 @@ def test_natural_order_of_labels(labels: list[str], expected: list[str]) -> None
 )
 def test_cleaning_steps(step: str, before: str, after: str) -> None:
     assert splitting.STEPS[step](pd.Series([before])).tolist() == [after]
+
+
+@settings(max_examples=300, derandomize=True, database=None, deadline=None)
+@given(text=st.text() | st.text("aÉ_ \t\n.-\u00a0\u2028\x1c²日", max_size=20))
+def test_only_letters_digits_and_single_spaces_are_left(text: str) -> None:
+    words = "".join(c if c.isalnum() else " " for c in text).split()
+    assert splitting.STEPS["strip_special"](pd.Series([text])).tolist() == [" ".join(words)]
 
 
 def test_cleaning_comes_before_dropping(project: Project, run_prepare: Callable) -> None:

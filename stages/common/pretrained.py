@@ -1,10 +1,14 @@
 """Find a pretrained model, and count its tokens. No torch here, nor transformers, which imports it."""
 
 import importlib.util
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from stages.common.errors import UserError, reason
 from stages.common.params import ModelConf
+
+CHUNK = 250  # texts whose tokens are held at once; a token takes some 250 bytes
 
 
 def locate(name: str, where: Path) -> str:
@@ -46,7 +50,7 @@ def hub_error(name: str, revision: str, where: Path, error: Exception) -> UserEr
     )
 
 
-def token_lengths(texts: list[str], conf: ModelConf, where: Path) -> list[int]:
+def token_lengths(texts: Iterable[str], conf: ModelConf, where: Path) -> list[int]:
     """Length of each text in the model's tokens, special tokens included, before anything is cut."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
@@ -75,4 +79,6 @@ def token_lengths(texts: list[str], conf: ModelConf, where: Path) -> list[int]:
         raise UserError(f"{where}: name: {file} is not a tokenizer: {error}; save or download it again") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return [len(encoding) for encoding in tokenizer.encode_batch_fast(texts)]
+    texts = iter(texts)
+    chunks = iter(lambda: list(islice(texts, CHUNK)), [])
+    return [len(encoding) for chunk in chunks for encoding in tokenizer.encode_batch_fast(chunk)]

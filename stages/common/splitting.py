@@ -10,9 +10,7 @@ import pandas as pd
 STEPS = {
     "lowercase": lambda texts: texts.str.lower(),
     # Everything but letters, digits and spaces, in any script.
-    "strip_special": lambda texts: (
-        texts.str.replace(r"[^\w\s]|_", " ", regex=True).str.replace(r"\s+", " ", regex=True).str.strip()
-    ),
+    "strip_special": lambda texts: texts.str.replace(r"[\W_]+", " ", regex=True).str.strip(),
 }
 
 
@@ -70,7 +68,8 @@ def units(table: pd.DataFrame) -> np.ndarray:
     from scipy.sparse.csgraph import connected_components
 
     rows = len(table)
-    by_text = table.text.str.casefold().str.split().str.join(" ").factorize()[0]
+    # Text by text: pandas' own steps would hold a list of words for each row.
+    by_text = table.text.map(lambda text: " ".join(text.casefold().split())).factorize()[0]
     by_group = np.where(table.group == "", np.arange(rows), rows + table.group.factorize()[0])
     # A row links its text with its group: two nodes of a graph whose connected parts are the sets.
     texts, groups = int(by_text.max()) + 1, 2 * rows

@@ -142,7 +142,7 @@ def fit(
             f"processes of {parts} parts each (train.accumulation)"
         )
     names, rarer, loss = label_names(train), rarer_label(train), _loss(train, settings.class_weights)
-    train, validation = (encode(tokenizer, split["text"][:], split["label"][:]) for split in (train, validation))
+    train, validation = (encode(tokenizer, split["text"], split["label"]) for split in (train, validation))
     parameters = models.count_parameters(model)
     optimizing = optimizer and (type(optimizer).__name__, optimizer.defaults)
     made = (settings, params.evaluate.batch_size, learning_rate, seed, precision, device().type, optimizing)
