@@ -16,6 +16,11 @@ from stages.common.params import UNTRAINED
 # Okabe and Ito's colours, which colour-blind readers tell apart too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
 MARKERS = "osD^v<>p"
+COST_NAMES = {
+    "train_seconds": "training time, seconds",
+    "trainable_parameters": "trainable parameters",
+    "peak_memory_bytes": "peak memory, bytes",
+}
 
 
 def _limits(table: pd.DataFrame, low: str, high: str) -> tuple[float, float]:
@@ -270,4 +275,92 @@ def leaderboard(table: pd.DataFrame, order: list[str], path: Path) -> None:
         axes.grid(alpha=0.3)
     figure.supxlabel("accuracy on test")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def sweep_history(trials: pd.DataFrame, quality: str, path: Path) -> None:
+    """A panel for each method. `trials` has columns method, trial, state, and the quality of those that are complete.
+
+    The first trial of each method has the defaults.
+    """
+    methods = list(trials.groupby("method", sort=False))
+    figure = Figure(figsize=(1 + 4.5 * len(methods), 3.8), layout="constrained")
+    for axes, (method, rows) in zip(
+        figure.subplots(1, len(methods), sharey=True, squeeze=False).flat, methods, strict=True
+    ):
+        so_far = rows[quality].cummin() if quality == "loss" else rows[quality].cummax()
+        axes.axhline(rows[quality].iloc[0], color="grey", linestyle=":", label="the defaults")
+        axes.step(rows.trial, so_far.ffill(), where="post", color=COLOURS[0], label="best so far")
+        axes.scatter(rows.trial, rows[quality], color=COLOURS[0], zorder=3, label="complete")
+        for state, colour, marker in (("pruned", COLOURS[1], "x"), ("failed", COLOURS[6], "v")):
+            ended = rows.trial[rows.state == state]
+            if len(ended):
+                axes.scatter(
+                    ended,
+                    [0.03] * len(ended),
+                    transform=axes.get_xaxis_transform(),
+                    color=colour,
+                    marker=marker,
+                    label=state,
+                )
+        axes.set(title=method, xlabel="trial")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.label_outer()
+    figure.axes[0].set_ylabel(f"{quality} on validation")
+    figure.legend(*_all_labels(figure), loc="outside upper center", ncols=5, frameon=False)
+    _save(figure, path)
+
+
+def _all_labels(figure: Figure) -> tuple[list, list[str]]:
+    """Each label of all panels once, with the first handle that has it."""
+    found = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    return list(found.values()), list(found)
+
+
+def sweep_importance(shares: pd.DataFrame, path: Path) -> None:
+    """A panel for each method and objective. `shares` has columns method, objective, hyperparameter, importance."""
+    panels = list(shares.groupby(["method", "objective"], sort=False))
+    most = shares.groupby(["method", "objective"]).size().max() if panels else 1
+    figure = Figure(figsize=(1 + 4.5 * max(1, len(panels)), 1.2 + 0.4 * most), layout="constrained")
+    for axes, (names, rows) in zip(figure.subplots(1, max(1, len(panels)), squeeze=False).flat, panels, strict=False):
+        rows = rows.iloc[::-1]
+        bars = axes.barh(rows.hyperparameter.str.rpartition(":")[2], rows.importance, color=COLOURS[0])
+        axes.bar_label(bars, fmt="{:.0%}", padding=3)
+        axes.set(title=" for ".join(names), xlim=(0, 1.15), xlabel="importance")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(alpha=0.3, axis="x")
+        axes.set_axisbelow(True)
+    _save(figure, path)
+
+
+def sweep_pareto(trials: pd.DataFrame, front: pd.DataFrame, quality: str, cost: str, path: Path) -> None:
+    """Complete trials of all methods; those of `front` are joined. Columns method, trial, and the two figures."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    ordered = front.sort_values(cost)
+    axes.step(ordered[cost], ordered[quality], where="post", color="grey", zorder=1, label="Pareto front")
+    for i, (method, rows) in enumerate(trials.groupby("method", sort=False)):
+        edges = np.where(rows.index.isin(front.index), "black", "white")
+        look = {"color": COLOURS[i % 8], "marker": MARKERS[i % 8], "zorder": 3}
+        axes.scatter(rows[cost], rows[quality], s=60, edgecolors=edges, label=method, **look)
+        default = rows[rows.trial == 0]
+        axes.scatter(default[cost], default[quality], s=220, facecolors="none", edgecolors=COLOURS[i % 8], marker="o")
+    axes.scatter([], [], s=220, facecolors="none", edgecolors="grey", label="with the defaults")
+    for row in ordered.to_dict("records"):
+        axes.annotate(
+            f"{row['method']} {row['trial']}",
+            (row[cost], row[quality]),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axes.set(xlabel=COST_NAMES[cost], ylabel=f"{quality} on validation")
+    axes.margins(0.08)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")
     _save(figure, path)
