@@ -515,8 +515,9 @@ def write_figures(conf: Sweep, table: pd.DataFrame, shares: pd.DataFrame, out: P
         shares.to_csv(partial, index=False)
     with whole(out / "history.png") as partial:
         plots.sweep_history(table, conf.quality, partial)
-    with whole(out / "importance.png") as partial:
-        plots.sweep_importance(shares, partial)
+    if len(shares):
+        with whole(out / "importance.png") as partial:
+            plots.sweep_importance(shares, partial)
     with whole(out / "pareto.png") as partial:
         plots.sweep_pareto(done, front, conf.quality, cost, partial)
 

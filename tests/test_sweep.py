@@ -189,6 +189,38 @@ def test_a_poor_trial_ends_early_and_leaves_nothing(trained: Project, tmp_path: 
     assert list((cache / "tunediff/checkpoints").iterdir()) == []
 
 
+def test_failures_count_except_that_of_the_defaults(
+    swept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    project = copy_of(swept, tmp_path / "project")
+    project.write_yaml("conf/sweep.yaml", {**CONF, "study": "failing", "trials": 5, "methods": {"full": {}}})
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setattr(sys, "argv", ["sweep"])
+    figures = dict.fromkeys((*sweep.VALIDATION, *sweep.COST), 0.5)
+    outcomes = ["no disk", figures, "no memory", figures, "no memory", "no power"]
+
+    def train(*_: object) -> dict[str, float]:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, str):
+            raise UserError(outcome)
+        return outcome
+
+    monkeypatch.setattr(sweep, "train", train)
+    with pytest.raises(UserError, match="^no disk$"):
+        sweep.main()
+    with pytest.raises(UserError, match=r"two trials of full failed, one after the other: no power$"):
+        sweep.main()
+    assert not outcomes
+    sweep.main()
+    assert "full       5       0       3" in capsys.readouterr().out
+    # Another worker is as far, and would begin one more.
+    conf = sweep.read(sweep.CONF, sweep.Sweep)
+    study = sweep.open_studies(conf)["full"]
+    sweep.one_trial(conf, "full", study)
+    assert study.trials[-1].user_attrs == {"surplus": True}
+    assert sweep.begun(study) == 5
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

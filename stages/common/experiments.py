@@ -76,6 +76,7 @@ def dvc(folder: Path, name: str, *command: str, stop: Callable[[], bool] = lambd
                 return False
     except BaseException:
         _end(process, forget=False)
+        log.unlink()
         raise
     if process.returncode:
         said = log.read_text(encoding="utf-8", errors="replace").splitlines()
