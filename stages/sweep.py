@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal
 import optuna
 import pandas as pd
 import psutil
-import yaml
 from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
@@ -254,23 +253,23 @@ def defaults(conf: Sweep, method: str) -> tuple[str, dict[str, Any]]:
 
     Raises UserError for a method that nothing trains, and for a key whose value is not there or not in its range.
     """
-    params = load().params
-    stages = stages_of(params)
+    settings = load()
+    stages = stages_of(settings.params)
     if method not in stages:
         raise UserError(f"{CONF}: methods: nothing trains '{method}'; there are: {', '.join(stages)}")
+    files = {"params.yaml": settings.params, settings.data_path: settings.data, settings.model_path: settings.model}
+    found = {Path(path): section.model_dump() for path, section in files.items()}
     values, problems = {}, []
     for key, searched in conf.space(method).items():
         path, dotted = file_of(key)
         try:
-            value = reduce(getitem, dotted.split("."), yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, KeyError, TypeError):
-            problems.append(f"{CONF}: {method}: {key}: there is no such key in {path}")
+            values[key] = reduce(getitem, dotted.split("."), found[path])
+        except (KeyError, TypeError):
+            chosen = ", ".join(map(str, found))
+            problems.append(f"{CONF}: {method}: {key}: there is no such key; the files in use are {chosen}")
             continue
-        if isinstance(searched, Range) and isinstance(value, str):
-            value = number(value)  # YAML 1.1 takes 1e-05 for text
-        if value not in searched:
-            problems.append(f"{CONF}: {method}: {key}: {path} has {value}, which is not among the values to search")
-        values[key] = value
+        if values[key] not in searched:
+            problems.append(f"{CONF}: {method}: {key}: {path} has {values[key]}, which is not among those to search")
     if problems:
         raise UserError(*problems)
     return stages[method], values

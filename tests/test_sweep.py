@@ -196,7 +196,7 @@ def test_failures_count_except_that_of_the_defaults(
     project.write_yaml("conf/sweep.yaml", {**CONF, "study": "failing", "trials": 5, "methods": {"full": {}}})
     monkeypatch.chdir(project.folder)
     monkeypatch.setattr(sys, "argv", ["sweep"])
-    figures = dict.fromkeys((*sweep.VALIDATION, *sweep.COST), 0.5)
+    figures = dict.fromkeys((*sweep.VALIDATION, *sweep.COST), 1.0)
     outcomes = ["no disk", figures, "no memory", figures, "no memory", "no power"]
 
     def train(*_: object) -> dict[str, float]:
@@ -206,7 +206,7 @@ def test_failures_count_except_that_of_the_defaults(
         return outcome
 
     monkeypatch.setattr(sweep, "train", train)
-    with pytest.raises(UserError, match="^no disk$"):
+    with pytest.raises(UserError, match="no disk"):
         sweep.main()
     with pytest.raises(UserError, match=r"two trials of full failed, one after the other: no power$"):
         sweep.main()
@@ -225,7 +225,10 @@ def test_failures_count_except_that_of_the_defaults(
     ("changes", "message"),
     [
         ({"trails": 3}, "conf/sweep.yaml: trails: unknown key"),
-        ({"shared": {"train.epoch": {"low": 1, "high": 3}}}, "train.epoch: there is no such key in params.yaml"),
+        (
+            {"shared": {"train.epoch": {"low": 1, "high": 3}}},
+            "train.epoch: there is no such key; the files in use are params.yaml",
+        ),
         ({"shared": {"train.epochs": {"low": 3, "high": 1}}}, "shared.train.epochs: expected low < high"),
         ({"shared": {"train.epochs": {"low": 3, "high": 9}}}, "train.epochs: params.yaml has 2, which is not among"),
         ({"methods": {"lora-v9": {}}}, "methods: nothing trains 'lora-v9'; there are: full, lora-v1, lora-v2"),
