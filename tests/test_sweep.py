@@ -249,6 +249,13 @@ def test_what_is_wrong_is_named_before_any_training(
     assert message in str(error.value)
 
 
+def test_the_shipped_file_fits_the_shipped_settings(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    conf = sweep.read(sweep.CONF, sweep.Sweep)
+    stages = {method: sweep.defaults(conf, method)[0] for method in conf.methods}
+    assert stages == {"full": "train_full", "lora-v2": "train_lora@v2"}
+
+
 def test_a_sweep_begins_from_a_commit(swept: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     project = copy_of(swept, tmp_path / "project")
     project.edit_yaml("conf/sweep.yaml", study="other")
