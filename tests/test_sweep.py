@@ -21,6 +21,9 @@ from optuna.trial import TrialState, create_trial
 from stages import sweep
 from stages.common.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::optuna.exceptions.ExperimentalWarning", "ignore::UserWarning:optuna.importance"
+)
 CONF = {
     "study": "tiny",
     "storage": "sqlite:///sweeps.db",
