@@ -85,6 +85,8 @@ def swept(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     first.kill()
     first.wait()
     wait_for(lambda: not beneath(scratch), 10)
+    (left,) = scratch.glob("*.tiny.lora-v1.0")
+    assert not experiments(Project(left))  # DVC did not come to its end
 
     done = project.run("python", "-m", "stages.sweep", environment={**ENVIRONMENT, **cache})
     (project.folder.parent / "said").write_text(done.stdout)
