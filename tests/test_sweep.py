@@ -75,17 +75,17 @@ def experiments(project: Project) -> list[str]:
 
 @pytest.fixture(scope="module")
 def swept(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Killed in the middle of its second trial, with all that was there then in `killed`, and gone on with."""
+    """Killed in the middle of its third trial, and gone on with."""
     project = begin(copy_of(trained, tmp_path_factory.mktemp("swept") / "project"))
     cache = {"XDG_CACHE_HOME": str(project.folder.parent / "cache")}
     scratch = project.folder / ".dvc/tmp/sweep"
     first = start(project, **cache)
-    wait_for(lambda: list(scratch.glob("*.tiny.lora-v1.0/plots/curves")))  # the training has begun
+    wait_for(lambda: list(scratch.glob("*.tiny.full.1/plots/curves/full")))  # the training has begun
     (project.folder / "README.md").write_text("The user goes on to work.\n")
     first.kill()
     first.wait()
     wait_for(lambda: not beneath(scratch), 10)
-    (left,) = scratch.glob("*.tiny.lora-v1.0")
+    (left,) = scratch.glob("*.tiny.full.1")
     assert not experiments(Project(left))  # DVC did not come to its end
 
     done = project.run("python", "-m", "stages.sweep", environment={**ENVIRONMENT, **cache})
@@ -98,7 +98,7 @@ def test_a_killed_sweep_goes_on_and_no_trial_is_lost_or_counted_twice(swept: Pro
     table = pd.read_csv(swept.folder / "plots/sweep/tiny/trials.csv")
     assert table.experiment.tolist() == names == experiments(swept)
     assert table.state.eq("complete").all()
-    # The first has the values that the files have, also where it was killed.
+    # The first has the values that the files have.
     first = table[table.trial == 0].set_index("method")
     assert first["train.warmup"].tolist() == [0.06, 0.06]
     assert first.loc["lora-v1", "train_lora.v1.dropout"] == 0.1
