@@ -265,8 +265,8 @@ def test_only_params_reads_settings():
             modules = [name.name for name in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) else []
             found |= {file.name for module in modules if module.split(".")[0] in ("yaml", "dvc")}
-    # leaderboard reads those of commits; cluster and status read only the queue.
-    assert found == {"params.py", "leaderboard.py", "cluster.py", "status.py"}
+    # leaderboard and experiments read those of commits, and where the cache is; cluster and status only the queue.
+    assert found == {"params.py", "leaderboard.py", "experiments.py", "cluster.py", "status.py"}
 
 
 # --- stages, their commands and outputs

@@ -369,7 +369,7 @@ def test_any_settings_are_read_or_refused(here: Project, text: str, values: dict
     path.write_text("\n".join([*lines, text, ""]), encoding="utf-8", errors="replace")
 
     def read() -> None:
-        conf = params._read(path, params.DataConf)
+        conf = params.read(path, params.DataConf)
         if not sources.on_hub(conf):
             sources.read(conf, path)
 
@@ -380,4 +380,4 @@ def test_any_settings_are_read_or_refused(here: Project, text: str, values: dict
 def test_a_yaml_that_python_cannot_read_is_refused(here: Project, text: str):
     path = Path("conf/data/tiny.yaml")
     path.write_text(f"revision: {text}\n")
-    assert refusal(lambda: params._read(path, params.DataConf))
+    assert refusal(lambda: params.read(path, params.DataConf))

@@ -93,7 +93,7 @@ def test_trust_remote_code_is_no_setting(tmp_path: Path, kind: type):
     path = tmp_path / "it.yaml"
     path.write_text("trust_remote_code: true\n")
     with pytest.raises(UserError, match=r"it\.yaml: trust_remote_code: unknown key"):
-        params._read(path, kind)
+        params.read(path, kind)
 
 
 def test_nothing_here_asks_for_what_could_run_code():
@@ -116,7 +116,7 @@ def test_a_yaml_tag_runs_nothing(tmp_path: Path, trace: Path):
         f"source: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{trace}]]\n"
     )
     with pytest.raises(UserError, match=r"it\.yaml: not valid YAML: could not determine a constructor for the tag"):
-        params._read(path, DataConf)
+        params.read(path, DataConf)
     assert not trace.exists()
 
 
@@ -125,7 +125,7 @@ def test_a_yaml_that_grows_when_written_out_is_refused_at_once(tmp_path: Path):
     lines = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" if i else "a0: &a0 [x]" for i in range(30)]
     path.write_text("\n".join([*lines, "source: *a29", "text: text", "label: label"]))
     with pytest.raises(UserError) as error:
-        params._read(path, DataConf)
+        params.read(path, DataConf)
     assert len(str(error.value)) < 40_000
 
 

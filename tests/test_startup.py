@@ -13,7 +13,7 @@ from stages.common.errors import run
 # Libraries that take a tenth of a second or more. PEFT comes with the Trainer, DVC with DVCLive.
 HEAVY = {
     *("accelerate", "cleanlab", "datasets", "distributed", "dvc", "dvclive", "evaluate", "huggingface_hub"),
-    *("matplotlib", "pandas", "peft", "scipy", "sklearn", "statsmodels", "sympy", "tokenizers", "torch"),
+    *("matplotlib", "optuna", "pandas", "peft", "scipy", "sklearn", "statsmodels", "sympy", "tokenizers", "torch"),
     *("transformers", "transformers.pipelines", "transformers.trainer"),
 }
 MODEL = {"accelerate", "datasets", "huggingface_hub", "pandas", "scipy", "sympy", "tokenizers", "torch", "transformers"}
@@ -29,6 +29,7 @@ USED = {  # by stages and commands that use the same, which are imported in one 
     ("leaderboard",): {"dvc", "matplotlib", "pandas"},
     ("status",): {"dvc"},
     ("cluster",): {"distributed", "dvc"},
+    ("sweep",): {"dvc", "matplotlib", "optuna", "pandas", "scipy"},
     ("export",): {*MODEL, "peft"},
     ("serve",): set(),  # until its models are loaded
 }

@@ -31,7 +31,7 @@ BASELINES = ("majority", "tfidf", "probe", "baseline")
 UNTRAINED = ("majority", "baseline")
 
 
-def _number(value: object) -> object:
+def number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("expected a number, found a yes/no value")
     if isinstance(value, str):
@@ -40,13 +40,13 @@ def _number(value: object) -> object:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-Positive = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
-Seed = Annotated[int, BeforeValidator(_number), Field(ge=0, lt=2**32)]
-Fraction = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
+Count = Annotated[int, BeforeValidator(number), Field(ge=1)]
+Positive = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, BeforeValidator(number), Field(ge=0, lt=2**32)]
+Fraction = Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)]
 Split = Literal["train", "validation", "test"]
 # A string here is the name of a split, even if it looks like a number: pydantic prefers the type that fits as it is.
-Share = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] | str
+Share = Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)] | str
 Scalar = str | bool | int | float
 
 
@@ -92,7 +92,7 @@ class Train(Section):
     weight_decay: Fraction
     warmup: Fraction
     """Share of all steps in which the learning rate rises; afterwards it falls linearly to 0."""
-    patience: Annotated[int, BeforeValidator(_number), Field(ge=0)]
+    patience: Annotated[int, BeforeValidator(number), Field(ge=0)]
     """Stop after this many epochs without a better validation figure; 0 never stops early."""
     select_by: Literal["loss", "accuracy", "f1"]
     """Validation figure that chooses the best epoch."""
@@ -144,7 +144,7 @@ class TrainPeft(Section):
 class TrainingRows(Section):
     """Whether more labels would help: the same methods with fewer of them."""
 
-    shares: list[Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)]]
+    shares: list[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)]]
     """Of the training rows; all of them is what the methods' own stages train on."""
     methods: list[str] = Field(min_length=1)
     """`tfidf`, and any that is trained."""
@@ -167,7 +167,7 @@ class Report(Section):
     """Test figure by which the recommendation compares methods."""
     margin: Fraction
     """How much less of it than the best method has is good enough, if it comes cheaper."""
-    confidence: Annotated[float, BeforeValidator(_number), Field(gt=0.5, lt=1)]
+    confidence: Annotated[float, BeforeValidator(number), Field(gt=0.5, lt=1)]
     """Of all intervals, and so of what the report says is so."""
 
 
@@ -334,7 +334,7 @@ class Settings(Section):
 
 def load(root: Path = Path()) -> Settings:
     """Read params.yaml in `root` and the two files that it names. Raises UserError naming file and key."""
-    params = _read(root / "params.yaml", Params)
+    params = read(root / "params.yaml", Params)
     paths, problems = {}, []
     for kind in ("data", "model"):
         name = getattr(params, kind)
@@ -346,14 +346,14 @@ def load(root: Path = Path()) -> Settings:
         raise _mistakes(root / "params.yaml", problems)
     return Settings(
         params=params,
-        data=_read(paths["data"], DataConf),
-        model=_read(paths["model"], ModelConf),
+        data=read(paths["data"], DataConf),
+        model=read(paths["model"], ModelConf),
         data_path=paths["data"],
         model_path=paths["model"],
     )
 
 
-def _read(path: Path, section: type[T]) -> T:
+def read(path: Path, section: type[T]) -> T:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -16,6 +16,11 @@ from stages.common.params import UNTRAINED
 # Okabe and Ito's colours, which colour-blind readers tell apart too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
 MARKERS = "osD^v<>p"
+COST_NAMES = {
+    "train_seconds": "training time, seconds",
+    "trainable_parameters": "trainable parameters",
+    "peak_memory_bytes": "peak memory, bytes",
+}
 
 
 def _limits(table: pd.DataFrame, low: str, high: str) -> tuple[float, float]:
@@ -270,4 +275,101 @@ def leaderboard(table: pd.DataFrame, order: list[str], path: Path) -> None:
         axes.grid(alpha=0.3)
     figure.supxlabel("accuracy on test")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def _limits_of_good(values: pd.Series, quality: str) -> tuple[float, float]:
+    """Of an axis that shows the better half and twice as far again below: trials that collapsed do not stretch it."""
+    sign = -1 if quality == "loss" else 1
+    best, median, worst = (sign * values).max(), (sign * values).median(), (sign * values).min()
+    worst = max(worst, best - 3 * max(best - median, 0.005))
+    margin = max(0.1 * (best - worst), 0.005)
+    low, high = sorted((sign * (worst - margin), sign * (best + margin)))
+    return low, high
+
+
+def _beyond(axes: Axes, x: pd.Series, y: pd.Series) -> None:
+    """Write the figures of points outside the axes to the edge that is next to them."""
+    low, high = axes.get_ylim()
+    for place, value in zip(x, y, strict=True):
+        if value < low:
+            axes.text(place, 0.07, f"▾{value:.2f}", ha="center", fontsize=8, transform=axes.get_xaxis_transform())
+        elif value > high:
+            axes.text(place, 0.94, f"▴{value:.2f}", ha="center", fontsize=8, transform=axes.get_xaxis_transform())
+
+
+def sweep_history(trials: pd.DataFrame, quality: str, path: Path) -> None:
+    """A panel for each method. `trials` has columns method, trial, state, and the quality of those that are complete.
+
+    The first trial of each method has the defaults.
+    """
+    methods = list(trials.groupby("method", sort=False))
+    figure = Figure(figsize=(1 + 4.5 * len(methods), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False).flat
+    labels = {}
+    for axes, (method, rows) in zip(panels, methods, strict=True):
+        so_far = rows[quality].cummin() if quality == "loss" else rows[quality].cummax()
+        axes.axhline(rows[quality].iloc[0], color="grey", linestyle=":", label="the defaults")
+        axes.step(rows.trial, so_far.ffill(), where="post", color=COLOURS[0], label="best so far")
+        axes.scatter(rows.trial, rows[quality], color=COLOURS[0], zorder=3, label="complete")
+        axes.set_ylim(_limits_of_good(trials[quality], quality))
+        _beyond(axes, rows.trial, rows[quality])
+        for state, colour, marker in (("pruned", COLOURS[1], "x"), ("failed", COLOURS[6], "v")):
+            ended = rows.trial[rows.state == state]
+            if len(ended):
+                look = {"color": colour, "marker": marker, "label": state}
+                axes.scatter(ended, [0.03] * len(ended), transform=axes.get_xaxis_transform(), **look)
+        axes.set(title=method, xlabel="trial")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        handles, names = axes.get_legend_handles_labels()
+        labels |= dict(zip(names, handles, strict=True))
+    figure.axes[0].set_ylabel(f"{quality} on validation")
+    figure.legend(labels.values(), labels, loc="outside upper center", ncols=5, frameon=False)
+    _save(figure, path)
+
+
+def sweep_importance(shares: pd.DataFrame, path: Path) -> None:
+    """A panel for each method and objective. `shares` has columns method, objective, hyperparameter, importance."""
+    panels = list(shares.groupby(["method", "objective"], sort=False))
+    most = max(len(rows) for _, rows in panels)
+    figure = Figure(figsize=(1 + 4.5 * len(panels), 1.2 + 0.4 * most), layout="constrained")
+    for axes, (names, rows) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels, strict=True):
+        bars = axes.barh(rows.hyperparameter.str.rpartition(":")[2], rows.importance, height=0.7, color=COLOURS[0])
+        axes.bar_label(bars, fmt="{:.0%}", padding=3)
+        axes.set(title=" for ".join(names), xlim=(0, 1.15), ylim=(most - 0.5, -0.5), xlabel="importance")
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(alpha=0.3, axis="x")
+        axes.set_axisbelow(True)
+    _save(figure, path)
+
+
+def sweep_pareto(trials: pd.DataFrame, front: pd.DataFrame, quality: str, cost: str, path: Path) -> None:
+    """Complete trials of all methods; those of `front` are joined. Columns method, trial, and the two figures."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    ordered = front.sort_values(cost)
+    axes.step(ordered[cost], ordered[quality], where="post", color="grey", zorder=1, label="Pareto front")
+    for i, (method, rows) in enumerate(trials.groupby("method", sort=False)):
+        look = {"s": 60, "color": COLOURS[i % 8], "marker": MARKERS[i % 8], "zorder": 3}
+        edges = np.where(rows.index.isin(front.index), "black", "white")
+        axes.scatter(rows[cost], rows[quality], edgecolors=edges, **look)
+        axes.scatter([], [], label=method, **look)
+        default = rows[rows.trial == 0]
+        axes.scatter(default[cost], default[quality], s=220, facecolors="none", edgecolors=COLOURS[i % 8])
+    axes.scatter([], [], s=220, facecolors="none", edgecolors="grey", label="with the defaults")
+    axes.margins(0.08)
+    axes.set(xlabel=COST_NAMES[cost], ylabel=f"{quality} on validation", ylim=_limits_of_good(trials[quality], quality))
+    _beyond(axes, trials[cost], trials[quality])
+    for row in ordered[ordered[quality].between(*axes.get_ylim())].to_dict("records"):
+        axes.annotate(
+            f"{row['method']} {row['trial']}",
+            (row[cost], row[quality]),
+            (-9, 7),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+        )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="best")
     _save(figure, path)
