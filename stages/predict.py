@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from stages.common import batches
 from stages.common.errors import UserError, run
-from stages.common.files import read_json
+from stages.common.files import read_json, sha256
 
 if TYPE_CHECKING:
     from stages.common.classifiers import Classifier
@@ -153,8 +153,7 @@ def digest(model: Path) -> str:
     found = hashlib.sha256(model.name.encode())
     for path in sorted(path for path in folder_of(model).iterdir() if path.is_file()):
         found.update(path.name.encode())
-        with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
+        found.update(sha256(path).encode())
     return found.hexdigest()
 
 

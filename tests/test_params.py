@@ -18,10 +18,11 @@ PARAMS = {
     "seed": 1,
     "seeds": [1],
     "precision": "fp32",
+    "launcher": "python",
     "baseline": {"ngrams": 1, "tfidf_C": 1.0, "probe_C": 1.0},
     "train": {
-        "epochs": 1, "batch_size": 8, "weight_decay": 0.0, "warmup": 0.1, "patience": 0, "select_by": "loss",
-        "class_weights": "none",
+        "epochs": 1, "batch_size": 8, "accumulation": 1, "weight_decay": 0.0, "warmup": 0.1, "patience": 0,
+        "select_by": "loss", "class_weights": "none",
     },
     "train_lora": {"v1": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": "attention"}},
     "train_peft": {"methods": ["dora"], "entries": {"dora": {"peft_type": "LORA", "learning_rate": 1e-3, "r": 4}}},

@@ -1,7 +1,6 @@
 """Jobs of any length: rows come and go in chunks, and a run that breaks goes on where it was."""
 
 import csv
-import hashlib
 import json
 import shutil
 import sys
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from stages.common import sources
 from stages.common.errors import UserError, reason
-from stages.common.files import read_json, whole, write_json
+from stages.common.files import read_json, sha256, whole, write_json
 from stages.common.formulas import harmless
 from stages.common.rows import as_text
 
@@ -93,9 +92,7 @@ def read_file(path: Path, column: str, typed: bool) -> Input:
                 schema = _schema(path, header, chunk, schema)
             total += len(chunk)
             progress.update(len(chunk))
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Input(header, lambda: sources.read_records(path)[1], schema, total, sha256)
+    return Input(header, lambda: sources.read_records(path)[1], schema, total, sha256(path))
 
 
 def _check(rows: list[Row], column: str, first: int, where: Path | str) -> None:

@@ -21,7 +21,7 @@ import torch
 from datasets import Dataset
 from filelock import FileLock, Timeout
 
-from stages.common.files import read_json
+from stages.common.files import read_json, sha256
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -114,9 +114,4 @@ class _Sink:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != NOTE:
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != NOTE}

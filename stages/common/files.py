@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all: they are written beside their place and renamed into it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,8 @@ def whole(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{path.name}.*.partial"):
-        if not _runs(int(left.name.split(".")[-2])):
+        process = left.name.split(".")[-2]
+        if process.isdecimal() and not _runs(int(process)):
             _remove(left)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -54,6 +56,12 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

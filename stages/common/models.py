@@ -6,7 +6,6 @@ under `tunediff` which pretrained model it came from, for the adapter's base and
 training stage adds the model card (`card.py`).
 """
 
-import hashlib
 import math
 import os
 import warnings
@@ -29,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import resolve_revision
 
 from stages.common.errors import UserError
-from stages.common.files import read_json, write_json
+from stages.common.files import read_json, sha256, write_json
 from stages.common.params import ModelConf
 from stages.common.pretrained import hub_error, locate
 
@@ -127,8 +126,7 @@ def check_weights(conf: ModelConf, where: Path, source: str, revision: str) -> N
     if conf.sha256 is None:
         return
     file = cached_file(source, "model.safetensors", revision=revision)
-    with open(file, "rb") as weights:
-        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    found = sha256(Path(file))
     if found != conf.sha256:
         raise UserError(
             f"{where}: sha256: the weights of {conf.name} have SHA-256 {found}, expected {conf.sha256}; reinstall "

@@ -6,7 +6,6 @@ the place: byte, line, row or column.
 
 import codecs
 import csv
-import hashlib
 import io
 import json
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 from stages.common import hub
 from stages.common.errors import UserError, reason
+from stages.common.files import sha256
 from stages.common.params import DataConf
 from stages.common.rows import FORMATS, RAW, Rows, columns
 
@@ -53,9 +53,7 @@ def _read_file(path: Path, conf: DataConf, conf_path: Path) -> Rows:
     header, records = read_records(
         path, conf.encoding, f"write its encoding in {conf_path}, for example `encoding: cp1252`"
     )
-    with path.open("rb") as file:
-        origin = f"{path.name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-    return columns(header, records, conf, conf_path, str(path), origin)
+    return columns(header, records, conf, conf_path, str(path), f"{path.name} sha256:{sha256(path)}")
 
 
 def read_records(

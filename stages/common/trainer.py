@@ -70,6 +70,12 @@ class ResumableTrainer(Trainer):
         super().train(checkpoint and str(checkpoint))
         self.args.num_train_epochs = epochs
         self.seconds += time.perf_counter() - self.started
+        if not self.best.metrics:
+            figure = self.args.metric_for_best_model.removeprefix("eval_")
+            raise UserError(
+                f"params.yaml: train.select_by: the validation {figure} is no number after any epoch: the training "
+                f"diverged; lower the method's learning rate (now {self.args.learning_rate:g})"
+            )
 
     def _get_train_sampler(self, train_dataset: Dataset) -> GlobalBatches:
         parts = self.args.gradient_accumulation_steps

@@ -166,33 +166,7 @@ def fit(
             best,
             settings.batch_size,
             model=model,
-            args=TrainingArguments(
-                output_dir=checkpoint_folder,
-                disable_tqdm=False,
-                num_train_epochs=settings.epochs,
-                per_device_train_batch_size=math.ceil(settings.batch_size / state.num_processes / parts),
-                gradient_accumulation_steps=parts,
-                per_device_eval_batch_size=params.evaluate.batch_size,
-                learning_rate=learning_rate,
-                weight_decay=settings.weight_decay,
-                warmup_steps=settings.warmup,
-                lr_scheduler_type="linear",
-                use_cpu=device().type == "cpu",
-                bf16=precision == "bf16",
-                fp16=precision == "fp16",
-                eval_strategy="epoch",
-                logging_strategy="epoch",
-                logging_nan_inf_filter=False,
-                save_strategy="epoch",
-                save_total_limit=2,  # the last may be torn
-                restore_callback_states_from_checkpoint=True,
-                metric_for_best_model=f"eval_{settings.select_by}",
-                greater_is_better=settings.select_by != "loss",
-                label_names=["labels"],
-                dataloader_pin_memory=torch.accelerator.is_available(),
-                seed=seed,
-                report_to="none",
-            ),
+            args=_arguments(params, learning_rate, seed, precision, checkpoint_folder),
             train_dataset=train,
             eval_dataset=validation,
             processing_class=tokenizer,
@@ -209,11 +183,6 @@ def fit(
             if checkpoints:
                 checkpoints.remove()
             raise
-    if not best.metrics:
-        raise UserError(
-            f"params.yaml: train.select_by: the validation {settings.select_by} is no number after any epoch: the "
-            f"training diverged; lower the method's learning rate (now {learning_rate:g})"
-        )
     if not state.is_main_process:
         return None
     models.settle(trainer.model)
@@ -243,6 +212,37 @@ def fit(
         train_seconds=trainer.seconds,
         peak_memory_bytes=peak_memory_bytes(),
         checkpoints=checkpoints,
+    )
+
+
+def _arguments(params: Params, learning_rate: float, seed: int, precision: str, folder: Path) -> TrainingArguments:
+    settings = params.train
+    return TrainingArguments(
+        output_dir=folder,
+        disable_tqdm=False,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=math.ceil(settings.batch_size / ranks().num_processes / settings.accumulation),
+        gradient_accumulation_steps=settings.accumulation,
+        per_device_eval_batch_size=params.evaluate.batch_size,
+        learning_rate=learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=settings.warmup,
+        lr_scheduler_type="linear",
+        use_cpu=device().type == "cpu",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        eval_strategy="epoch",
+        logging_strategy="epoch",
+        logging_nan_inf_filter=False,
+        save_strategy="epoch",
+        save_total_limit=2,  # the last may be torn
+        restore_callback_states_from_checkpoint=True,
+        metric_for_best_model=f"eval_{settings.select_by}",
+        greater_is_better=settings.select_by != "loss",
+        label_names=["labels"],
+        dataloader_pin_memory=torch.accelerator.is_available(),
+        seed=seed,
+        report_to="none",
     )
 
 
