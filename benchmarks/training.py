@@ -24,17 +24,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments, trainer
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    trainer,
+)
 
 from stages import train_full, train_lora
 from stages.common import models, training
 from stages.common.adapters import adapt
 from stages.common.data import label_names, load_split
+from stages.common.inference import device
 from stages.common.params import Settings, load
 
 PADDED = {"a": 512, "b": 128, "c": None}
 """To so many tokens each text: as notebooks do, as run_classification.py does, and a plain Trainer to its batch's."""
-STEPS = {"a": 8, "b": 30, "c": 92}
+STEPS = {"a": 8, "b": 25, "c": 60}
 WARM_UP = 3
 
 
@@ -78,12 +87,9 @@ def main() -> None:
     parser.add_argument("--quality", action="store_true", help="all epochs, all steps")
     args = parser.parse_args()
     settings = load()
-    epochs = settings.params.train.epochs if args.quality else 1
-    train = settings.params.train.model_copy(update={"epochs": epochs, "patience": 0})
-    params = settings.params.model_copy(
-        update={"train": train, "precision": args.precision or settings.params.precision}
+    settings = with_train(
+        settings, args.precision or settings.params.precision, settings.params.train.epochs if args.quality else 1
     )
-    settings = settings.model_copy(update={"params": params})
     splits = [load_split(args.splits, name) for name in ("train", "validation")]
     trainer.DEFAULT_CALLBACKS.append(Clock)
 
@@ -119,20 +125,34 @@ def ours(settings: Settings, method: str, train: Dataset, validation: Dataset) -
         stage.fit(settings, method, train, validation, settings.params.seeds[0], Path(folder)).checkpoints.remove()
 
 
+def with_train(settings: Settings, precision: str, epochs: int) -> Settings:
+    """For as many epochs, without an early end."""
+    train = settings.params.train.model_copy(update={"epochs": epochs, "patience": 0})
+    params = settings.params.model_copy(update={"train": train, "precision": precision})
+    return settings.model_copy(update={"params": params})
+
+
+def build(settings: Settings, method: str, train: Dataset) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """The model that the stage trains."""
+    tokenizer = models.load_tokenizer(settings.model, settings.model_path)
+    names = label_names(train)
+    model = models.load_classifier(settings.model, settings.model_path, tokenizer, names, settings.params.seeds[0])
+    if method == "full":
+        return tokenizer, model
+    variant = settings.params.train_lora[method.removeprefix("lora-")]
+    fields = {
+        "r": variant.rank,
+        "lora_alpha": variant.alpha,
+        "lora_dropout": variant.dropout,
+        "target_modules": variant.targets,
+    }
+    return tokenizer, adapt(model, tokenizer, "LORA", fields, settings.model, "params.yaml")
+
+
 def theirs(settings: Settings, method: str, train: Dataset, validation: Dataset, peer: str, quality: bool) -> None:
     peer, _, precision = peer.partition("-")
     values, seed = settings.params.train, settings.params.seeds[0]
-    tokenizer = models.load_tokenizer(settings.model, settings.model_path)
-    model = models.load_classifier(settings.model, settings.model_path, tokenizer, label_names(train), seed)
-    if method != "full":
-        variant = settings.params.train_lora[method.removeprefix("lora-")]
-        fields = {
-            "r": variant.rank,
-            "lora_alpha": variant.alpha,
-            "lora_dropout": variant.dropout,
-            "target_modules": variant.targets,
-        }
-        model = adapt(model, tokenizer, "LORA", fields, settings.model, "params.yaml")
+    tokenizer, model = build(settings, method, train)
 
     def encoded(split: Dataset) -> Dataset:
         # No more tokens are read than ours reads; the rest is padding.
@@ -153,6 +173,7 @@ def theirs(settings: Settings, method: str, train: Dataset, validation: Dataset,
                 learning_rate=settings.model.learning_rate_of(method, settings.model_path),
                 weight_decay=values.weight_decay,
                 warmup_steps=values.warmup,
+                use_cpu=device().type == "cpu",  # bf16 is refused without
                 bf16=precision == "bf16",
                 eval_strategy="epoch" if quality else "no",
                 save_strategy="no",

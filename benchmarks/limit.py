@@ -1,0 +1,95 @@
+"""How near training comes to what the machine's matrix products allow, and where the rest goes.
+
+python -m benchmarks.limit --method full --precision fp32
+
+Epochs of the pipeline's own training, and one more under PyTorch's profiler. The limit is the rate of a product of two
+large square matrices in the same number format, in the same process before each epoch. The work is what the encoder's
+matrices need for its texts without padding: 2 operations a weight and token forward, 2 for the gradient of the input,
+and 2 for that of the weight where it is trained. Attention's own products are left out.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import trainer
+
+from benchmarks.training import WARM_UP, Clock, build, measure, ours, with_train
+from stages.common.data import encode, load_split
+from stages.common.inference import HALVES, choose_precision
+from stages.common.params import load
+from stages.common.ranks import GlobalBatches
+
+PARTS = {
+    "matrix products": ("aten::mm", "aten::addmm"),
+    "attention": ("aten::bmm", "aten::_softmax", "aten::_scaled_dot", "aten::scaled_dot"),
+    "dropout": ("aten::random_", "aten::bernoulli_", "aten::lt"),
+    "optimizer and clipping": ("aten::_fused_adamw_", "Optimizer.", "aten::_foreach", "aten::linalg_vector_norm"),
+    "casts and copies": ("aten::copy_", "aten::_to_copy", "aten::fill_", "aten::empty"),
+    "norms and activations": ("aten::native_layer_norm", "aten::gelu", "aten::tanh"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="full", help="full, or lora-NAME of params.yaml")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--splits", type=Path, default=Path("data/prepared"))
+    args = parser.parse_args()
+    precision = choose_precision(args.precision)
+    settings = with_train(load(), precision, epochs=1)
+    train, validation = (load_split(args.splits, name) for name in ("train", "validation"))
+    tokenizer, model = build(settings, args.method, train)
+    lengths = encode(tokenizer, train["text"])["length"][:]
+    batches = list(GlobalBatches(lengths, settings.params.train.batch_size, settings.params.seeds[0], 1))[WARM_UP:]
+    texts, tokens = sum(map(len, batches)), sum(lengths[row] for batch in batches for row in batch)
+    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+    work = sum(
+        weights.numel() * (6 if weights.requires_grad else 4)
+        for name, weights in model.named_parameters()
+        if weights.ndim == 2 and ".layer." in name
+    )
+
+    def epoch() -> float:
+        return measure(lambda: ours(settings, args.method, train, validation)).texts_per_second
+
+    trainer.DEFAULT_CALLBACKS.append(Clock)
+    shares = []
+    for number in range(1, args.rounds + 1):
+        limit, rate = product_rate(precision), epoch() / texts * tokens * work
+        shares.append(rate / limit)
+        print(
+            f"round {number}: {rate / 1e9:.0f} of {limit / 1e9:.0f} GFLOP/s in {precision}: {shares[-1]:.1%}",
+            flush=True,
+        )
+    print(
+        f"{statistics.median(shares):.1%}, {min(shares):.1%} to {max(shares):.1%}; padding: {padded / tokens - 1:.1%}"
+    )
+
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        epoch()
+    times = {event.key: event.self_cpu_time_total / 1e6 for event in profiled.key_averages()}
+    whole = sum(times.values())
+    for part, names in PARTS.items():
+        print(f"{part:24} {sum(seconds for key, seconds in times.items() if key.startswith(names)) / whole:6.1%}")
+
+
+def product_rate(precision: str) -> float:
+    """Operations per second."""
+    size, count = 2048, 20
+    a, b = (torch.randn(size, size, dtype=HALVES.get(precision, torch.float32)) for _ in range(2))
+    best = 0.0
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(count):
+            a @ b
+        best = max(best, count * 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+if __name__ == "__main__":
+    main()
