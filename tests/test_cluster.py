@@ -97,7 +97,8 @@ def test_the_queue_runs_on_workers_though_the_command_and_a_worker_are_killed(
     home.run("dvc", "queue", "remove", "--all")
     home.run("dvc", "remote", "modify", "storage", "url", str(tmp_path / "store"))  # not committed either
     home.run("dvc", "push", "--with-deps", GOAL)
-    home.run(*queue, "good", "-S", "train.epochs=2,3", TARGET)
+    # None ends before it is killed.
+    home.run(*queue, "good", "-S", "train.epochs=30,31", "-S", "train.patience=0", TARGET)
     home.run(*queue, "bad", "-S", "train.batch_size=0", TARGET)
     lost = copy_of(home, tmp_path / "lost")
 
@@ -123,7 +124,7 @@ def test_the_queue_runs_on_workers_though_the_command_and_a_worker_are_killed(
     # Home has them with their data, the queue what failed, and the remote no more than that.
     refs = on_remote(home)
     assert [ref.split("/")[-1] for ref in refs[:-1]] == ["good-1", "good-2"] and "/queue/" in refs[-1]
-    for ref, epochs in zip(refs, (2, 3), strict=False):
+    for ref, epochs in zip(refs, (30, 31), strict=False):
         home.run("git", "checkout", "-qf", "--detach", ref)
         home.run("dvc", "checkout", TARGET)
         assert home.read_json("metrics/validation/lora-v1.json")["epochs"] == epochs
