@@ -43,6 +43,10 @@ TEXTS = ["Our neighbour ran out of flour in the rain.", "The old bridge was pain
 
 WHERE = Path("conf/model/tiny.yaml")
 SIDES = ("train", "validation", "test")
+LONGEST = (
+    *("test_systems", "test_pipeline", "test_interruption", "test_matrix", "test_launcher", "test_sweep"),
+    *("test_concurrency", "test_label_noise", "test_cluster", "test_status", "test_startup", "test_hub", "test_serve"),
+)
 GOAL = "evaluate@lora-v1"  # the stage that `trained` ran, with those before it
 PREPARE = ("--splits", "data/prepared", "--profile", "data/profile.json")
 
@@ -301,6 +305,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
         server.add("models", "acme/pickled-bert", pickled)
         yield made
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def pytest_collection_finish() -> None:

@@ -367,7 +367,7 @@ def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: 
     before = outputs(project)
     values = project.read_yaml("params.yaml")["train"]
     project.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
-    filler = fill(small_disk, free=2**14)
+    filler = fill(small_disk, free=2**16)
     said = train(project, "full", code=1)
     assert "error: models/full: cannot be written: the disk is full; make room and run it again" in said
     assert "Traceback" not in said

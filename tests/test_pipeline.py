@@ -39,7 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_te
     """A project after its first `dvc repro`, committed. Tests only read it, or work on a `copy` of it."""
     made = make_project(tmp_path_factory.mktemp("finished") / "project", tiny_model, tiny_texts)
     train = made.read_yaml("params.yaml")["train"]
-    made.edit_yaml("params.yaml", train={**train, "epochs": 2, "batch_size": 4})
+    made.edit_yaml("params.yaml", train={**train, "epochs": 4, "batch_size": 4})
     made.run("git", "init", "-q", "-b", "main")
     made.run("git", "add", "-A")
     made.run("git", "commit", "-qm", "code")
