@@ -39,7 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_te
     """A project after its first `dvc repro`, committed. Tests only read it, or work on a `copy` of it."""
     made = make_project(tmp_path_factory.mktemp("finished") / "project", tiny_model, tiny_texts)
     train = made.read_yaml("params.yaml")["train"]
-    made.edit_yaml("params.yaml", train={**train, "epochs": 4, "batch_size": 4})
+    made.edit_yaml("params.yaml", train={**train, "epochs": 4, "batch_size": 4, "patience": 0})
     made.run("git", "init", "-q", "-b", "main")
     made.run("git", "add", "-A")
     made.run("git", "commit", "-qm", "code")
@@ -137,7 +137,7 @@ def test_merged_adapter_keeps_head_labels_and_logits(finished: Project):
 
 def test_learning_curves_have_every_epoch_of_every_method(finished: Project):
     curves = pd.read_csv(finished.folder / "plots/learning_curves/learning_curves.csv")
-    assert curves.groupby("method").epoch.apply(list).to_dict() == {method: [1, 2] for method in TRAINED}
+    assert curves.groupby("method").epoch.apply(list).to_dict() == {method: [1, 2, 3, 4] for method in TRAINED}
     assert curves[["train_loss", "validation_loss", "validation_f1"]].notna().all(axis=None)
 
 
