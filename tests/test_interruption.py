@@ -167,8 +167,10 @@ def versioned(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("kind", ["kill -9 of DVC", "Ctrl-C"])
-def test_dvc_repro_goes_on(versioned: Project, kind: str):
+@pytest.mark.parametrize(("kind", "shell"), [("kill -9 of DVC", "bash"), ("kill -9 of DVC", "sh"), ("Ctrl-C", "bash")])
+def test_dvc_repro_goes_on(versioned: Project, monkeypatch: pytest.MonkeyPatch, kind: str, shell: str):
+    """DVC runs a stage by the user's shell; bash becomes the stage, and sh stays between the two."""
+    monkeypatch.setitem(ENVIRONMENT, "SHELL", shutil.which(shell))
     train(versioned, "full")
     expected = outputs(versioned)
     dvc = start(versioned, "dvc", "repro", "train_full")

@@ -109,7 +109,10 @@ def test_two_processes_end_as_one_does(project: Project, stage: str, method: str
 
 
 @pytest.mark.parametrize("killed", ["a process", "DVC"])
-def test_a_kill_ends_all_processes_and_the_next_run_goes_on(project: Project, killed: str):
+def test_a_kill_ends_all_processes_and_the_next_run_goes_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch, killed: str
+):
+    monkeypatch.setitem(ENVIRONMENT, "SHELL", shutil.which("sh"))  # which stays between DVC and the launcher
     train = project.read_yaml("params.yaml")["train"]
     project.edit_yaml("params.yaml", launcher=TWO, train={**train, "epochs": 12})
     project.run("dvc", "repro", "train_full")

@@ -38,8 +38,7 @@ def run(main: Callable[[], None]) -> None:
     A stage that DVC runs ends when DVC is killed: the next `dvc repro` shall not write the same files beside it.
     """
     if "DVC_STAGE" in os.environ:
-        # A launcher of several processes stands between DVC and them.
-        child = psutil.Process(os.getppid() if "LOCAL_RANK" in os.environ else os.getpid())
+        child = _child_of_dvc()
         threading.Thread(target=_end_with_parent, args=(child, child.ppid()), daemon=True).start()
     gc.freeze()  # what was imported is there to stay
     gc.enable()  # after `stages/__init__.py`
@@ -52,6 +51,15 @@ def run(main: Callable[[], None]) -> None:
         sys.exit("interrupted")
     finally:
         gc.freeze()  # the process ends, and searching all objects for what it may free takes a second
+
+
+def _child_of_dvc() -> psutil.Process:
+    """This process, or one above it: a launcher of several processes, a shell that waits for its command."""
+    child = psutil.Process()
+    with suppress(psutil.Error):  # of another user
+        while (parent := child.parent()) and "DVC_STAGE" in parent.environ():
+            child = parent
+    return child
 
 
 def _end_with_parent(child: psutil.Process, parent: int) -> None:

@@ -35,7 +35,6 @@ class Heartbeat(TrainerCallback):
         self.path = platformdirs.user_cache_path("tunediff") / f"running/{os.getpid()}.json"
         self.training = {
             "pid": os.getpid(),
-            "parent": os.getppid(),
             "host": gethostname(),
             "folder": os.getcwd(),
             "project": os.environ.get("DVC_ROOT", os.getcwd()),  # of a queued experiment, too
