@@ -15,6 +15,7 @@ from stages.common.data import label_names, load_split
 from stages.common.errors import UserError, run
 from stages.common.models import load_classifier, load_tokenizer
 from stages.common.params import PeftMethod, Settings, load
+from stages.common.ranks import sharded
 from stages.common.seeds import folder
 
 if TYPE_CHECKING:
@@ -65,6 +66,10 @@ def make_optimizer(
             lr=entry.learning_rate,
             loraplus_lr_ratio=entry.loraplus_lr_ratio,
             loraplus_weight_decay=weight_decay,
+        )
+    if sharded():
+        raise UserError(
+            f"{where}.optimizer: lorafa needs whole weights, and the launcher of params.yaml shards them"
         )
     from peft.optimizers import create_lorafa_optimizer
 

@@ -16,6 +16,7 @@ from stages.common import ranks
 from stages.common.ranks import GlobalBatches
 
 TWO = "torchrun --nproc-per-node 2"
+SHARDED = "accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2"
 
 
 @pytest.mark.parametrize(("processes", "parts"), [(2, 1), (1, 3), (3, 2), (4, 4)])
@@ -90,7 +91,7 @@ def test_two_processes_end_as_one_does(project: Project, stage: str, method: str
     project.run("dvc", "repro", stage)
     figures, weights = result(project, method)
     train = project.read_yaml("params.yaml")["train"]
-    for launcher, parts in ((TWO, 1), ("python", 3)):
+    for launcher, parts in ((TWO, 1), ("python", 3), (SHARDED, 1)):
         project.edit_yaml("params.yaml", launcher=launcher, train={**train, "accumulation": parts})
         said = project.run("dvc", "repro", stage)
         assert f"> {launcher} -m stages" in said.stdout
@@ -108,13 +109,13 @@ def test_two_processes_end_as_one_does(project: Project, stage: str, method: str
     assert project.run("dvc", "status", stage).stdout.strip().endswith("up to date.")
 
 
-@pytest.mark.parametrize("killed", ["a process", "DVC"])
+@pytest.mark.parametrize(("killed", "launcher"), [("a process", TWO), ("DVC", TWO), ("a process", SHARDED)])
 def test_a_kill_ends_all_processes_and_the_next_run_goes_on(
-    project: Project, monkeypatch: pytest.MonkeyPatch, killed: str
+    project: Project, monkeypatch: pytest.MonkeyPatch, killed: str, launcher: str
 ):
     monkeypatch.setitem(ENVIRONMENT, "SHELL", shutil.which("sh"))  # which stays between DVC and the launcher
     train = project.read_yaml("params.yaml")["train"]
-    project.edit_yaml("params.yaml", launcher=TWO, train={**train, "epochs": 12})
+    project.edit_yaml("params.yaml", launcher=launcher, train={**train, "epochs": 12})
     project.run("dvc", "repro", "train_full")
     expected = result(project, "full")
     shutil.rmtree(project.folder / "models/full")
@@ -125,6 +126,8 @@ def test_a_kill_ends_all_processes_and_the_next_run_goes_on(
     )  # fmt: skip
     checkpoints = project.folder.parent / "cache/tunediff/checkpoints"
     wait_for(lambda: list(checkpoints.glob("*/checkpoint-*/whole.json")))
+    # Of sharded weights, the second process has a part to keep.
+    assert bool(list(checkpoints.glob("*/checkpoint-*/optimizer_0/__1_0.distcp"))) == (launcher == SHARDED)
     processes = psutil.Process(dvc.pid).children(recursive=True)
     if killed == "DVC":
         dvc.kill()
@@ -161,4 +164,6 @@ def test_a_launcher_that_does_not_fit_is_refused(project: Project):
     project.edit_yaml("params.yaml", launcher="accelerate launch --use_fsdp --num_processes 2", train=train)
     said = project.run("dvc", "repro", "train_full", check=False)
     assert said.returncode
-    assert "error: params.yaml: launcher: it shards the model's weights" in said.stderr
+    assert (
+        "FSDP's second version alone; add --fsdp_version 2" in said.stderr
+    )

@@ -114,4 +114,5 @@ class _Sink:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name != NOTE}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != NOTE)
+    return {str(path.relative_to(folder)): sha256(path) for path in files}

@@ -1,4 +1,4 @@
-"""One training in several processes, as torchrun or `accelerate launch` starts them: PyTorch's DDP.
+"""One training in several processes, as torchrun or `accelerate launch` starts them: PyTorch's DDP or FSDP.
 
 Each process runs the whole stage on its share of every step's texts; the first one alone writes.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
 from transformers.trainer_pt_utils import BatchRebalanceSampler, get_length_grouped_indices
 
 from stages.common.errors import UserError
@@ -19,14 +19,22 @@ from stages.common.inference import device
 def ranks() -> PartialState:
     """Which of how many processes this is; begins the process group at the first call.
 
-    Raises UserError where the launcher asks for sharded weights.
+    Raises UserError where the launcher asks for what the stages do not do.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        raise UserError(
-            "params.yaml: launcher: it shards the model's weights (FSDP or DeepSpeed), which the stages do not do; use "
-            "torchrun, or accelerate launch --multi-gpu: each process holds the whole model"
-        )
-    return PartialState(cpu=device().type == "cpu")
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise UserError("params.yaml: launcher: the stages do not do DeepSpeed; use accelerate launch --use_fsdp")
+    if sharded() and os.environ.get("FSDP_VERSION") != "2":
+        raise UserError("params.yaml: launcher: the stages do FSDP's second version alone; add --fsdp_version 2")
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # each process makes the model: adapters are new in each
+    state = PartialState(cpu=device().type == "cpu")
+    if sharded() and state.distributed_type == DistributedType.MULTI_CPU:
+        state.distributed_type = DistributedType.MULTI_GPU  # accelerate shards nothing on CPUs, where PyTorch can
+    return state
+
+
+def sharded() -> bool:
+    """Whether each process holds a part of each weight alone, as `accelerate launch --use_fsdp` asks for."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def of_the_first(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """transformers' Trainer, with the best epoch's weights at hand, and checkpoints to go on from."""
 
+import copy
 import math
 import shutil
 import sys
@@ -12,15 +13,20 @@ import torch
 from datasets import Dataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from stages.common.checkpoints import NOTE, digests
 from stages.common.errors import UserError, reason
 from stages.common.files import read_json, write_json
-from stages.common.ranks import GlobalBatches, ranks
+from stages.common.ranks import GlobalBatches, ranks, sharded
 
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
+UNWRITTEN = (OSError, RuntimeError, SafetensorError, CheckpointException)  # of each library its own, for a full disk
 
 
 class BestWeights(TrainerCallback):
@@ -39,9 +45,6 @@ class BestWeights(TrainerCallback):
         best = self.sign * self.metrics[self.key] if self.metrics else -math.inf
         if self.sign * metrics[self.key] > best:
             self.metrics, self.weights = metrics, trained_weights(model)
-
-    def on_train_end(self, args, state, control, model, **kwargs):
-        model.load_state_dict(self.weights, strict=False)
 
 
 class ResumableTrainer(Trainer):
@@ -67,6 +70,7 @@ class ResumableTrainer(Trainer):
                 print(f"goes on after epoch {note['epoch']:g} of {epochs}, where it was interrupted", file=sys.stderr)
             if note["stopped"]:
                 self.args.num_train_epochs = round(note["epoch"])  # no more of them
+        hollow = without_values(self.model) if sharded() else None
         super().train(checkpoint and str(checkpoint))
         self.args.num_train_epochs = epochs
         self.seconds += time.perf_counter() - self.started
@@ -76,6 +80,15 @@ class ResumableTrainer(Trainer):
                 f"params.yaml: train.select_by: the validation {figure} is no number after any epoch: the training "
                 f"diverged; lower the method's learning rate (now {self.args.learning_rate:g})"
             )
+        if sharded():
+            weights = gathered(self.model.state_dict())
+            self.model = hollow
+            self.model.load_state_dict(weights, strict=False, assign=True)
+        self.model.load_state_dict(self.best.weights, strict=False)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        ranks()  # of which TrainingArguments has made new ones
+        super().create_accelerator_and_postprocess()
 
     def _get_train_sampler(self, train_dataset: Dataset) -> GlobalBatches:
         parts = self.args.gradient_accumulation_steps
@@ -103,11 +116,18 @@ class ResumableTrainer(Trainer):
 
     def _save_checkpoint(self, *args: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        weights, failure = trained_weights(self.model), None
         try:
             super()._save_checkpoint(*args)
-            ranks().wait_for_everyone()  # each has its random numbers in it
-            if not self.is_world_process_zero():
-                return
+        except UNWRITTEN as error:
+            failure = error
+        ranks().wait_for_everyone()  # each has its random numbers in it
+        if not self.is_world_process_zero():
+            return
+        try:
+            if failure:
+                raise failure
+            save_file(weights, folder / WEIGHTS)
             save_file(self.best.weights, folder / BEST)
             note = {
                 "best": self.best.metrics,
@@ -117,19 +137,40 @@ class ResumableTrainer(Trainer):
                 "sha256": digests(folder),
             }
             write_json(folder / NOTE, note)
-        except (OSError, RuntimeError, SafetensorError) as error:  # each library its own, for a full disk
+        except UNWRITTEN as error:
             shutil.rmtree(folder, ignore_errors=True)
             print(f"{folder}: no checkpoint could be written ({reason(error)}); training goes on", file=sys.stderr)
 
     def _save(self, output_dir: str, state_dict: dict | None = None) -> None:
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        save_file(trained_weights(self.model), Path(output_dir) / WEIGHTS)
+        Path(output_dir).mkdir(parents=True, exist_ok=True)  # for what else is in a checkpoint
 
-    def _load_from_checkpoint(self, checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        self.model.load_state_dict(load_file(Path(checkpoint) / WEIGHTS), strict=False)
+    def _load_from_checkpoint(self, checkpoint: str, model: nn.Module | None = None) -> None:
+        weights = load_file(Path(checkpoint) / WEIGHTS)
+        if sharded():
+            set_model_state_dict(self.model, weights, options=StateDictOptions(full_state_dict=True, strict=False))
+        else:
+            self.model.load_state_dict(weights, strict=False)
 
 
-def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of them."""
-    trained = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
-    return {name: weights.detach().to("cpu", copy=True).contiguous() for name, weights in trained.items()}
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of them, whole."""
+    return gathered({name: weights for name, weights in model.named_parameters() if weights.requires_grad})
+
+
+def gathered(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A copy on the CPU, of sharded weights in the first process alone; the others take part in it."""
+    whole = {}
+    for name, weights in state.items():
+        weights = weights.detach()
+        if isinstance(weights, DTensor):
+            weights = weights.full_tensor()
+            if not ranks().is_main_process:
+                continue
+        whole[name] = weights.to("cpu", copy=True).contiguous()
+    return whole
+
+
+def without_values(model: nn.Module) -> nn.Module:
+    """A copy whose weights take no memory, to be given values: sharding a model cannot be undone."""
+    empty = {id(weights): nn.Parameter(weights.to("meta"), weights.requires_grad) for weights in model.parameters()}
+    return copy.deepcopy(model, empty)

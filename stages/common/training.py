@@ -4,7 +4,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ from stages.common.files import whole, write_json
 from stages.common.heartbeat import Heartbeat
 from stages.common.inference import HALVES, choose_precision, device, predict_logits, probabilities
 from stages.common.params import Params
-from stages.common.ranks import of_the_first, ranks
+from stages.common.ranks import of_the_first, ranks, sharded
 from stages.common.seeds import folder, summary
 from stages.common.trainer import BestWeights, ResumableTrainer
 
@@ -148,15 +148,17 @@ def fit(
     made = (settings, params.evaluate.batch_size, learning_rate, seed, precision, device().type, optimizing)
     checkpoints = last = None
     if state.is_main_process:
-        checkpoints = Checkpoints(made_from(model, (train, validation), (*made, state.num_processes)))
+        checkpoints = Checkpoints(made_from(model, (train, validation), (*made, state.num_processes, sharded())))
         last = checkpoints.last()
     checkpoint_folder, last = of_the_first((checkpoints and checkpoints.folder, last))
     best = BestWeights(settings.select_by)
     if device().type == "cpu":
         fast.on_cpu()
-    if precision in HALVES:
-        fast.cast_frozen(model, HALVES[precision])
-    seen = fast.seen_tokens(model, tokenizer.pad_token_id, (train, validation))
+    seen = nullcontext()
+    if not sharded():
+        if precision in HALVES:
+            fast.cast_frozen(model, HALVES[precision])
+        seen = fast.seen_tokens(model, tokenizer.pad_token_id, (train, validation))
     callbacks = [EarlyStoppingCallback(settings.patience)] if settings.patience else []
     with seen, ExitStack() as stack:
         if state.is_main_process:
@@ -174,8 +176,8 @@ def fit(
             compute_loss_func=loss,
             compute_metrics=accuracy_and_f1,
             callbacks=callbacks,
-            optimizers=(optimizer, None),
         )
+        trainer.optimizer = optimizer  # not by its `optimizers`, which sharded weights forbid
         trainer.add_callback(Heartbeat(trainer, curves, seed))
         try:
             trainer.train(last)
