@@ -68,9 +68,7 @@ def make_optimizer(
             loraplus_weight_decay=weight_decay,
         )
     if sharded():
-        raise UserError(
-            f"{where}.optimizer: lorafa needs whole weights, and the launcher of params.yaml shards them"
-        )
+        raise UserError(f"{where}.optimizer: lorafa needs whole weights, and the launcher of params.yaml shards them")
     from peft.optimizers import create_lorafa_optimizer
 
     lora = model.peft_config["default"]

@@ -164,6 +164,4 @@ def test_a_launcher_that_does_not_fit_is_refused(project: Project):
     project.edit_yaml("params.yaml", launcher="accelerate launch --use_fsdp --num_processes 2", train=train)
     said = project.run("dvc", "repro", "train_full", check=False)
     assert said.returncode
-    assert (
-        "FSDP's second version alone; add --fsdp_version 2" in said.stderr
-    )
+    assert "FSDP's second version alone; add --fsdp_version 2" in said.stderr
