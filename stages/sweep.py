@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 import warnings
+from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import reduce
 from operator import getitem
 from pathlib import Path
@@ -327,6 +329,10 @@ def give_back_dead(conf: Sweep, studies: dict[str, optuna.Study]) -> None:
     """What a killed sweep was at is to be taken up: at once if it ran in this folder, and after GRACE if elsewhere."""
     for study in studies.values():
         optuna.storages.fail_stale_trials(study)
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            # Optuna goes by heartbeats. Before the first one a trial has no values either.
+            if not trial.params and datetime.now() - trial.datetime_start > timedelta(seconds=GRACE):
+                give_back(study, trial.number)
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with FileLock(SCRATCH / "lock"):
         for folder in SCRATCH.glob(f"*.{conf.study}.*.*"):
@@ -334,9 +340,14 @@ def give_back_dead(conf: Sweep, studies: dict[str, optuna.Study]) -> None:
             if not psutil.pid_exists(int(process)):
                 study = studies.get(method)
                 if study and study.trials[int(number)].state == TrialState.RUNNING:
-                    study.tell(int(number), state=TrialState.FAIL)
-                    take_up(study, study.trials[int(number)])
+                    give_back(study, int(number))
                 shutil.rmtree(folder)
+
+
+def give_back(study: optuna.Study, number: int) -> None:
+    with suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):  # another worker was faster
+        study.tell(number, state=TrialState.FAIL)
+        take_up(study, study.trials[number])
 
 
 def search(conf: Sweep, studies: dict[str, optuna.Study]) -> None:

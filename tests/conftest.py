@@ -1,8 +1,12 @@
 """A small project to run the real stages in: tiny data, a tiny random BERT, the shipped code; and a Hub."""
 
+import os
+
+# Before NumPy and PyTorch are imported: for matrices as small as here, threads cost more than they give.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import gc
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -27,7 +31,6 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {
     **os.environ,
     "HF_HUB_OFFLINE": "1",
-    "OMP_NUM_THREADS": "1",  # for matrices as small as here, threads cost more than they give
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "GIT_AUTHOR_NAME": "test",
     "GIT_AUTHOR_EMAIL": "test@example.com",

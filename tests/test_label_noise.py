@@ -47,17 +47,18 @@ def test_half_of_the_flipped_labels_are_in_the_first_fifth(project: Project, mon
         labels[flipped] = (labels[flipped] + random.integers(1, 3, len(flipped))) % 3
         noisy = table.assign(label=pd.Categorical.from_codes(labels, table.label.cat.categories))
         bad = set(table.row[flipped])
-        parts = {**{name: {name: judge} for name, judge in judges.items()}, "both": judges}
-        lists = {
-            name: label_noise.rank(noisy, label_noise.out_of_fold(part, labels, settings.params.seed))
-            for name, part in parts.items()
+        found = {
+            name: label_noise.out_of_fold({name: judge}, labels, settings.params.seed) for name, judge in judges.items()
         }
+        found["both"] = sum(found.values()) / 2
+        lists = {name: label_noise.rank(noisy, probabilities) for name, probabilities in found.items()}
         lists["random order"] = noisy.sample(frac=1, random_state=seed)
         first = round(0.2 * len(true))
         caught.append({name: rows.row.head(first).isin(bad).sum() / len(bad) for name, rows in lists.items()})
         both = lists["both"][lists["both"].suspected]
         suspected.append({"rows": len(both), "flipped": both.row.isin(bad).mean()})
 
+    np.testing.assert_allclose(label_noise.out_of_fold(judges, labels, settings.params.seed), found["both"])
     caught = pd.DataFrame(caught)
     print(caught.agg(["mean", "min", "max"]).T.to_string(float_format="{:.1%}".format))
     print("suspected: {rows:.0f} rows, {flipped:.1%} of them flipped".format(**pd.DataFrame(suspected).mean()))

@@ -74,7 +74,6 @@ def steady(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_text
 @pytest.fixture
 def project(steady: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setitem(ENVIRONMENT, "XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setitem(ENVIRONMENT, "OMP_NUM_THREADS", "1")
     shutil.copytree(steady.folder, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project")
 

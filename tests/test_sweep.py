@@ -226,6 +226,18 @@ def test_failures_count_except_that_of_the_defaults(
     assert sweep.begun(study) == 5
 
 
+def test_a_trial_that_died_before_its_first_heartbeat_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    conf, study = sweep.Sweep.model_validate(CONF), optuna.create_study()
+    number = study.ask().number
+    sweep.give_back_dead(conf, {"full": study})
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]  # it may have just begun
+    monkeypatch.setattr(sweep, "GRACE", 0)
+    sweep.give_back_dead(conf, {"full": study})
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
+    assert sweep.first_number(study.trials[1]) == number
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
