@@ -444,19 +444,29 @@ def train(conf: Sweep, method: str, study: optuna.Study, trial: optuna.Trial) ->
     if made["stage"].startswith("train_peft"):
         settings.append(f"--set-param=train_peft.methods=[{method}]")
 
-    def poor() -> bool:
-        """Report the epochs since; whether it is below the median of the others after as many."""
+    def report() -> bool:
+        """The epochs since the last time; whether there are any."""
         nonlocal reported
-        new = [] if conf.cost else curve(folder / f"plots/curves/{method}", conf.quality)[reported:]
+        new = [] if conf.cost else curve(curves, conf.quality)[reported:]
         for epoch, value in new:
             trial.report(value, epoch)
         reported += len(new)
-        return bool(new) and first_number(this) > 0 and trial.should_prune()
+        return bool(new)
+
+    def poor() -> bool:
+        """Report; whether it is below the median of the others after as many."""
+        nonlocal committed
+        if curve(curves, conf.quality) == committed:  # of another training; DVC removes it when this one begins
+            return False
+        committed = None
+        return report() and first_number(this) > 0 and trial.should_prune()
 
     with clone(made["commit"], f"{conf.study}.{method}.{trial.number}") as folder:
+        curves = folder / f"plots/curves/{method}"
+        committed = curve(curves, conf.quality)
         if not dvc(folder, name, "exp", "run", "--pull", made["stage"], "--name", name, *settings, stop=poor):
             raise optuna.TrialPruned
-        poor()  # reports the last epochs
+        report()
         keep(folder, made["commit"], name)
         return read_json(folder / f"metrics/validation/{method}.json") | read_json(
             folder / f"metrics/cost/training/{method}.json"

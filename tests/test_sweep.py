@@ -162,11 +162,13 @@ def test_the_model_of_the_best_trial_is_tested_once(
 
 
 def test_a_poor_trial_ends_early_and_leaves_nothing(trained: Project, tmp_path: Path):
-    project = begin(copy_of(trained, tmp_path / "project"), trials=3, prune_after=2, train={"epochs": 500})
-    project.edit_yaml("conf/sweep.yaml", methods={"full": {}})
+    project = copy_of(trained, tmp_path / "project")
+    committed = project.folder / "plots/curves/lora-v1/plots/metrics/validation/f1.tsv"
+    committed.write_text("step\tf1\n" + "".join(f"{epoch}\t1.0\n" for epoch in range(1, 501)))  # not the trial's
+    begin(project, trials=3, prune_after=2, train={"epochs": 500}, methods={"lora-v1": {}})
     conf = sweep.Sweep.model_validate(project.read_yaml("conf/sweep.yaml"))
     storage = f"sqlite:///{project.folder}/sweeps.db"
-    study = optuna.create_study(storage=storage, study_name="tiny/full", direction="maximize")
+    study = optuna.create_study(storage=storage, study_name="tiny/lora-v1", direction="maximize")
     # Two that no training here comes near to.
     figures = dict.fromkeys((*sweep.VALIDATION, *sweep.COST), 1.0)
     for warmup in (0.01, 0.02):
@@ -180,12 +182,12 @@ def test_a_poor_trial_ends_early_and_leaves_nothing(trained: Project, tmp_path: 
             )
         )
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
-    for key, value in {"space": sweep.asked(conf, "full"), "stage": "train_full", "commit": commit}.items():
+    for key, value in {"space": sweep.asked(conf, "lora-v1"), "stage": "train_lora@v1", "commit": commit}.items():
         study.set_user_attr(key, value)
 
     cache = tmp_path / "cache"
     project.run("python", "-m", "stages.sweep", environment={**ENVIRONMENT, "XDG_CACHE_HOME": str(cache)})
-    pruned = optuna.load_study(storage=storage, study_name="tiny/full").trials[2]
+    pruned = optuna.load_study(storage=storage, study_name="tiny/lora-v1").trials[2]
     assert pruned.state == TrialState.PRUNED
     assert 2 <= pruned.last_step < 500
     assert experiments(project) == []
