@@ -30,7 +30,7 @@ UNWRITTEN = (OSError, RuntimeError, SafetensorError, CheckpointException)  # of 
 
 
 class BestWeights(TrainerCallback):
-    """Holds the trained weights of the best epoch so far; after the last epoch they are the model's again.
+    """Holds the trained weights of the best epoch so far, which `ResumableTrainer` ends with.
 
     Not the Trainer's checkpoints: those go through PEFT's save and load, which give back the prompt that p-tuning's
     network made, not that network.
@@ -84,7 +84,8 @@ class ResumableTrainer(Trainer):
             weights = gathered(self.model.state_dict())
             self.model = hollow
             self.model.load_state_dict(weights, strict=False, assign=True)
-        self.model.load_state_dict(self.best.weights, strict=False)
+        if self.is_world_process_zero():  # the others have nothing to do with the model from here on
+            self.model.load_state_dict(self.best.weights, strict=False)
 
     def create_accelerator_and_postprocess(self) -> None:
         ranks()  # of which TrainingArguments has made new ones
