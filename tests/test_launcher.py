@@ -108,7 +108,7 @@ def test_two_processes_end_as_one_does(project: Project, stage: str, method: str
     assert project.run("dvc", "status", stage).stdout.strip().endswith("up to date.")
 
 
-@pytest.mark.parametrize(("killed", "launcher"), [("a process", TWO), ("DVC", TWO), ("a process", SHARDED)])
+@pytest.mark.parametrize(("killed", "launcher"), [("a process", TWO), ("DVC", SHARDED)])
 def test_a_kill_ends_all_processes_and_the_next_run_goes_on(
     project: Project, monkeypatch: pytest.MonkeyPatch, killed: str, launcher: str
 ):
