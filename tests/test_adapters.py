@@ -263,6 +263,13 @@ def test_an_optimizer_of_lora_is_for_lora_alone(bert: ModelConf):
         make_optimizer(None, entry, 0.01, "entry")
 
 
+def test_lorafa_is_refused_where_weights_are_sharded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    entry = PeftMethod(peft_type="LORA", learning_rate=1e-3, optimizer="lorafa")
+    with pytest.raises(UserError, match=r"entry\.optimizer: lorafa needs whole weights"):
+        make_optimizer(None, entry, 0.01, "entry")
+
+
 # --- the best epoch
 
 

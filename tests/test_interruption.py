@@ -88,7 +88,6 @@ def _stage(folder: Path, method: str) -> None:
         os.dup2(file.fileno(), 2)
     sys.argv = ["stage", *arguments(method)]
     stage = importlib.import_module(f"stages.{STAGES[method]}")
-    torch.set_num_threads(1)
     errors.run(stage.main)
 
 

@@ -13,6 +13,7 @@ from conftest import ENVIRONMENT, Project, make_project
 from safetensors.numpy import load_file
 
 from stages.common import ranks
+from stages.common.errors import UserError
 from stages.common.ranks import GlobalBatches
 
 TWO = "torchrun --nproc-per-node 2"
@@ -164,3 +165,9 @@ def test_a_launcher_that_does_not_fit_is_refused(project: Project):
     said = project.run("dvc", "repro", "train_full", check=False)
     assert said.returncode
     assert "FSDP's second version alone; add --fsdp_version 2" in said.stderr
+
+
+def test_deepspeed_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UserError, match=r"params\.yaml: launcher: the stages do not do DeepSpeed"):
+        ranks.ranks()
