@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from transformers import TextClassificationPipeline
 
-from stages.common.classifiers import Loader
-from stages.common.data import load_split
-from stages.common.saved import load_saved
+from tunediff.core.splits import load_split
+from tunediff.models.saved import load_saved
+from tunediff.use.classifiers import Loader
 
 SIZES = (1, 64)
 WARM_UP = 3

@@ -18,10 +18,10 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import trainer
 
 from benchmarks.training import WARM_UP, Clock, build, measure, ours, with_train
-from stages.common.data import encode, load_split
-from stages.common.inference import HALVES, choose_precision
-from stages.common.params import load
-from stages.common.ranks import GlobalBatches
+from tunediff.core.splits import encode, load_split
+from tunediff.models.inference import HALVES, choose_precision
+from tunediff.settings.params import load
+from tunediff.training.ranks import GlobalBatches
 
 PARTS = {
     "matrix products": ("aten::mm", "aten::addmm"),

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
-from stages.common.plots import COLOURS
+from tunediff.report.plots import COLOURS
 
 ROOT = Path(__file__).parents[1]
 HEADLINES, WORDS, EPOCHS, BATCH_SIZE = 40, 32, 2, 64

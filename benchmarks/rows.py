@@ -19,8 +19,8 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
-from stages.common.params import load
-from stages.common.pretrained import locate
+from tunediff.models.pretrained import locate
+from tunediff.settings.params import load
 
 ROOT = Path(__file__).parents[1]
 PREPARE = ("-m", "stages.prepare", "--splits", "data/prepared", "--profile", "data/profile.json")

@@ -35,11 +35,12 @@ from transformers import (
 )
 
 from stages import train_full, train_lora
-from stages.common import models, training
-from stages.common.adapters import adapt
-from stages.common.data import label_names, load_split
-from stages.common.inference import device
-from stages.common.params import Settings, load
+from tunediff.core.splits import label_names, load_split
+from tunediff.models import loading
+from tunediff.models.adapters import adapt
+from tunediff.models.inference import device
+from tunediff.settings.params import Settings, load
+from tunediff.training import loop
 
 PADDED = {"a": 512, "b": 128, "c": None}
 """To so many tokens each text: as notebooks do, as run_classification.py does, and a plain Trainer to its batch's."""
@@ -134,9 +135,9 @@ def with_train(settings: Settings, precision: str, epochs: int) -> Settings:
 
 def build(settings: Settings, method: str, train: Dataset) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """The model that the stage trains."""
-    tokenizer = models.load_tokenizer(settings.model, settings.model_path)
+    tokenizer = loading.load_tokenizer(settings.model, settings.model_path)
     names = label_names(train)
-    model = models.load_classifier(settings.model, settings.model_path, tokenizer, names, settings.params.seeds[0])
+    model = loading.load_classifier(settings.model, settings.model_path, tokenizer, names, settings.params.seeds[0])
     if method == "full":
         return tokenizer, model
     variant = settings.params.train_lora[method.removeprefix("lora-")]
@@ -185,7 +186,7 @@ def theirs(settings: Settings, method: str, train: Dataset, validation: Dataset,
             eval_dataset=encoded(validation),
             processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer),
-            compute_metrics=training.accuracy_and_f1,
+            compute_metrics=loop.accuracy_and_f1,
         ).train()
 
 

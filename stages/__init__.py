@@ -4,6 +4,6 @@ import gc
 import sys
 
 # Imports make a million objects that stay, and the collector would search them again and again: a fifth of a stage's
-# start. `errors.run` turns it on again. So not where the package is imported: there argv holds a name, not -m.
+# start. `process.run` turns it on again. So not where the package is imported: there argv holds a name, not -m.
 if sys.argv[0] == "-m":
     gc.disable()

@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from stages.common import devices, scoring
-from stages.common.calibration import fit_threshold
-from stages.common.cost import peak_memory_bytes
-from stages.common.data import encode, label_names, load_split, rarer_label
-from stages.common.errors import run
-from stages.common.files import write_json
-from stages.common.inference import choose_precision, embed, predict_logits, probabilities
-from stages.common.linear import on_states, on_tfidf
-from stages.common.models import count_parameters, load_classifier, load_tokenizer
-from stages.common.params import Params, Settings, load
+from tunediff.baselines.linear import on_states, on_tfidf
+from tunediff.core import devices
+from tunediff.core.cost import peak_memory_bytes
+from tunediff.core.files import write_json
+from tunediff.core.process import run
+from tunediff.core.splits import encode, label_names, load_split, rarer_label
+from tunediff.evidence import scores as scoring
+from tunediff.evidence.calibration import fit_threshold
+from tunediff.models.inference import choose_precision, embed, predict_logits, probabilities
+from tunediff.models.loading import count_parameters, load_classifier, load_tokenizer
+from tunediff.settings.params import Params, Settings, load
 
 
 def main() -> None:

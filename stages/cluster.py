@@ -21,9 +21,17 @@ from dvc.repo import Repo
 from dvc.repo.experiments.refs import ExpRefInfo
 from tqdm import tqdm
 
-from stages.common.errors import UserError, reason, run
+from tunediff.core.errors import UserError, reason
+from tunediff.core.process import run
 
-INPUTS = ("conf", "data/raw", "dvc.yaml", "params.yaml", "stages")  # in git: what makes an experiment what it is
+INPUTS = (
+    "conf",
+    "data/raw",
+    "dvc.yaml",
+    "params.yaml",
+    "stages",
+    "tunediff",
+)  # in git: what makes an experiment what it is
 LAST = 15  # lines of a failed command's output that are shown
 
 

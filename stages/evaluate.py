@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from stages.common import devices, scoring
-from stages.common.cost import folder_bytes
-from stages.common.data import encode, label_names, load_split
-from stages.common.errors import UserError, run
-from stages.common.files import read_json, write_json
-from stages.common.inference import choose_precision, predict_logits, probabilities
-from stages.common.params import load
-from stages.common.saved import load_saved
-from stages.common.seeds import folder
+from tunediff.core import devices
+from tunediff.core.cost import folder_bytes
+from tunediff.core.errors import UserError
+from tunediff.core.files import read_json, write_json
+from tunediff.core.process import run
+from tunediff.core.seeds import folder
+from tunediff.core.splits import encode, label_names, load_split
+from tunediff.evidence import scores as scoring
+from tunediff.models.inference import choose_precision, predict_logits, probabilities
+from tunediff.models.saved import load_saved
+from tunediff.settings.params import load
 
 # A lost head or adapter moves logits by whole units; another machine's arithmetic by no more than this.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.2, "fp16": 0.05}

@@ -19,15 +19,17 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.common import devices, uncertainty
-from stages.common.adapters import BottleneckLayer
-from stages.common.data import encode, load_split
-from stages.common.errors import UserError, reason, run
-from stages.common.exported import FP32, INT8, OnnxClassifier
-from stages.common.files import read_json, whole, write_json
-from stages.common.inference import predict_logits
-from stages.common.params import Params, load
-from stages.common.saved import load_saved
+from tunediff.core import devices
+from tunediff.core.errors import UserError, reason
+from tunediff.core.files import atomic, read_json, write_json
+from tunediff.core.process import run
+from tunediff.core.splits import encode, load_split
+from tunediff.evidence import uncertainty
+from tunediff.models.adapters import BottleneckLayer
+from tunediff.models.inference import predict_logits
+from tunediff.models.saved import load_saved
+from tunediff.settings.params import Params, load
+from tunediff.use.exported import FP32, INT8, OnnxClassifier
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -55,7 +57,7 @@ def main() -> None:
     tuned, tokenizer = load_saved(args.model)
     expected = predict_logits(tuned, tokenizer, encode(tokenizer, texts), BATCH_SIZE, "fp32", "PyTorch")
     model = merged(args.model)
-    with whole(args.exported) as folder:
+    with atomic(args.exported) as folder:
         shutil.copytree(args.model, folder, ignore=shutil.ignore_patterns("*.safetensors", "adapter_*", "seed-*"))
         export(model, tokenizer, folder, args.model)
         quantize(folder)

@@ -15,15 +15,16 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from tqdm import tqdm
 
-from stages.common import devices
-from stages.common.data import encode, label_names, load_split
-from stages.common.errors import UserError, run
-from stages.common.files import whole, write_json
-from stages.common.formulas import harmless
-from stages.common.inference import choose_precision, embed
-from stages.common.linear import on_states, on_tfidf
-from stages.common.models import load_classifier, load_tokenizer
-from stages.common.params import Settings, load
+from tunediff.baselines.linear import on_states, on_tfidf
+from tunediff.core import devices
+from tunediff.core.errors import UserError
+from tunediff.core.files import atomic, write_json
+from tunediff.core.process import run
+from tunediff.core.splits import encode, label_names, load_split
+from tunediff.core.spreadsheets import harmless
+from tunediff.models.inference import choose_precision, embed
+from tunediff.models.loading import load_classifier, load_tokenizer
+from tunediff.settings.params import Settings, load
 
 FOLDS = 5
 
@@ -50,7 +51,7 @@ def main() -> None:
     labels = table.label.cat.codes.to_numpy()
     ranked = rank(table, out_of_fold(judges(table, settings), labels, settings.params.seed))
 
-    with whole(args.ranked) as partial:
+    with atomic(args.ranked) as partial:
         # All in quotes: without, a lone carriage return in a text would begin a row.
         without_formulas(ranked).round(4).to_csv(partial, index=False, quoting=csv.QUOTE_NONNUMERIC)
     write_json(args.metrics, {"not_judged": alone, **count(ranked)})

@@ -17,10 +17,13 @@ import pandas as pd
 from dvc.exceptions import DvcException
 from tqdm import tqdm
 
-from stages.common import page, plots
-from stages.common.errors import UserError, reason, run
-from stages.common.files import whole
-from stages.common.params import BASELINES, DataConf, ModelConf
+from tunediff.baselines.settings import BASELINES
+from tunediff.core.errors import UserError, reason
+from tunediff.core.files import atomic
+from tunediff.core.process import run
+from tunediff.models.settings import ModelConf
+from tunediff.report import page, plots
+from tunediff.sources.settings import DataConf
 
 AT_ONCE = 10  # commits per call of DVC, of which each takes about a third of a second
 PANEL = ["data", "model"]  # what figures can be compared within
@@ -48,9 +51,9 @@ def main() -> None:
     table = ranked(distinct(found))
     across = compared(table)
 
-    with whole(args.out / "leaderboard.csv") as partial:
+    with atomic(args.out / "leaderboard.csv") as partial:
         table.to_csv(partial, index=False)
-    with whole(args.out / "leaderboard.png") as partial:
+    with atomic(args.out / "leaderboard.png") as partial:
         plots.leaderboard(table, list(across.index), partial)
     page.write(
         "Leaderboard",

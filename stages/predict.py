@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from stages.common import batches
-from stages.common.errors import UserError, run
-from stages.common.files import read_json, sha256
+from tunediff.core.errors import UserError
+from tunediff.core.files import read_json, sha256
+from tunediff.core.process import run
+from tunediff.use import batches
 
 if TYPE_CHECKING:
-    from stages.common.classifiers import Classifier
+    from tunediff.use.classifiers import Classifier
 
 
 def main() -> None:
@@ -117,7 +118,7 @@ def ask(models: list[Path], compare: bool, accuracy: float | None) -> list[Asked
     for what is no model, or has no confidence that goes with that accuracy.
     """
     # Here, so that --help and a mistake in the arguments answer at once.
-    from stages.common.classifiers import Loader
+    from tunediff.use.classifiers import Loader
 
     names = [path.resolve().name for path in models]
     if twice := [name for name in names if names.count(name) > 1]:

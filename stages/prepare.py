@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.common import pretrained, sources, splitting
-from stages.common.errors import UserError, run
-from stages.common.files import whole, write_json
-from stages.common.params import SPLITS, DataConf, Settings, load
+from tunediff.core.errors import UserError
+from tunediff.core.files import atomic, write_json
+from tunediff.core.process import run
+from tunediff.models import pretrained
+from tunediff.settings.params import Settings, load
+from tunediff.sources import readers, splitting
+from tunediff.sources.settings import SPLITS, DataConf
 
 
 def main() -> None:
@@ -32,7 +35,7 @@ def main() -> None:
     conf = settings.data
 
     # Read: every row of the source, with its place.
-    read = used_splits(sources.read(conf, settings.data_path), settings)
+    read = used_splits(readers.read(conf, settings.data_path), settings)
     table = pd.concat([rows.table.assign(split=split) for split, rows in read.items()], ignore_index=True)
     rows_read, origins = len(table), {name: rows.origin for name, rows in read.items()}
     del read  # the texts as they were before they are cleaned
@@ -71,7 +74,7 @@ def main() -> None:
     }
 
     # Save, now that nothing can be wrong any more.
-    with whole(args.splits) as folder:
+    with atomic(args.splits) as folder:
         folder.mkdir()
         for name, rows in splits.items():
             save(rows, labels, folder / f"{name}.parquet")
@@ -80,7 +83,7 @@ def main() -> None:
     report(profile)
 
 
-def used_splits(read: dict[str, sources.Rows], settings: Settings) -> dict[str, sources.Rows]:
+def used_splits(read: dict[str, readers.Rows], settings: Settings) -> dict[str, readers.Rows]:
     """Those splits of the source that `splits` names, or its only one. Raises UserError if they do not fit."""
     where = f"{settings.data_path}: splits"
     named = settings.data.named_splits
@@ -224,7 +227,7 @@ def source(settings: Settings) -> dict:
     conf = settings.data
     return {
         "data": settings.params.data,
-        "hub": sources.on_hub(conf),
+        "hub": readers.on_hub(conf),
         **conf.model_dump(include={"source", "revision", "splits", "rows", "clean"}),
     }
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common import page, plots
-from stages.common.calibration import reliability
-from stages.common.errors import run
-from stages.common.evidence import (
+from tunediff.baselines.settings import BASELINES
+from tunediff.core.files import atomic, read_json
+from tunediff.core.process import run
+from tunediff.core.spreadsheets import harmless
+from tunediff.evidence.calibration import reliability
+from tunediff.evidence.comparison import (
     Evidence,
     Predictions,
     cutting_costs,
@@ -22,13 +24,12 @@ from stages.common.evidence import (
     slices_of,
     worst_labels,
 )
-from stages.common.files import read_json, whole
-from stages.common.formulas import harmless
-from stages.common.params import BASELINES, Params, Settings, load
-from stages.common.provenance import provenance
-from stages.common.recommendation import by_cost, recommend
-from stages.common.sections import sections
-from stages.common.uncertainty import Interval
+from tunediff.evidence.recommendation import by_cost, recommend
+from tunediff.evidence.uncertainty import Interval
+from tunediff.report import page, plots
+from tunediff.report.provenance import provenance
+from tunediff.report.sections import sections
+from tunediff.settings.params import Params, Settings, load
 
 
 def main() -> None:
@@ -157,28 +158,28 @@ def interval(row: pd.Series, figure: str) -> Interval:
 
 def write_folders(found: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, args: argparse.Namespace) -> None:
     """Tables as CSV, with their pictures."""
-    with whole(args.learning_curves) as folder:
+    with atomic(args.learning_curves) as folder:
         folder.mkdir()
         curves.to_csv(folder / "learning_curves.csv", index=False)
         plots.learning_curves(curves, folder / "learning_curves.png")
         if not growth.empty:
             growth.to_csv(folder / "training_rows.csv", index=False)
             plots.training_rows(growth, folder / "training_rows.png")
-    with whole(args.comparison) as folder:
+    with atomic(args.comparison) as folder:
         folder.mkdir()
         found.methods.to_csv(folder / "comparison.csv", index=False)
         plots.quality_against_cost(found.methods, folder / "comparison.png")
-    with whole(args.uncertainty) as folder:
+    with atomic(args.uncertainty) as folder:
         folder.mkdir()
         found.intervals.to_csv(folder / "intervals.csv")
         found.differences.to_csv(folder / "differences.csv", index=False)
         plots.intervals(found.intervals.reset_index(), found.report.confidence, folder / "intervals.png")
-    with whole(args.slices) as folder:
+    with atomic(args.slices) as folder:
         folder.mkdir()
         found.slices.assign(slice=found.slices.slice.map(harmless)).to_csv(folder / "slices.csv", index=False)
         found.cutting.to_csv(folder / "cut_texts.csv", index=False)
         plots.slices(worst_labels(found.slices), folder / "slices.png")
-    with whole(args.calibration) as folder:
+    with atomic(args.calibration) as folder:
         folder.mkdir()
         bins = pd.concat(
             reliability(one.actual, one.table.filter(regex="^p_").to_numpy()).assign(method=method)

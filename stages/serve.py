@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from stages.common.errors import UserError, reason, run
+from tunediff.core.errors import UserError, reason
+from tunediff.core.process import run
 
 if TYPE_CHECKING:
-    from stages.common.classifiers import Classifier, Loader
-    from stages.common.service import Served
+    from tunediff.use.classifiers import Classifier, Loader
+    from tunediff.use.service import Served
 
 GRACE = 1  # seconds in which a connection that is kept open may send one more request
 LONGEST = 60  # seconds that a stop waits for what is in work
@@ -44,7 +45,7 @@ def main() -> None:
 
     listener = bind(args.host, args.port)
     # Here, so that --help and a mistake in the arguments answer at once.
-    from stages.common.service import make_app
+    from tunediff.use.service import make_app
 
     app = make_app(load(args.models), args.batch_size)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=LONGEST)
@@ -67,8 +68,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 def load(paths: list[Path]) -> "dict[str, Served]":
     """The models by the names of their folders, or of their .onnx files. Raises UserError if one cannot be loaded."""
-    from stages.common.classifiers import Loader
-    from stages.common.service import Served
+    from tunediff.use.classifiers import Loader
+    from tunediff.use.service import Served
 
     loader, tuned = Loader(), {}
     for path in paths:
@@ -81,7 +82,7 @@ def load(paths: list[Path]) -> "dict[str, Served]":
 
 def original(path: Path, loader: "Loader") -> "Classifier | None":
     """None for an exported model: its original would bring PyTorch, and the whole base, which it does without."""
-    from stages.common.classifiers import is_exported
+    from tunediff.use.classifiers import is_exported
 
     if is_exported(path):
         return None

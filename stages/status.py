@@ -20,8 +20,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from stages.common.errors import reason, run
-from stages.common.running import trainings
+from tunediff.core.errors import reason
+from tunediff.core.process import run
+from tunediff.experiments.running import trainings
 
 AGAIN = 2.0  # seconds
 COLUMNS = ["experiment", "stage", "method", "seed", "epoch", "loss", "best on validation", "left", "since"]

@@ -31,16 +31,18 @@ from ruamel.yaml import YAML
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from tqdm import tqdm
 
-from stages.common import plots
-from stages.common.errors import UserError, reason, run
-from stages.common.evidence import on_front
-from stages.common.experiments import SCRATCH, clone, dvc, git, keep, reference
-from stages.common.files import read_json, whole
-from stages.common.params import Count, MethodName, Params, Scalar, Section, load, number, read
+from tunediff.core.errors import UserError, reason
+from tunediff.core.files import atomic, read_json
+from tunediff.core.process import run
+from tunediff.core.settings import Count, MethodName, Scalar, Section, number, read
+from tunediff.evidence.comparison import on_front
+from tunediff.experiments.clones import SCRATCH, clone, dvc, git, keep, reference
+from tunediff.report import plots
+from tunediff.settings.params import Params, load
 
 CONF = Path("conf/sweep.yaml")
 OUT = Path("plots/sweep")  # a folder for each study
-READ = ("params.yaml", "dvc.yaml", "conf", "stages", "data/raw")  # what a trial's result depends on
+READ = ("params.yaml", "dvc.yaml", "conf", "stages", "tunediff", "data/raw")  # what a trial's result depends on
 HEARTBEAT = 10  # seconds: so often a trial says that it runs
 GRACE = 60  # seconds: without a word for so long it is taken up again
 VALIDATION = ("f1", "accuracy", "loss", "best_epoch", "epochs")
@@ -529,16 +531,16 @@ def write_figures(conf: Sweep, table: pd.DataFrame, shares: pd.DataFrame, out: P
     sign = -1 if conf.quality == "loss" else 1
     front = done[on_front(done.assign(accuracy=sign * done[conf.quality]), cost)]
     flat = pd.concat([table.drop(columns="values"), pd.DataFrame(table["values"].tolist())], axis=1)
-    with whole(out / "trials.csv") as partial:
+    with atomic(out / "trials.csv") as partial:
         flat.assign(front=flat.index.isin(front.index)).to_csv(partial, index=False)
-    with whole(out / "importance.csv") as partial:
+    with atomic(out / "importance.csv") as partial:
         shares.to_csv(partial, index=False)
-    with whole(out / "history.png") as partial:
+    with atomic(out / "history.png") as partial:
         plots.sweep_history(table, conf.quality, partial)
     if len(shares):
-        with whole(out / "importance.png") as partial:
+        with atomic(out / "importance.png") as partial:
             plots.sweep_importance(shares, partial)
-    with whole(out / "pareto.png") as partial:
+    with atomic(out / "pareto.png") as partial:
         plots.sweep_pareto(done, front, conf.quality, cost, partial)
 
 
@@ -586,7 +588,7 @@ def write_values(conf: Sweep, table: pd.DataFrame, methods: list[str]) -> None:
         for dotted, value in values.items():
             *above, last = dotted.split(".")
             reduce(getitem, above, content)[last] = value
-        with whole(path) as partial:
+        with atomic(path) as partial:
             editor.dump(content, partial)
         print(f"{path}: {', '.join(f'{dotted}={value}' for dotted, value in values.items())}", file=sys.stderr)
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from stages.common import devices, training
-from stages.common.adapters import adapt
-from stages.common.data import label_names, load_split
-from stages.common.errors import run
-from stages.common.models import load_classifier, load_tokenizer
-from stages.common.params import Settings, load
-from stages.common.seeds import folder
+from tunediff.core import devices
+from tunediff.core.process import run
+from tunediff.core.seeds import folder
+from tunediff.core.splits import label_names, load_split
+from tunediff.models.adapters import adapt
+from tunediff.models.loading import load_classifier, load_tokenizer
+from tunediff.settings.params import Settings, load
+from tunediff.training import loop
 
 
 def main() -> None:
-    args = training.arguments(__doc__)
+    args = loop.arguments(__doc__)
     settings = load()
     devices.take()
     method, seeds = args.model.name, settings.params.seeds
@@ -25,11 +26,11 @@ def main() -> None:
     train, validation = (load_split(args.splits, name) for name in ("train", "validation"))
 
     fits = (fit(settings, method, train, validation, seed, folder(args.curves, seed, seeds)) for seed in seeds)
-    training.save(fits, seeds, args)
+    loop.save(fits, seeds, args)
 
 
-def fit(settings: Settings, method: str, train: Dataset, validation: Dataset, seed: int, curves: Path) -> training.Fit:
-    """One training; see `training.fit`."""
+def fit(settings: Settings, method: str, train: Dataset, validation: Dataset, seed: int, curves: Path) -> loop.Fit:
+    """One training; see `loop.fit`."""
     name = method.removeprefix("lora-")
     variant = settings.params.train_lora[name]
     learning_rate = settings.model.learning_rate_of(method, settings.model_path)
@@ -44,7 +45,7 @@ def fit(settings: Settings, method: str, train: Dataset, validation: Dataset, se
     model = load_classifier(settings.model, settings.model_path, tokenizer, label_names(train), seed)
     model = adapt(model, tokenizer, "LORA", fields, settings.model, f"params.yaml: train_lora.{name}")
 
-    return training.fit(model, tokenizer, train, validation, settings.params, learning_rate, seed, curves)
+    return loop.fit(model, tokenizer, train, validation, settings.params, learning_rate, seed, curves)
 
 
 if __name__ == "__main__":

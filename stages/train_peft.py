@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING
 import torch
 from datasets import Dataset
 
-from stages.common import devices, training
-from stages.common.adapters import adapt
-from stages.common.data import label_names, load_split
-from stages.common.errors import UserError, run
-from stages.common.models import load_classifier, load_tokenizer
-from stages.common.params import PeftMethod, Settings, load
-from stages.common.ranks import sharded
-from stages.common.seeds import folder
+from tunediff.core import devices
+from tunediff.core.errors import UserError
+from tunediff.core.process import run
+from tunediff.core.seeds import folder
+from tunediff.core.splits import label_names, load_split
+from tunediff.models.adapters import adapt
+from tunediff.models.loading import load_classifier, load_tokenizer
+from tunediff.settings.params import Settings, load
+from tunediff.training import loop
+from tunediff.training.ranks import sharded
+from tunediff.training.settings import PeftMethod
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 
 def main() -> None:
-    args = training.arguments(__doc__)
+    args = loop.arguments(__doc__)
     settings = load()
     devices.take()
     method, seeds = args.model.name, settings.params.seeds
@@ -31,11 +34,11 @@ def main() -> None:
     train, validation = (load_split(args.splits, name) for name in ("train", "validation"))
 
     fits = (fit(settings, method, train, validation, seed, folder(args.curves, seed, seeds)) for seed in seeds)
-    training.save(fits, seeds, args)
+    loop.save(fits, seeds, args)
 
 
-def fit(settings: Settings, method: str, train: Dataset, validation: Dataset, seed: int, curves: Path) -> training.Fit:
-    """One training; see `training.fit`."""
+def fit(settings: Settings, method: str, train: Dataset, validation: Dataset, seed: int, curves: Path) -> loop.Fit:
+    """One training; see `loop.fit`."""
     entry = settings.params.train_peft.entries[method]
     where = f"params.yaml: train_peft.entries.{method}"
 
@@ -44,9 +47,7 @@ def fit(settings: Settings, method: str, train: Dataset, validation: Dataset, se
     model = adapt(model, tokenizer, entry.peft_type, entry.model_extra, settings.model, where)
     optimizer = make_optimizer(model, entry, settings.params.train.weight_decay, where)
 
-    return training.fit(
-        model, tokenizer, train, validation, settings.params, entry.learning_rate, seed, curves, optimizer
-    )
+    return loop.fit(model, tokenizer, train, validation, settings.params, entry.learning_rate, seed, curves, optimizer)
 
 
 def make_optimizer(

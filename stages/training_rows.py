@@ -11,19 +11,20 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 from tqdm import tqdm
+from tunediff.evidence.scores import validation_figures
 
 from stages import train_full, train_lora, train_peft
-from stages.common import devices
-from stages.common.checkpoints import Checkpoints
-from stages.common.data import label_names, load_split
-from stages.common.errors import UserError, run
-from stages.common.files import write_json
-from stages.common.linear import on_tfidf
-from stages.common.params import Settings, load
-from stages.common.scoring import validation_figures
-from stages.common.seeds import summary
-from stages.common.splitting import sample
-from stages.common.training import Fit
+from tunediff.baselines.linear import on_tfidf
+from tunediff.core import devices
+from tunediff.core.errors import UserError
+from tunediff.core.files import write_json
+from tunediff.core.process import run
+from tunediff.core.seeds import summary
+from tunediff.core.splits import label_names, load_split
+from tunediff.settings.params import Settings, load
+from tunediff.sources.splitting import sample
+from tunediff.training.checkpoints import Checkpoints
+from tunediff.training.loop import Fit
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import yaml
 from filelock import FileLock
 
 if TYPE_CHECKING:
-    from stages.common.params import ModelConf
+    from tunediff.models.settings import ModelConf
 
 ROOT = Path(__file__).parents[1]
 # Never the network, never the user's caches; every subprocess is this Python's.
@@ -153,7 +153,8 @@ def project(tmp_path: Path, tiny_model: Path, tiny_texts: list[tuple[str, str]])
 def make_project(folder: Path, tiny_model: Path, tiny_texts: list[tuple[str, str]]) -> Project:
     made = Project(folder)
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "stages", folder / "stages", ignore=ignored)
+    for code in ("stages", "tunediff"):
+        shutil.copytree(ROOT / code, folder / code, ignore=ignored)
     shutil.copytree(ROOT / "conf", folder / "conf")
     shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
     for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
@@ -188,11 +189,11 @@ def save_as_trained(
     """Save a model as if it were trained, with random weights: all of them, or those of an adapter with `fields`."""
     import torch
 
-    from stages.common import models
-    from stages.common.adapters import adapt
+    from tunediff.models import loading
+    from tunediff.models.adapters import adapt
 
-    tokenizer = models.load_tokenizer(conf, WHERE)
-    model = models.load_classifier(conf, WHERE, tokenizer, labels, 17)
+    tokenizer = loading.load_tokenizer(conf, WHERE)
+    model = loading.load_classifier(conf, WHERE, tokenizer, labels, 17)
     if peft_type:
         model = adapt(model, tokenizer, peft_type, fields, conf, "entry")
     torch.manual_seed(seed)
@@ -200,9 +201,9 @@ def save_as_trained(
         for weights in model.parameters():
             if weights.requires_grad:
                 weights.add_(torch.randn(weights.shape) * 0.1)
-    models.settle(model)
+    loading.settle(model)
     model.config.tunediff |= {"temperature": temperature, "confidences": {"0.8": 0.55, "0.9": 0.6}}
-    models.save(model, tokenizer, folder)
+    loading.save(model, tokenizer, folder)
     return folder
 
 

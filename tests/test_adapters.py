@@ -11,14 +11,15 @@ import torch
 from conftest import TEXTS
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
-from stages.common import models, saved
-from stages.common.adapters import adapt
-from stages.common.data import encode
-from stages.common.errors import UserError
-from stages.common.inference import predict_logits
-from stages.common.params import ModelConf, PeftMethod
-from stages.common.training import BestWeights
 from stages.train_peft import make_optimizer
+from tunediff.core.errors import UserError
+from tunediff.core.splits import encode
+from tunediff.models import loading, saved
+from tunediff.models.adapters import adapt
+from tunediff.models.inference import predict_logits
+from tunediff.models.settings import ModelConf
+from tunediff.training.loop import BestWeights
+from tunediff.training.settings import PeftMethod
 
 WHERE = Path("conf/model/tiny.yaml")
 # Of PEFT's methods: for other tasks or several, for other architectures, or wanting more than an entry says.
@@ -38,8 +39,8 @@ def conf(folder: Path, **more: object) -> ModelConf:
 
 
 def load(model: ModelConf):
-    tokenizer = models.load_tokenizer(model, WHERE)
-    return models.load_classifier(model, WHERE, tokenizer, ["down", "flat", "up"], 17), tokenizer
+    tokenizer = loading.load_tokenizer(model, WHERE)
+    return loading.load_classifier(model, WHERE, tokenizer, ["down", "flat", "up"], 17), tokenizer
 
 
 def adapted(model: ModelConf, peft_type: str, **fields: object):
@@ -157,12 +158,12 @@ def test_an_adapter_that_begins_with_the_weights_is_saved_without_them(bert, tmp
                 weights.add_(torch.randn(weights.shape) * 0.05)
     before = logits(model, tokenizer, TEXTS)
 
-    models.settle(model)
+    loading.settle(model)
     settled = logits(model, tokenizer, TEXTS)
     assert np.allclose(settled, before, atol=1e-5)
     assert torch.equal(model.base_model.model.bert.get_submodule(query).base_layer.weight, whole)
 
-    models.save(model, tokenizer, tmp_path / "saved")
+    loading.save(model, tokenizer, tmp_path / "saved")
     for decomposition in ("svd", "qr"):
         monkeypatch.delattr(torch.linalg, decomposition)
     reloaded, words = saved.load_saved(tmp_path / "saved")
@@ -197,7 +198,7 @@ def test_bottlenecks_start_as_nothing_and_stand_behind_both_blocks(bert: ModelCo
 
 def test_own_weights_of_another_shape_are_refused(bert: ModelConf, tmp_path: Path):
     model, tokenizer = adapted(bert, "BOTTLENECK", size=4), load(bert)[1]
-    models.save(model, tokenizer, tmp_path / "saved")
+    loading.save(model, tokenizer, tmp_path / "saved")
     config = json.loads((tmp_path / "saved/config.json").read_text())
     config["tunediff"]["adapter"] |= {"peft_type": "BITFIT", "fields": {}}
     (tmp_path / "saved/config.json").write_text(json.dumps(config))
@@ -214,9 +215,9 @@ def test_a_prompt_made_by_a_network_is_saved_as_it_answers(bert: ModelConf, tmp_
     base, tokenizer = load(bert)
     model = adapt(base, tokenizer, peft_type, fields, bert, "entry")
     before = logits(model, tokenizer, TEXTS)
-    models.settle(model)
+    loading.settle(model)
     assert np.allclose(logits(model, tokenizer, TEXTS), before, atol=1e-6)
-    models.save(model, tokenizer, tmp_path / "saved")
+    loading.save(model, tokenizer, tmp_path / "saved")
     assert np.allclose(logits(*saved.load_saved(tmp_path / "saved"), TEXTS), before, atol=1e-6)
 
 
@@ -231,7 +232,7 @@ def test_gpt2_with_a_prompt_answers_the_same_with_and_without_padding(checkpoint
 
 
 def test_without_moving_the_padding_a_prompt_is_refused(checkpoints, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(models, "padding_first", lambda *_: None)
+    monkeypatch.setattr(loading, "padding_first", lambda *_: None)
     found = message(conf(checkpoints["openai-community/gpt2"]), "PROMPT_TUNING", num_virtual_tokens=4)
     assert "PROMPT_TUNING does not fit" in found and "it would read the padding" in found
 
@@ -319,7 +320,7 @@ def test_any_method_of_peft_comes_back_or_is_refused(bert: ModelConf, tmp_path: 
         for weights in model.parameters():
             if weights.requires_grad and weights.is_floating_point():
                 weights.add_(torch.randn(weights.shape) * 0.1)
-    models.settle(model)
-    models.save(model, tokenizer, tmp_path / "saved")
+    loading.settle(model)
+    loading.save(model, tokenizer, tmp_path / "saved")
     reloaded, words = saved.load_saved(tmp_path / "saved")
     assert np.array_equal(logits(reloaded, words, TEXTS), logits(model, tokenizer, TEXTS))

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from conftest import SIDES, Project
 
-from stages.common.errors import UserError
+from tunediff.core.errors import UserError
 
 GOOD = "text,label\n" + "".join(f"shares rose {i},up\nshares fell {i},down\n" for i in range(20))
 TRAIN_AND_TEST = {

@@ -7,7 +7,7 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score
 from torchmetrics.classification import MulticlassCalibrationError
 
-from stages.common import calibration
+from tunediff.evidence import calibration
 
 
 def answers(labels: int, rows: int = 500, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

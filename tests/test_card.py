@@ -12,8 +12,8 @@ from datasets import ClassLabel, Dataset, Features
 from huggingface_hub import ModelCard, metadata_load
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from stages.common import card
-from stages.common.saved import load_saved
+from tunediff.models.saved import load_saved
+from tunediff.report import card
 
 # Each kind of folder, with its library and its stage; `lora-v2` is of a model that comes in a Python package.
 KINDS = {

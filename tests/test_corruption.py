@@ -14,9 +14,9 @@ import pytest
 import safetensors.torch
 from conftest import ROOT, Project, copy_of
 
-from stages.common import saved
-from stages.common.data import load_split
-from stages.common.errors import UserError
+from tunediff.core.errors import UserError
+from tunediff.core.splits import load_split
+from tunediff.models import saved
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from stages.common.params import Params, Section
-from stages.common.sources import RAW
+from tunediff.core.settings import Section
+from tunediff.settings.params import Params
+from tunediff.sources.readers import RAW
 
 STAGES: dict[str, dict] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 SAME_FILE = {"evaluate_peft": "evaluate"}  # the same for other methods
@@ -234,7 +235,7 @@ def used_by(file: Path) -> set[tuple[str, ...]]:
 def test_the_reader_sees_what_is_used(tmp_path, code, expected):
     file = tmp_path / "stage.py"
     file.write_text(
-        "from stages.common.params import load\n"
+        "from tunediff.settings.params import load\n"
         "def epochs(train):\n    return 2 * train.epochs\n"
         f"def main():\n    {code}\n"
     )

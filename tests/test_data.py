@@ -11,14 +11,15 @@ from conftest import ENVIRONMENT, ROOT, WHERE
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from stages.common import data, models
-from stages.common.errors import UserError
-from stages.common.params import ModelConf
+from tunediff.core import splits
+from tunediff.core.errors import UserError
+from tunediff.models import loading
+from tunediff.models.settings import ModelConf
 
 
 @pytest.fixture
 def tokenizer(tiny_model: Path) -> PreTrainedTokenizerBase:
-    return models.load_tokenizer(ModelConf(name=str(tiny_model), max_length=7, learning_rate={"full": 1e-3}), WHERE)
+    return loading.load_tokenizer(ModelConf(name=str(tiny_model), max_length=7, learning_rate={"full": 1e-3}), WHERE)
 
 
 @pytest.fixture
@@ -41,16 +42,16 @@ def test_tokens_are_the_tokenizers_whatever_the_chunks(
     texts = pd.read_parquet(folder / "train.parquet").text.tolist()
     expected = tokenizer(texts, truncation=True)["input_ids"]
     assert {len(ids) for ids in expected} == {6, 7}
-    monkeypatch.setattr(data, "CHUNK", 7)
-    split = data.load_split(folder, "train")
+    monkeypatch.setattr(splits, "CHUNK", 7)
+    split = splits.load_split(folder, "train")
     assert split["text"][:] == texts
-    encoded = data.encode(tokenizer, split["text"], split["label"])
+    encoded = splits.encode(tokenizer, split["text"], split["label"])
     assert encoded["input_ids"][:] == expected
     assert encoded["attention_mask"][:] == [[1] * len(ids) for ids in expected]
     assert encoded["length"][:] == [len(ids) for ids in expected]
     assert encoded["labels"][:] == list(range(len(texts)))
     some = split.select([150, 3, 80])
-    assert data.encode(tokenizer, some["text"])["input_ids"][:] == [expected[row] for row in (150, 3, 80)]
+    assert splits.encode(tokenizer, some["text"])["input_ids"][:] == [expected[row] for row in (150, 3, 80)]
 
 
 def test_rows_are_on_disk_and_leave_no_file(folder: Path, tokenizer: PreTrainedTokenizerBase, cache: Path):
@@ -58,8 +59,8 @@ def test_rows_are_on_disk_and_leave_no_file(folder: Path, tokenizer: PreTrainedT
         found = [line.split(maxsplit=5)[5] for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line]
         return [path for path in found if path.startswith(str(cache))]
 
-    split = data.load_split(folder, "train")
-    encoded = data.encode(tokenizer, split["text"])
+    split = splits.load_split(folder, "train")
+    encoded = splits.encode(tokenizer, split["text"])
     assert len(deleted()) == 2 and all(path.endswith("(deleted)") for path in deleted())
     assert not [path for path in cache.rglob("*") if path.is_file()]
     del split, encoded
@@ -68,7 +69,7 @@ def test_rows_are_on_disk_and_leave_no_file(folder: Path, tokenizer: PreTrainedT
 
 def test_no_cache_to_write_to_is_done_without(folder: Path, cache: Path):
     cache.write_text("a file, where a folder should be")
-    assert len(data.load_split(folder, "train")) == 200
+    assert len(splits.load_split(folder, "train")) == 200
 
 
 def test_a_disk_without_room_is_named(folder: Path, cache: Path):
@@ -76,7 +77,7 @@ def test_a_disk_without_room_is_named(folder: Path, cache: Path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
         with pytest.raises(UserError, match=r"cache/tunediff: rows cannot be kept there: .*; make room"):
-            data.load_split(folder, "train")
+            splits.load_split(folder, "train")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -85,15 +86,16 @@ def test_a_disk_without_room_is_named(folder: Path, cache: Path):
 HELD = """
 import re, sys
 from pathlib import Path
-from stages.common import data, models
-from stages.common.params import ModelConf
+from tunediff.core import splits
+from tunediff.models import loading
+from tunediff.models.settings import ModelConf
 def held():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
-tokenizer = models.load_tokenizer(ModelConf(name=sys.argv[1], max_length=7, learning_rate={"full": 1e-3}), Path("x"))
+tokenizer = loading.load_tokenizer(ModelConf(name=sys.argv[1], max_length=7, learning_rate={"full": 1e-3}), Path("x"))
 tokenizer(["once"])
 before = held()
-split = data.load_split(Path(sys.argv[2]), "train")
-encoded = data.encode(tokenizer, split["text"], split["label"])
+split = splits.load_split(Path(sys.argv[2]), "train")
+encoded = splits.encode(tokenizer, split["text"], split["label"])
 print(held() - before)
 """
 

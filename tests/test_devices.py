@@ -12,8 +12,8 @@ import torch
 from conftest import ENVIRONMENT, ROOT
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from stages.common import devices
-from stages.common.errors import UserError
+from tunediff.core import devices
+from tunediff.core.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ class Processes:
     def __init__(self, folder: Path):
         self.folder, self.started = folder, []
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["stages.common.devices"])
+        self.context.set_forkserver_preload(["tunediff.core.devices"])
 
     def start(self, **environment: str) -> multiprocessing.Process:
         process = self.context.Process(target=_take, args=(self.folder, len(self.started), environment))

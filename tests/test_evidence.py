@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.common import evidence, uncertainty
-from stages.common.evidence import Predictions
+from tunediff.evidence import comparison, uncertainty
+from tunediff.evidence.comparison import Predictions
 
 NAMES = ["a", "b"]
 
@@ -25,7 +25,7 @@ def answered(predicted: list[int], actual: list[int], tokens: list[int] | None =
             "p_b": chances[:, 1],
         }
     )
-    return evidence.predictions_of(table)
+    return comparison.predictions_of(table)
 
 
 ACTUAL = [0, 0, 0, 0, 1, 1, 1, 1] * 5
@@ -41,13 +41,13 @@ PREDICTIONS = {
 
 def test_trainings_are_told_apart_and_the_first_is_read():
     first, second = PREDICTIONS["full"], PREDICTIONS["tfidf"]
-    both = evidence.predictions_of(pd.concat([first.table, second.table], ignore_index=True))
+    both = comparison.predictions_of(pd.concat([first.table, second.table], ignore_index=True))
     assert both.predicted.tolist() == [first.predicted[0].tolist(), second.predicted[0].tolist()]
     assert both.table.equals(first.table)
     # A figure is the mean; McNemar's test and the texts are the first training's.
-    intervals = evidence.intervals_of({"full": both}, 0.95, 17)
+    intervals = comparison.intervals_of({"full": both}, 0.95, 17)
     assert intervals.accuracy["full"] == pytest.approx((6 / 8 + 4 / 8) / 2)
-    found = evidence.differences_to(["lora-v1"], {"full": both, "lora-v1": PREDICTIONS["lora-v1"]}, 0.95, 17)
+    found = comparison.differences_to(["lora-v1"], {"full": both, "lora-v1": PREDICTIONS["lora-v1"]}, 0.95, 17)
     assert found.accuracy.item() == pytest.approx((6 / 8 + 4 / 8) / 2 - 7 / 8)
     assert found.p.item() == pytest.approx(2 / 2**5)
 
@@ -56,7 +56,7 @@ def test_trainings_are_told_apart_and_the_first_is_read():
 
 
 def test_each_pair_is_compared_once_and_corrected_for_all():
-    found = evidence.differences_to(["lora-v1", "full", "tfidf"], PREDICTIONS, 0.95, 17)
+    found = comparison.differences_to(["lora-v1", "full", "tfidf"], PREDICTIONS, 0.95, 17)
     assert list(zip(found.method, found.other, strict=True)) == [
         ("tfidf", "lora-v1"),
         ("full", "lora-v1"),
@@ -69,7 +69,7 @@ def test_each_pair_is_compared_once_and_corrected_for_all():
 
 
 def test_the_best_may_be_a_baseline():
-    found = evidence.differences_to(["tfidf", "full", "tfidf"], PREDICTIONS, 0.95, 17)
+    found = comparison.differences_to(["tfidf", "full", "tfidf"], PREDICTIONS, 0.95, 17)
     assert len(found) == 3 and not found.duplicated(["method", "other"]).any()
 
 
@@ -89,7 +89,7 @@ def test_the_front_has_what_nothing_else_beats_in_both():
         ],
         columns=["method", "accuracy", "cost"],
     )
-    assert table.method[evidence.on_front(table, "cost")].tolist() == ["cheapest", "good", "as good", "best"]
+    assert table.method[comparison.on_front(table, "cost")].tolist() == ["cheapest", "good", "as good", "best"]
 
 
 # --- parts of the test texts
@@ -102,7 +102,7 @@ def test_slices_are_quarters_by_length_what_is_cut_and_labels():
         "tfidf": answered([0, 0, 0, 0, 1, 0, 1, 1], actual, tokens),
         "majority": answered([0] * 8, actual, tokens),
     }
-    found = evidence.slices_of(methods, 60, 0.9, 17)
+    found = comparison.slices_of(methods, 60, 0.9, 17)
     assert set(found.method) == {"tfidf"}  # the majority class learns nothing: where it fails is known
     assert list(zip(found.kind, found.slice, found.rows, found.accuracy, strict=True)) == [
         ("all", "all texts", 8, 6 / 8),
@@ -122,12 +122,12 @@ def test_slices_are_quarters_by_length_what_is_cut_and_labels():
 
 
 def test_texts_of_one_length_have_no_slices_by_length():
-    found = evidence.slices_of({"tfidf": PREDICTIONS["tfidf"]}, 60, 0.95, 17)
+    found = comparison.slices_of({"tfidf": PREDICTIONS["tfidf"]}, 60, 0.95, 17)
     assert found.kind.tolist() == ["all", "label", "label"]
 
 
 def test_of_many_labels_the_worst_are_shown(monkeypatch):
-    monkeypatch.setattr(evidence, "LABELS", 1)
+    monkeypatch.setattr(comparison, "LABELS", 1)
     slices = pd.DataFrame(
         {
             "kind": ["all", "label", "label"] * 2,
@@ -136,7 +136,7 @@ def test_of_many_labels_the_worst_are_shown(monkeypatch):
             "accuracy": [0.8, 0.9, 0.6, 0.8, 0.7, 0.8],
         }
     )
-    assert evidence.worst_labels(slices).slice.tolist() == ["all texts", "b"] * 2
+    assert comparison.worst_labels(slices).slice.tolist() == ["all texts", "b"] * 2
 
 
 def with_errors(on_whole: int, on_cut: int, whole: int = 200, cut: int = 100) -> Predictions:
@@ -147,7 +147,7 @@ def with_errors(on_whole: int, on_cut: int, whole: int = 200, cut: int = 100) ->
 
 def test_cutting_costs_what_tfidf_does_not_lose_too():
     methods = {"tfidf": with_errors(20, 20), "full": with_errors(10, 35), "probe": with_errors(40, 30)}
-    found = evidence.cutting_costs({**methods, "majority": with_errors(0, 0)}, 256, 0.95, 17).set_index("method")
+    found = comparison.cutting_costs({**methods, "majority": with_errors(0, 0)}, 256, 0.95, 17).set_index("method")
     assert found.index.tolist() == ["full", "probe"]
     assert found.loc["full", ["whole", "cut", "change", "tfidf_change", "beyond"]].tolist() == pytest.approx(
         [0.95, 0.65, -0.3, -0.1, -0.2]
@@ -161,4 +161,4 @@ def test_cutting_costs_what_tfidf_does_not_lose_too():
 @pytest.mark.parametrize(("whole", "cut"), [(200, 29), (29, 200), (200, 0)])
 def test_too_few_texts_say_nothing_of_cutting(whole: int, cut: int):
     methods = {"tfidf": with_errors(0, 0, whole, cut), "full": with_errors(0, 0, whole, cut)}
-    assert evidence.cutting_costs(methods, 256, 0.95, 17).empty
+    assert comparison.cutting_costs(methods, 256, 0.95, 17).empty

@@ -13,12 +13,12 @@ from conftest import ENVIRONMENT, ROOT, TEXTS, WHERE, Project, make_project, sav
 from huggingface_hub import ModelCard
 
 from stages import export, predict
-from stages.common import models, saved
-from stages.common.data import encode
-from stages.common.errors import UserError
-from stages.common.exported import FP32, INT8, OnnxClassifier
-from stages.common.inference import predict_logits, probabilities
-from stages.common.params import ModelConf
+from tunediff.core.errors import UserError
+from tunediff.core.splits import encode
+from tunediff.models import loading, saved
+from tunediff.models.inference import predict_logits, probabilities
+from tunediff.models.settings import ModelConf
+from tunediff.use.exported import FP32, INT8, OnnxClassifier
 
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
 CARD = "---\nlibrary_name: peft\n---\n# It\n\n## How to use\n\nWith PeftModel.\n\n## Training data\n\nTexts.\n"
@@ -73,7 +73,7 @@ def test_answers_are_pytorchs_alone_and_beside_longer_texts(exported: Project, t
 
 def test_an_exported_model_answers_without_torch(exported: Project):
     code = (
-        "import sys; from pathlib import Path; from stages.common.exported import OnnxClassifier; "
+        "import sys; from pathlib import Path; from tunediff.use.exported import OnnxClassifier; "
         "OnnxClassifier(Path(sys.argv[1])).predict(['shares rose']); print(*sys.modules)"
     )
     command = [sys.executable, "-c", code, str(exported.folder / "models/lora-v1-exported")]
@@ -199,7 +199,7 @@ def test_a_model_that_cannot_be_traced_is_refused(tmp_path: Path, tiny_model: Pa
 
     conf = ModelConf(name=str(tiny_model), max_length=16)
     with pytest.raises(UserError, match=r"^models/odd: cannot be exported to ONNX: .*; use it with PyTorch$"):
-        export.export(Stubborn(), models.load_tokenizer(conf, WHERE), tmp_path, Path("models/odd"))
+        export.export(Stubborn(), loading.load_tokenizer(conf, WHERE), tmp_path, Path("models/odd"))
 
 
 def test_an_export_that_answers_otherwise_is_not_kept(exported: Project, monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import dropout, scaled_dot_product_attention
 from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Config, PreTrainedModel
 
-from stages.common import fast
+from tunediff.training import fast
 
 IDS = [[2, 7, 9, 11, 3], [2, 30, 7, 3], [2, 9, 9, 41, 5, 3]]
 SPLIT = Dataset.from_dict({"input_ids": IDS})

@@ -23,8 +23,12 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from stages import prepare
-from stages.common import params, pretrained, sources
-from stages.common.errors import UserError
+from tunediff.core.errors import UserError
+from tunediff.core.settings import read
+from tunediff.models import pretrained
+from tunediff.settings import params
+from tunediff.sources import readers
+from tunediff.sources.settings import DataConf
 
 CASES = int(os.environ.get("FUZZ_CASES", 2000))
 
@@ -316,7 +320,7 @@ def test_a_broken_file_is_read_or_refused(here: Project, data: st.DataObject, en
     ending, content = data.draw(broken_files())
     Path(f"data/raw/broken.{ending}").write_bytes(content)
     conf = {"source": f"broken.{ending}", "text": "text", "label": "label", "encoding": encoding or "utf-8"}
-    refusal(lambda: sources.read(params.DataConf.model_validate(conf), Path("conf/data/tiny.yaml")))
+    refusal(lambda: readers.read(params.DataConf.model_validate(conf), Path("conf/data/tiny.yaml")))
 
 
 @pytest.mark.parametrize(
@@ -334,7 +338,7 @@ def test_a_broken_file_is_read_or_refused(here: Project, data: st.DataObject, en
 def test_a_value_that_python_cannot_hold_is_refused(here: Project, column: pa.Array):
     pq.write_table(pa.table({"text": column, "label": ["a"]}), "data/raw/odd.parquet")
     conf = params.DataConf(source="odd.parquet", text="text", label="label")
-    refusal(lambda: sources.read(conf, Path("conf/data/tiny.yaml")))
+    refusal(lambda: readers.read(conf, Path("conf/data/tiny.yaml")))
 
 
 # --- settings that are anything
@@ -369,9 +373,9 @@ def test_any_settings_are_read_or_refused(here: Project, text: str, values: dict
     path.write_text("\n".join([*lines, text, ""]), encoding="utf-8", errors="replace")
 
     def read() -> None:
-        conf = params.read(path, params.DataConf)
-        if not sources.on_hub(conf):
-            sources.read(conf, path)
+        conf = read(path, DataConf)
+        if not readers.on_hub(conf):
+            readers.read(conf, path)
 
     refusal(read)
 
@@ -380,4 +384,4 @@ def test_any_settings_are_read_or_refused(here: Project, text: str, values: dict
 def test_a_yaml_that_python_cannot_read_is_refused(here: Project, text: str):
     path = Path("conf/data/tiny.yaml")
     path.write_text(f"revision: {text}\n")
-    assert refusal(lambda: params.read(path, params.DataConf))
+    assert refusal(lambda: read(path, DataConf))

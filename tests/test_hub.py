@@ -15,8 +15,8 @@ import pytest
 import yaml
 from conftest import ROOT, SIDES, Project, World, make_project
 
-from stages.common.hub import _evenly, _shares_asked_for
-from stages.common.params import DataConf
+from tunediff.sources.hub import _evenly, _shares_asked_for
+from tunediff.sources.settings import DataConf
 
 DATA = {
     name: yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text(encoding="utf-8"))
@@ -193,9 +193,9 @@ import hashlib, json, sys
 from pathlib import Path
 import torch
 from safetensors.torch import load_file
-from stages.common import models, pretrained
-from stages.common.errors import UserError
-from stages.common.params import ModelConf
+from tunediff.models import loading, pretrained
+from tunediff.core.errors import UserError
+from tunediff.models.settings import ModelConf
 
 def digest(tensor):
     return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
@@ -206,12 +206,12 @@ for name, revision, folder in request["models"]:
     conf = ModelConf(name=name, revision=revision, max_length=32, learning_rate={})
     result = results[f"{name}@{revision}"] = {}
     try:
-        tokenizer = models.load_tokenizer(conf, where)
+        tokenizer = loading.load_tokenizer(conf, where)
     except UserError as error:
         result["tokenizer error"] = str(error)
-        tokenizer = models.load_tokenizer(ModelConf(name="gpt2", max_length=32, learning_rate={}), where)
+        tokenizer = loading.load_tokenizer(ModelConf(name="gpt2", max_length=32, learning_rate={}), where)
     try:
-        model = models.load_classifier(conf, where, tokenizer, ["no", "yes", "maybe"], seed=3).eval()
+        model = loading.load_classifier(conf, where, tokenizer, ["no", "yes", "maybe"], seed=3).eval()
     except UserError as error:
         result["error"] = str(error)
         continue

@@ -24,8 +24,8 @@ from conftest import ENVIRONMENT, Project, make_project
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
 
-from stages.common import errors
-from stages.common.checkpoints import made_from
+from tunediff.core import process
+from tunediff.training.checkpoints import made_from
 
 KILLS = int(os.environ.get("TUNEDIFF_KILLS", "10"))
 STAGES = {"full": "train_full", "lora-v1": "train_lora", "prompts": "train_peft", "0.5": "training_rows"}
@@ -88,7 +88,7 @@ def _stage(folder: Path, method: str) -> None:
         os.dup2(file.fileno(), 2)
     sys.argv = ["stage", *arguments(method)]
     stage = importlib.import_module(f"stages.{STAGES[method]}")
-    errors.run(stage.main)
+    process.run(stage.main)
 
 
 def train(project: Project, method: str, code: int = 0) -> str:
@@ -291,7 +291,7 @@ def test_what_a_training_is_made_from(tmp_path: Path, monkeypatch: pytest.Monkey
         code.write_text("b" if change == "code" else "a")
         with monkeypatch.context() as patch:
             if change == "versions":
-                patch.setattr("stages.common.checkpoints.version", lambda package: "0")
+                patch.setattr("tunediff.training.checkpoints.version", lambda package: "0")
             elif change == "threads":
                 patch.setattr(torch, "get_num_threads", lambda: 64)
             return made_from(model, [Dataset.from_dict(data)], (17, "AdamW") if change == "settings" else (17, "SGD"))

@@ -12,10 +12,10 @@ import pytest
 from conftest import ROOT, Project
 
 from stages import label_noise, prepare
-from stages.common.data import label_names, load_split
-from stages.common.errors import UserError
-from stages.common.linear import on_states
-from stages.common.params import load
+from tunediff.baselines.linear import on_states
+from tunediff.core.errors import UserError
+from tunediff.core.splits import label_names, load_split
+from tunediff.settings.params import load
 
 COMMAND = ("--splits", "data/prepared", "--ranked", "data/label_noise.csv", "--metrics", "metrics/label_noise.json")
 

@@ -12,9 +12,9 @@ import pytest
 from conftest import ENVIRONMENT, Project, make_project
 from safetensors.numpy import load_file
 
-from stages.common import ranks
-from stages.common.errors import UserError
-from stages.common.ranks import GlobalBatches
+from tunediff.core.errors import UserError
+from tunediff.training import ranks
+from tunediff.training.ranks import GlobalBatches
 
 TWO = "torchrun --nproc-per-node 2"
 SHARDED = "accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2"

@@ -8,7 +8,7 @@ import pytest
 from conftest import ENVIRONMENT, ROOT, Project
 
 from stages import leaderboard
-from stages.common.errors import UserError
+from tunediff.core.errors import UserError
 
 HERE = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
 

@@ -18,10 +18,13 @@ import yaml
 from conftest import ENVIRONMENT, ROOT, TEXTS
 from datasets import ClassLabel, Dataset, Features, Value
 
-from stages.common import adapters, models, training
-from stages.common.errors import UserError
-from stages.common.params import ModelConf, Params, PeftMethod
 from stages.train_peft import make_optimizer
+from tunediff.core.errors import UserError
+from tunediff.models import adapters, loading
+from tunediff.models.settings import ModelConf
+from tunediff.settings.params import Params
+from tunediff.training import loop
+from tunediff.training.settings import PeftMethod
 
 PARAMS = Params.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
 FILES = {path.stem: path for path in sorted((ROOT / "conf/model").glob("*.yaml")) if path.stem != "minilm"}
@@ -54,9 +57,9 @@ PEFT_CANNOT_MERGE = ("modernbert-base", "xlm-roberta-base")
 RELOAD = """
 import json, sys
 from pathlib import Path
-from stages.common.data import encode
-from stages.common.inference import predict_logits
-from stages.common.saved import load_saved
+from tunediff.core.splits import encode
+from tunediff.models.inference import predict_logits
+from tunediff.models.saved import load_saved
 answers = {}
 for folder in map(Path, sys.argv[2:]):
     model, tokenizer = load_saved(folder)
@@ -78,7 +81,7 @@ class Cell:
     """What became of one method on one architecture."""
 
     refusal: str = ""
-    fitted: training.Fit | None = None
+    fitted: loop.Fit | None = None
     idle: set[str] = field(default_factory=set)
     """Trained weights that the loss does not depend on."""
 
@@ -90,8 +93,8 @@ def split(texts: list[str]) -> Dataset:
 
 def fit(entry: PeftMethod, conf: ModelConf, path: Path, folder: Path) -> Cell:
     """What train_peft does, on 16 texts for 2 epochs."""
-    tokenizer = models.load_tokenizer(conf, path)
-    base = models.load_classifier(conf, path, tokenizer, LABELS, 17)
+    tokenizer = loading.load_tokenizer(conf, path)
+    base = loading.load_classifier(conf, path, tokenizer, LABELS, 17)
     try:
         model = adapters.adapt(base, tokenizer, entry.peft_type, entry.model_extra, conf, "entry")
     except UserError as error:
@@ -100,7 +103,7 @@ def fit(entry: PeftMethod, conf: ModelConf, path: Path, folder: Path) -> Cell:
     optimizer = make_optimizer(model, entry, 0.01, "entry")
     changes = {"epochs": 2, "batch_size": 4, "weight_decay": 0.01, "warmup": 0, "patience": 0, "select_by": "loss"}
     params = PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=changes), "precision": "fp32"})
-    fitted = training.fit(
+    fitted = loop.fit(
         model,
         tokenizer,
         split(hub_models.ENGLISH[:16]),
@@ -111,7 +114,7 @@ def fit(entry: PeftMethod, conf: ModelConf, path: Path, folder: Path) -> Cell:
         folder / "curves",
         optimizer,
     )
-    models.save(fitted.model, tokenizer, folder)
+    loading.save(fitted.model, tokenizer, folder)
     return Cell(fitted=fitted, idle=idle_at_first & idle(model, tokenizer))
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from stages.common import models, saved
-from stages.common.adapters import adapt
-from stages.common.data import encode
-from stages.common.errors import UserError
-from stages.common.inference import predict_logits, probabilities
-from stages.common.params import ModelConf
+from tunediff.core.errors import UserError
+from tunediff.core.splits import encode
+from tunediff.models import loading, saved
+from tunediff.models.adapters import adapt
+from tunediff.models.inference import predict_logits, probabilities
+from tunediff.models.settings import ModelConf
 
 WHERE = Path("conf/model/tiny.yaml")
 LABELS = ["bearish", "bullish", "neutral"]
@@ -26,8 +26,8 @@ def conf(name: Path, **changes: object) -> ModelConf:
 
 
 def load(model: ModelConf, seed: int = 17):
-    tokenizer = models.load_tokenizer(model, WHERE)
-    return models.load_classifier(model, WHERE, tokenizer, LABELS, seed), tokenizer
+    tokenizer = loading.load_tokenizer(model, WHERE)
+    return loading.load_classifier(model, WHERE, tokenizer, LABELS, seed), tokenizer
 
 
 def logits(model, tokenizer, texts: list[str] = TEXTS, batch_size: int = 4) -> np.ndarray:
@@ -107,7 +107,7 @@ def test_adapter_and_head_come_back_whole(
             if weights.requires_grad:
                 weights.add_(torch.randn(weights.shape) * 0.1)
     (tmp_path / "saved").mkdir()
-    models.save(tuned, tokenizer, tmp_path / "saved")
+    loading.save(tuned, tokenizer, tmp_path / "saved")
     reloaded, reloaded_tokenizer = saved.load_saved(tmp_path / "saved")
     assert np.array_equal(logits(reloaded, reloaded_tokenizer), logits(tuned, tokenizer))
     assert reloaded.config.id2label == base.config.id2label
@@ -118,7 +118,7 @@ def test_equal_adapters_are_saved_as_equal_bytes(tmp_path: Path, tiny_model: Pat
     for name in ("first", "second"):
         base, tokenizer = load(conf(tiny_model, head=["pooler"]))
         (tmp_path / name).mkdir()
-        models.save(adapt(base, tokenizer, "LORA", LORA, conf(tiny_model), "entry"), tokenizer, tmp_path / name)
+        loading.save(adapt(base, tokenizer, "LORA", LORA, conf(tiny_model), "entry"), tokenizer, tmp_path / name)
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("first", "second"))
     assert first == second
     modules = json.loads(first["adapter_config.json"])["target_modules"]
@@ -136,14 +136,14 @@ def test_weights_that_fail_their_hash_are_refused(tiny_model: Path):
 
 
 def test_the_shipped_model_has_its_pinned_hash():
-    from stages.common.params import load as load_settings
+    from tunediff.settings.params import load as load_settings
 
     settings = load_settings(Path(__file__).parents[1])
     assert settings.model.sha256
-    model = models.load_classifier(
-        settings.model, WHERE, models.load_tokenizer(settings.model, WHERE), LABELS, settings.params.seed
+    model = loading.load_classifier(
+        settings.model, WHERE, loading.load_tokenizer(settings.model, WHERE), LABELS, settings.params.seed
     )
-    assert models.count_parameters(model)["total_parameters"] > 22_000_000
+    assert loading.count_parameters(model)["total_parameters"] > 22_000_000
 
 
 def test_more_tokens_than_the_model_reads_are_refused(tiny_model: Path):
@@ -169,7 +169,7 @@ def test_a_broken_model_folder_is_named(tmp_path: Path, tiny_model: Path, break_
     model, tokenizer = load(conf(tiny_model))
     folder = tmp_path / "full"
     folder.mkdir()
-    models.save(model, tokenizer, folder)
+    loading.save(model, tokenizer, folder)
     break_it(folder)
     with pytest.raises(UserError, match=f"{folder}.*{message}"):
         saved.load_saved(folder)

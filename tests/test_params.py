@@ -9,8 +9,10 @@ import yaml
 from conftest import ROOT
 from pydantic import ValidationError
 
-from stages.common.errors import UserError
-from stages.common.params import DataConf, ModelConf, Params, Settings, load
+from tunediff.core.errors import UserError
+from tunediff.models.settings import ModelConf
+from tunediff.settings.params import Params, Settings, load
+from tunediff.sources.settings import DataConf
 
 PARAMS = {
     "data": "texts",

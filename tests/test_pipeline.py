@@ -124,7 +124,7 @@ def test_transformers_and_peft_load_the_models_by_themselves(finished: Project, 
 def test_merged_adapter_keeps_head_labels_and_logits(finished: Project):
     import torch
 
-    from stages.common.saved import load_saved
+    from tunediff.models.saved import load_saved
 
     model, tokenizer = load_saved(finished.folder / "models/lora-v2")
     batch = tokenizer(["shares rose on monday", "wheat fell"], return_tensors="pt", padding=True)
@@ -194,13 +194,13 @@ def test_second_repro_does_nothing_and_status_is_clean(copy: Project):
 
 
 def test_editing_scoring_trains_nothing(copy: Project):
-    with (copy.folder / "stages/common/scoring.py").open("a") as file:
+    with (copy.folder / "tunediff/evidence/scoring.py").open("a") as file:
         file.write("\n# edited\n")
     assert changed(copy) == {"baseline", "evaluate@full", "evaluate@lora-v1", "evaluate@lora-v2"}
 
 
 def test_editing_the_loop_trains_everything(copy: Project):
-    with (copy.folder / "stages/common/training.py").open("a") as file:
+    with (copy.folder / "tunediff/training/loop.py").open("a") as file:
         file.write("\n# edited\n")
     assert changed(copy) == {"train_full", "train_lora@v1", "train_lora@v2"}
 

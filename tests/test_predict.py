@@ -23,12 +23,13 @@ import torch
 from conftest import ENVIRONMENT, ROOT, save_as_trained
 
 from stages import predict
-from stages.common import batches, saved
-from stages.common.classifiers import TorchClassifier
-from stages.common.data import encode
-from stages.common.errors import UserError
-from stages.common.inference import predict_logits, probabilities
-from stages.common.params import ModelConf
+from tunediff.core.errors import UserError
+from tunediff.core.splits import encode
+from tunediff.models import saved
+from tunediff.models.inference import predict_logits, probabilities
+from tunediff.models.settings import ModelConf
+from tunediff.use import batches
+from tunediff.use.classifiers import TorchClassifier
 
 LABELS = ["bearish", "bullish", "neutral"]
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
@@ -234,7 +235,7 @@ def test_columns_keep_their_types(run: Run, folders, tmp_path: Path):
 COMMAND = f"""
 import re
 from stages import predict
-from stages.common import batches
+from tunediff.use import batches
 batches.CHUNK = {CHUNK}
 predict.main()
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])

@@ -16,11 +16,11 @@ from matplotlib.text import Text
 from test_evidence import ACTUAL, PREDICTIONS, answered, with_errors
 
 from stages import report
-from stages.common import page, plots, sections
-from stages.common.evidence import Evidence, Predictions, intervals_of, predictions_of
-from stages.common.params import Report
-from stages.common.recommendation import by_cost, recommend
-from stages.common.uncertainty import Interval
+from tunediff.evidence.comparison import Evidence, Predictions, intervals_of, predictions_of
+from tunediff.evidence.recommendation import by_cost, recommend
+from tunediff.evidence.settings import Report
+from tunediff.evidence.uncertainty import Interval
+from tunediff.report import page, plots, sections
 
 ORDER = ["majority", "tfidf", "baseline", "probe", "lora-v1", "full"]
 # Far below the best, and sure to be.

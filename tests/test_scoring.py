@@ -25,9 +25,12 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from stages.common import files, inference, plots, scoring
-from stages.common.cost import folder_bytes
-from stages.common.errors import run
+from tunediff.core import files
+from tunediff.core.cost import folder_bytes
+from tunediff.core.process import run
+from tunediff.evidence import scoring
+from tunediff.models import inference
+from tunediff.report import plots
 
 # Three labels, of which the last is never predicted. By hand:
 #   precision 2/3, 1/2, 0;  recall 2/2, 1/2, 0/1;  F1 4/5, 1/2, 0;  3 of 5 rows right.
@@ -360,7 +363,7 @@ def test_json_is_for_people_to_read(tmp_path):
     [("UserError('a.yaml: seed: bad')", "error: a.yaml: seed: bad\n"), ("KeyboardInterrupt", "interrupted\n")],
 )
 def test_run_prints_one_line_and_exits_1(raised, printed):
-    code = f"from stages.common.errors import *\ndef main(): raise {raised}\nrun(main)"
+    code = f"from tunediff.core.errors import *\ndef main(): raise {raised}\nrun(main)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )

@@ -21,9 +21,15 @@ from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 
 from stages import report
-from stages.common import batches, models, page, params, saved, scoring, sources
-from stages.common.errors import UserError
-from stages.common.params import DataConf, ModelConf
+from tunediff.core import settings
+from tunediff.core.errors import UserError
+from tunediff.evidence import scoring
+from tunediff.models import loading, saved
+from tunediff.models.settings import ModelConf
+from tunediff.report import page
+from tunediff.sources import readers
+from tunediff.sources.settings import DataConf
+from tunediff.use import batches
 
 WHERE = Path("conf/model/it.yaml")
 
@@ -76,7 +82,7 @@ def test_code_that_comes_with_a_model_does_not_run(tiny_model: Path, tmp_path: P
     conf = ModelConf(name=str(folder), max_length=16)
 
     def load() -> None:
-        models.load_classifier(conf, WHERE, models.load_tokenizer(conf, WHERE), ["a", "b"], 17)
+        loading.load_classifier(conf, WHERE, loading.load_tokenizer(conf, WHERE), ["a", "b"], 17)
 
     if model_type == "bert":
         load()
@@ -93,7 +99,7 @@ def test_trust_remote_code_is_no_setting(tmp_path: Path, kind: type):
     path = tmp_path / "it.yaml"
     path.write_text("trust_remote_code: true\n")
     with pytest.raises(UserError, match=r"it\.yaml: trust_remote_code: unknown key"):
-        params.read(path, kind)
+        settings.read(path, kind)
 
 
 def test_nothing_here_asks_for_what_could_run_code():
@@ -118,7 +124,7 @@ def test_a_yaml_tag_runs_nothing(tmp_path: Path, trace: Path):
         f"source: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{trace}]]\n"
     )
     with pytest.raises(UserError, match=r"it\.yaml: not valid YAML: could not determine a constructor for the tag"):
-        params.read(path, DataConf)
+        settings.read(path, DataConf)
     assert not trace.exists()
 
 
@@ -127,14 +133,14 @@ def test_a_yaml_that_grows_when_written_out_is_refused_at_once(tmp_path: Path):
     lines = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" if i else "a0: &a0 [x]" for i in range(30)]
     path.write_text("\n".join([*lines, "source: *a29", "text: text", "label: label"]))
     with pytest.raises(UserError) as error:
-        params.read(path, DataConf)
+        settings.read(path, DataConf)
     assert len(str(error.value)) < 40_000
 
 
 @pytest.mark.parametrize("name", ["package:yaml/../secret", "package:yaml//etc"])
 def test_a_package_does_not_lead_out_of_itself(tmp_path: Path, name: str):
     with pytest.raises(UserError, match=r"it\.yaml: name: .* leads out of the package"):
-        models.load_tokenizer(ModelConf(name=name), WHERE)
+        loading.load_tokenizer(ModelConf(name=name), WHERE)
 
 
 def test_a_terminal_is_told_no_control_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -142,7 +148,7 @@ def test_a_terminal_is_told_no_control_characters(tmp_path: Path, monkeypatch: p
     Path("data/raw").mkdir(parents=True)
     Path("data/raw/a.csv").write_text("\x1b[2J,label\na,b\n")
     with pytest.raises(UserError) as error:
-        sources.read(DataConf(source="a.csv", text="text", label="label"), WHERE)
+        readers.read(DataConf(source="a.csv", text="text", label="label"), WHERE)
     assert str(error.value).endswith(r"it has: \x1b[2J, label")
 
 

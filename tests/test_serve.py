@@ -22,13 +22,14 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import serve_load
 from stages import export, predict, serve
-from stages.common import guard, saved, service
-from stages.common.batching import Batcher, Full
-from stages.common.classifiers import Classifier, TorchClassifier
-from stages.common.data import encode
-from stages.common.errors import UserError
-from stages.common.inference import predict_logits, probabilities
-from stages.common.params import ModelConf
+from tunediff.core.errors import UserError
+from tunediff.core.splits import encode
+from tunediff.models import saved
+from tunediff.models.inference import predict_logits, probabilities
+from tunediff.models.settings import ModelConf
+from tunediff.use import guard, service
+from tunediff.use.batching import Batcher, Full
+from tunediff.use.classifiers import Classifier, TorchClassifier
 
 TEXTS = ["shares rose", "wheat fell on monday in early trade", "the index", "copper jumped after the report"]
 LABELS = ["bearish", "bullish", "neutral"]
@@ -94,7 +95,7 @@ def test_an_exported_model_is_served_in_8_bits_or_by_its_file_and_without_an_ori
 def test_an_exported_model_is_served_without_pytorch(folders: dict[str, Path]):
     """Which would take several times the memory."""
     code = (
-        "import sys; from pathlib import Path; from stages import serve; from stages.common.service import make_app;"
+        "import sys; from pathlib import Path; from stages import serve; from tunediff.use.service import make_app;"
         "make_app(serve.load([Path(sys.argv[1])]), 32); print('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(folders["full-onnx"])]

@@ -11,9 +11,9 @@ from conftest import PREPARE, SIDES, Project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.common import sources, splitting
-from stages.common.errors import UserError
-from stages.common.params import DataConf
+from tunediff.core.errors import UserError
+from tunediff.sources import readers, splitting
+from tunediff.sources.settings import DataConf
 
 # Whatever a reader may stumble over: quotes, separators, line breaks, other scripts; labels that look like values.
 HARD_TEXTS = [
@@ -44,9 +44,9 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def read(source: str | dict, **conf: object) -> dict[str, sources.Rows]:
+def read(source: str | dict, **conf: object) -> dict[str, readers.Rows]:
     conf = DataConf.model_validate({"source": source, "text": "text", "label": "label", **conf})
-    return sources.read(conf, Path("conf/data/it.yaml"))
+    return readers.read(conf, Path("conf/data/it.yaml"))
 
 
 def read_one(source: str, **conf: object) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def save(records: list[dict[str, str]], path: Path) -> None:
 # --- formats
 
 
-@pytest.mark.parametrize("ending", sources.FORMATS)
+@pytest.mark.parametrize("ending", readers.FORMATS)
 def test_every_format_gives_every_character_back(raw: Path, ending: str) -> None:
     save(HARD, raw / f"hard{ending}")
     table = read_one(f"hard{ending}", group="group")
@@ -81,7 +81,7 @@ def test_every_format_gives_every_character_back(raw: Path, ending: str) -> None
 
 def test_every_format_gives_the_same_prepared_bytes(project: Project, run_prepare: Callable) -> None:
     written = {}
-    for ending in sources.FORMATS:
+    for ending in readers.FORMATS:
         save(HARD, project.folder / f"data/raw/hard{ending}")
         rows = run_prepare(source=f"hard{ending}")
         assert sorted(zip(rows.text, rows.name, strict=True)) == sorted((r["text"], r["label"]) for r in HARD)

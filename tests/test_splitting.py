@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import SIDES, Project
 
-from stages.common import splitting
+from tunediff.sources import splitting
 
 SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
 

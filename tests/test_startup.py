@@ -8,7 +8,7 @@ from itertools import chain
 import pytest
 from conftest import ENVIRONMENT, ROOT
 
-from stages.common.errors import run
+from tunediff.core.process import run
 
 # Libraries that take a tenth of a second or more. PEFT comes with the Trainer, DVC with DVCLive.
 HEAVY = {

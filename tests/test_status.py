@@ -15,7 +15,8 @@ import pytest
 from conftest import ENVIRONMENT, Project
 
 from stages import status
-from stages.common import heartbeat, running
+from tunediff.experiments import running
+from tunediff.training import heartbeat
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from stages import sweep
-from stages.common.errors import UserError
+from tunediff.core.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::optuna.exceptions.ExperimentalWarning", "ignore::UserWarning:optuna.importance"

@@ -10,8 +10,10 @@ from datasets import ClassLabel, Dataset, Features, Value
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from stages.common import models, training
-from stages.common.params import ModelConf, load
+from tunediff.models import loading
+from tunediff.models.settings import ModelConf
+from tunediff.settings.params import load
+from tunediff.training import loop
 
 WHERE = Path("conf/model/tiny.yaml")
 LABELS = ["usual", "rare"]
@@ -28,9 +30,9 @@ def test_balanced_weights_are_those_of_the_inverse_frequencies():
     labels = torch.tensor([0, 1, 1])
     weights = torch.tensor([10 / (2 * 8), 10 / (2 * 2)])
     each = cross_entropy(logits, labels, reduction="none") * weights[labels]
-    found = training._loss(train, "balanced")(SequenceClassifierOutput(logits=logits), labels)
+    found = loop._loss(train, "balanced")(SequenceClassifierOutput(logits=logits), labels)
     assert float(found) == pytest.approx(float(each.mean()))
-    plain = training._loss(train, "none")(SequenceClassifierOutput(logits=logits), labels)
+    plain = loop._loss(train, "none")(SequenceClassifierOutput(logits=logits), labels)
     assert float(plain) == pytest.approx(float(cross_entropy(logits, labels)))
 
 
@@ -43,16 +45,16 @@ def rare(tiny_texts: list[tuple[str, str]]) -> Dataset:
 
 
 def test_a_rare_label_is_found_with_balanced_weights(rare: Dataset, tiny_model: Path, tmp_path: Path):
-    def fit(class_weights: str) -> training.Fit:
+    def fit(class_weights: str) -> loop.Fit:
         conf = ModelConf(name=str(tiny_model), max_length=16)
-        tokenizer = models.load_tokenizer(conf, WHERE)
-        model = models.load_classifier(conf, WHERE, tokenizer, LABELS, 17)
+        tokenizer = loading.load_tokenizer(conf, WHERE)
+        model = loading.load_classifier(conf, WHERE, tokenizer, LABELS, 17)
         params = load(ROOT).params
         changes = {"epochs": 12, "patience": 0, "batch_size": 4, "class_weights": class_weights, "select_by": "loss"}
         params = params.model_copy(update={"train": params.train.model_copy(update=changes), "precision": "fp32"})
-        return training.fit(model, tokenizer, rare, rare, params, 1e-3, 17, tmp_path / class_weights)
+        return loop.fit(model, tokenizer, rare, rare, params, 1e-3, 17, tmp_path / class_weights)
 
-    def recall(fitted: training.Fit) -> float:
+    def recall(fitted: loop.Fit) -> float:
         return np.mean(fitted.validation_logits.argmax(1)[np.array(rare["label"][:]) == 1])
 
     plain, balanced = fit("none"), fit("balanced")

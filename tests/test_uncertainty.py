@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import accuracy_score, f1_score
 
-from stages.common import uncertainty
+from tunediff.evidence import uncertainty
 
 SHARES = np.array([0.2, 0.3, 0.5])
 

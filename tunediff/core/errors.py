@@ -1,0 +1,22 @@
+"""A user's mistake, in words."""
+
+LINE = 1000  # characters of a message's line, of which the middle may be a whole text
+
+
+class UserError(Exception):
+    """Bad input: the message names the file, row, column or key, what was expected and what to do."""
+
+    def __init__(self, *lines: str):
+        super().__init__("\n       ".join(map(_shown, lines)))
+
+
+def _shown(line: str) -> str:
+    """For a terminal, which obeys some characters of a user's data instead of showing them."""
+    if len(line) > LINE:
+        line = f"{line[: LINE // 2]} ... {line[-LINE // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def reason(error: Exception) -> str:
+    """What a library's error says, on one line."""
+    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__

@@ -1,0 +1,73 @@
+"""Outputs appear whole or not at all: they are written beside their place and renamed into it."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tunediff.core.errors import UserError
+
+FULL = 2**20  # bytes that are free, or fewer: a library that could not write more says so in words of its own
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a path to write a file or a folder to; it replaces `path` if the block ends without an error.
+
+    Raises UserError if the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        process = left.name.split(".")[-2]
+        if process.isdecimal() and not _runs(int(process)):
+            _remove(left)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        if path.is_dir() and partial.exists():
+            shutil.rmtree(path)
+        partial.replace(path)
+    except UserError:
+        raise
+    except Exception as error:  # each library its own, and not all with the reason
+        if shutil.disk_usage(path.parent).free < FULL:
+            raise UserError(f"{path}: cannot be written: the disk is full; make room and run it again") from error
+        raise
+    finally:
+        _remove(partial)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,181 @@
+"""What the test texts say of the methods: tables of figures with their intervals, from all methods' predictions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from tunediff.baselines.settings import UNTRAINED
+from tunediff.evidence import uncertainty
+from tunediff.evidence.settings import Report
+from tunediff.evidence.uncertainty import Interval
+
+FEW = 30  # fewer texts than this on one side are too few to compare
+LABELS = 6  # shown of many
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of one method on the test split."""
+
+    table: pd.DataFrame
+    """What `scoring.write` wrote of the first training: columns text, tokens, actual, predicted, p_LABEL and so on."""
+    predicted: np.ndarray
+    """Class numbers of the answers, shape [trainings, rows]."""
+
+    @property
+    def actual(self) -> np.ndarray:
+        """Class numbers of the labels, shape [rows]."""
+        return self.table.actual.cat.codes.to_numpy()
+
+    @property
+    def labels(self) -> int:
+        return len(self.table.actual.cat.categories)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each answer is right, shape [trainings, rows]."""
+        return self.predicted == self.actual
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the report shows, but for what is copied from other stages."""
+
+    methods: pd.DataFrame
+    """One row per method, from the worst to the best accuracy: figures, cost, and whether it is on a Pareto front."""
+    trained: list[str]
+    predictions: dict[str, Predictions]
+    intervals: pd.DataFrame
+    """See `intervals_of`; the tables below as the functions of like names give them."""
+    differences: pd.DataFrame
+    slices: pd.DataFrame
+    cutting: pd.DataFrame
+    max_length: int
+    report: Report
+    best: str
+    """The method with the highest `report.figure`."""
+    choice: str
+    """The one that is recommended."""
+    advice: str
+    """The recommendation in words."""
+
+    def subject(self, table: pd.DataFrame) -> str:
+        """The recommended method if `table` has it, or else the trained one with the highest `report.figure`."""
+        if self.choice in table.method.values:
+            return self.choice
+        return max(self.trained, key=lambda method: self.intervals.loc[method, self.report.figure])
+
+
+def predictions_of(table: pd.DataFrame) -> Predictions:
+    """From what `scoring.write` wrote, which repeats the rows for each training, the first training's first."""
+    rows = len(table.drop_duplicates(["split", "row"]))
+    return Predictions(table.head(rows), table.predicted.cat.codes.to_numpy().reshape(-1, rows))
+
+
+def on_front(table: pd.DataFrame, cost: str) -> np.ndarray:
+    """Whether no other row has a higher accuracy at no more `cost`, or a lower cost at no less accuracy."""
+    accuracy, price = table.accuracy.to_numpy(), table[cost].to_numpy()
+    as_good = (accuracy >= accuracy[:, None]) & (price <= price[:, None])
+    better = (accuracy > accuracy[:, None]) | (price < price[:, None])
+    return ~(as_good & better).any(axis=1)
+
+
+def intervals_of(predictions: dict[str, Predictions], confidence: float, seed: int) -> pd.DataFrame:
+    """Indexed by method; for each figure of `uncertainty.FIGURES` its value, and columns with `_low` and `_high`."""
+    found = {
+        method: _flat(uncertainty.intervals(one.actual, one.predicted, one.labels, confidence, seed))
+        for method, one in tqdm(predictions.items(), desc="intervals")
+    }
+    return pd.DataFrame.from_dict(found, orient="index").rename_axis("method")
+
+
+def differences_to(
+    others: list[str], predictions: dict[str, Predictions], confidence: float, seed: int
+) -> pd.DataFrame:
+    """Of each method to each of `others`, once for a pair: columns method, other, figures as above, p and p_holm.
+
+    p is that of McNemar's test between the first trainings.
+    """
+    pairs = []
+    for other in others:
+        pairs += [(method, other) for method in predictions if method != other and (other, method) not in pairs]
+    rows = []
+    for method, other in tqdm(dict.fromkeys(pairs), desc="differences"):
+        one, two = predictions[method], predictions[other]
+        found = uncertainty.differences(one.actual, one.predicted, two.predicted, one.labels, confidence, seed)
+        p = uncertainty.mcnemar(one.actual, one.predicted[0], two.predicted[0])
+        rows.append({"method": method, "other": other, **_flat(found), "p": p})
+    return pd.DataFrame(rows).assign(p_holm=uncertainty.holm([row["p"] for row in rows]))
+
+
+def slices_of(predictions: dict[str, Predictions], max_length: int, confidence: float, seed: int) -> pd.DataFrame:
+    """Accuracy of each method that learns, on parts of the test texts.
+
+    Columns kind (`all`, `length`, `cut` or `label`), slice, rows, method, accuracy, accuracy_low, accuracy_high.
+    """
+    rows = []
+    for kind, name, part in tqdm(_parts(predictions["tfidf"].table, max_length), desc="slices"):
+        for method in (method for method in predictions if method not in UNTRAINED):
+            # As one label, right, which is answered or not: what the wrong answers were is nothing to accuracy.
+            right = predictions[method].right[:, part].astype(int)
+            found = uncertainty.intervals(np.ones(part.sum(), int), right, 2, confidence, seed)
+            accuracy = _flat({"accuracy": found["accuracy"]})
+            rows.append({"kind": kind, "slice": name, "rows": part.sum(), "method": method, **accuracy})
+    return pd.DataFrame(rows)
+
+
+def _parts(table: pd.DataFrame, max_length: int) -> list[tuple[str, str, np.ndarray]]:
+    """Kind, name and rows (true or false, shape [rows]) of each part that has a row; quarters by length first."""
+    parts = [("all", "all texts", np.ones(len(table), bool))]
+    quarter = pd.qcut(table.tokens, 4, labels=False, duplicates="drop")
+    for number in sorted(quarter.dropna().unique()):
+        tokens = table.tokens[quarter == number]
+        parts.append(("length", f"{tokens.min()} to {tokens.max()} tokens", (quarter == number).to_numpy()))
+    cut = (table.tokens > max_length).to_numpy()
+    if 0 < cut.sum() < len(cut):
+        parts += [("cut", "whole texts", ~cut), ("cut", "cut texts", cut)]
+    for label in table.actual.cat.categories:
+        if (part := (table.actual == label).to_numpy()).any():
+            parts.append(("label", label, part))
+    return parts
+
+
+def worst_labels(slices: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `slices`, but of many labels only those on which the methods are right least often."""
+    by_label = slices[slices.kind == "label"].groupby("slice").accuracy.mean()
+    worst = by_label.nsmallest(LABELS).index
+    return slices[(slices.kind != "label") | slices.slice.isin(worst)]
+
+
+def cutting_costs(predictions: dict[str, Predictions], max_length: int, confidence: float, seed: int) -> pd.DataFrame:
+    """Accuracy on texts longer than `max_length` tokens beside that on the others, of each method that reads them cut.
+
+    Longer texts may be harder to all, so the change from the others is set beside that of TF-IDF, which reads whole
+    texts. Columns method, whole, cut, change, tfidf_change; beyond, beyond_low, beyond_high: change less tfidf_change.
+    No rows where fewer than FEW texts are cut, or whole.
+    """
+    tfidf = predictions["tfidf"]
+    cut = (tfidf.table.tokens > max_length).to_numpy()
+    enough = FEW <= cut.sum() <= len(cut) - FEW
+    rows = []
+    for method in (method for method in predictions if method not in (*UNTRAINED, "tfidf") and enough):
+        one = predictions[method]
+        found = uncertainty.differences_of_parts(
+            one.actual, one.predicted, tfidf.predicted, cut, one.labels, confidence, seed
+        )
+        on_whole, on_cut = one.right[:, ~cut].mean(), one.right[:, cut].mean()
+        tfidf_change = tfidf.right[:, cut].mean() - tfidf.right[:, ~cut].mean()
+        changes = {"whole": on_whole, "cut": on_cut, "change": on_cut - on_whole, "tfidf_change": tfidf_change}
+        rows.append({"method": method, **changes, **_flat({"beyond": found["accuracy"]})})
+    columns = ["method", "whole", "cut", "change", "tfidf_change", "beyond", "beyond_low", "beyond_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _flat(found: dict[str, Interval]) -> dict[str, float]:
+    return {
+        f"{figure}{suffix}": value
+        for figure, interval in found.items()
+        for suffix, value in (("", interval.value), ("_low", interval.low), ("_high", interval.high))
+    }

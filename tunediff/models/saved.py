@@ -1,0 +1,104 @@
+"""Trained models, as `models.save` wrote them, and what they were before."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from tunediff.core.errors import UserError, reason
+from tunediff.models.loading import load_classifier
+from tunediff.models.settings import ModelConf
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase]:
+    """What `save` wrote, ready for inference. Raises UserError if `folder` is no such model."""
+    config = load_saved_config(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if "adapter" in config.tunediff:
+            from tunediff.models.adapters import load_own
+
+            model = load_own(_original(folder, config, tokenizer), folder)
+        elif (folder / "adapter_config.json").is_file():
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(_original(folder, config, tokenizer), folder)
+        else:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype="float32", use_safetensors=True, trust_remote_code=False
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder}: the saved model cannot be loaded: {reason(error)}") from None
+    model.config.tunediff |= config.tunediff  # an adapter's model is the original one, which has no temperature
+    return model.eval(), tokenizer
+
+
+def add_adapter(model: "PeftModel", folder: Path) -> tuple[str, PreTrainedTokenizerBase]:
+    """Put the adapter that `save` wrote to `folder` beside those that `model` has; its name there, and its tokenizer.
+
+    It must be of their kind, and of the same pretrained model. Raises UserError if PEFT cannot have both.
+    """
+    name = f"adapter{len(model.peft_config)}"
+    try:
+        model.load_adapter(folder, name)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder}: cannot be loaded beside the others: {reason(error)}; use it alone") from None
+    return name, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def load_original(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The pretrained model that `folder` was trained from, with the untrained head it started with."""
+    config, tokenizer = load_saved_config(folder), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return _original(folder, config, tokenizer).eval(), tokenizer
+
+
+def _original(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    origin = config.tunediff
+    conf = ModelConf(
+        name=origin["pretrained"],
+        revision=origin["revision"],
+        sha256=origin["sha256"],
+        max_length=tokenizer.model_max_length,
+    )
+    labels = list(config.id2label.values())
+    return load_classifier(conf, folder / "config.json", tokenizer, labels, origin["seed"])
+
+
+def load_saved_config(folder: Path) -> PreTrainedConfig:
+    if not (folder / "config.json").is_file():
+        present = ", ".join(sorted(path.name for path in folder.parent.glob("*") if path.is_dir())) or "nothing"
+        raise UserError(
+            f"{folder}: no trained model there (no config.json); {folder.parent}/ has: {present}. Train with `dvc "
+            "repro`, or fetch with `dvc pull`"
+        )
+    # Without a file of this name, PEFT would take a pickled one.
+    weights = "adapter_model.safetensors" if (folder / "adapter_config.json").is_file() else "*.safetensors"
+    if not any(folder.glob(weights)) and not any(folder.glob("*.onnx")):
+        raise UserError(
+            f"{folder}: the model folder has no weights ({weights}; pickled ones are not loaded); fetch them with `dvc "
+            "pull` or train again with `dvc repro`"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}/config.json: cannot be read: {reason(error)}; fetch it with `dvc pull`, or train again with "
+            "`dvc repro`"
+        ) from None
+    if not hasattr(config, "tunediff"):
+        raise UserError(
+            f"{folder}/config.json: not written by this project: it does not say which pretrained model it came from "
+            "(key `tunediff`)"
+        )
+    return config

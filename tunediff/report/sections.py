@@ -1,0 +1,294 @@
+"""What the page of the report says, section by section."""
+
+import argparse
+import textwrap
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from tunediff.baselines.settings import UNTRAINED
+from tunediff.evidence.comparison import FEW, Evidence, Predictions, worst_labels
+from tunediff.evidence.uncertainty import FIGURES
+from tunediff.report.page import Section
+
+SHOWN = 10  # texts in each table of errors
+
+
+def sections(
+    found: Evidence,
+    growth: pd.DataFrame,
+    validated: int,
+    noise: pd.DataFrame,
+    made_from: dict[str, str],
+    folders: argparse.Namespace,
+) -> list[Section]:
+    """All of them in order.
+
+    `growth` is what `report.growth_with_rows` gives of `validated` validation rows, `noise` what `label_noise` wrote,
+    `made_from` what `provenance` gives; `folders` are those with the pictures.
+    """
+    by_accuracy = found.methods.method[::-1]
+    return [
+        methods(found, folders),
+        Section("Quality against cost", pictures=[folders.comparison / "comparison.png"]),
+        differences(found),
+        where_it_fails(found, folders),
+        cut_texts(found),
+        Section("Confusion", pictures=[folders.confusion / f"{method}.png" for method in by_accuracy]),
+        Section("Calibration", pictures=[folders.calibration / "reliability.png"]),
+        Section("Learning curves", pictures=[folders.learning_curves / "learning_curves.png"]),
+        *([] if growth.empty else [more_labels(growth, validated, found.report.confidence, folders)]),
+        wrong_for_all([found.predictions[method] for method in found.trained]),
+        surest_errors(found.choice, found.predictions[found.choice]),
+        label_noise(noise),
+        Section("Where it comes from", table=[["what", "which"], *map(list, made_from.items())], prose=True),
+    ]
+
+
+# --- all methods
+
+
+def methods(found: Evidence, folders: argparse.Namespace) -> Section:
+    sure = f"({100 * found.report.confidence:g}% interval)"
+    fronts = {(True, True): "both", (True, False): "parameters", (False, True): "time", (False, False): ""}
+    head = [
+        "method",
+        f"accuracy {sure}",
+        f"macro F1 {sure}",
+        "trainable parameters",
+        "training, s",
+        "saved, MB",
+        "Pareto front",
+    ]
+    rows = []
+    for row in found.methods[::-1].to_dict("records"):
+        intervals = found.intervals.loc[row["method"]]
+        rows.append(
+            [
+                row["method"],
+                *(f"{_mean(row, figure)} ({_between(intervals, figure)})" for figure in FIGURES),
+                f"{row['trainable_parameters']:,}",
+                f"{row['train_seconds']:,.1f}",
+                f"{row['artifact_bytes'] / 1e6:.1f}" if row["artifact_bytes"] else "",
+                fronts[row["front_parameters"], row["front_time"]],
+            ]
+        )
+    said = (
+        "A method is on the Pareto front if no other is both as accurate and as cheap, in trainable parameters or in "
+        "training time."
+    )
+    if (trainings := max(len(one.predicted) for one in found.predictions.values())) > 1:
+        said += f" Figures are means over up to {trainings} trainings, ± their standard deviation."
+    said = f"{said} {nothing_learned(found)}".strip()
+    return Section("Methods", said, [head, *rows], [folders.uncertainty / "intervals.png"], chosen=found.choice)
+
+
+def nothing_learned(found: Evidence) -> str:
+    """A sentence for each method that learns and is not above the majority class by its interval, or nothing."""
+    floor = found.intervals.accuracy["majority"]
+    learning = found.intervals.drop(index=[*UNTRAINED])
+    return " ".join(
+        f"The accuracy of `{method}` is not above that of one answer for all ({floor:.1%}), at "
+        f"{100 * found.report.confidence:g}% confidence: it may have learned nothing."
+        for method in learning.index[learning.accuracy_low <= floor]
+    )
+
+
+def differences(found: Evidence) -> Section:
+    confidence, table = found.report.confidence, found.differences
+    verdicts = [_verdict(row, confidence) for _, row in table.iterrows()]
+    sure = f"({100 * confidence:g}% interval)"
+    head = ["method", "less", f"accuracy {sure}", f"macro F1 {sure}", "p", "verdict"]
+    rows = [
+        [
+            *(row.method, row.other),
+            *(f"{100 * row[figure]:+.1f} ({_between(row, figure, '+')})" for figure in FIGURES),
+            *(f"{row.p_holm:.2g}", verdict),
+        ]
+        for (_, row), verdict in zip(table.iterrows(), verdicts, strict=True)
+    ]
+    said = (
+        "Paired on the same test texts, in points. p is that of McNemar's exact test of the accuracies, after Holm's "
+        f"correction for all {len(table)} pairs; at {100 * confidence:g}% confidence, "
+        f"{len(table) - verdicts.count('')} of them differ."
+    )
+    return Section("Differences", said, [head, *rows])
+
+
+def _verdict(difference: pd.Series, confidence: float) -> str:
+    if difference.p_holm >= 1 - confidence:
+        return ""
+    return "better" if difference.accuracy > 0 else "worse"
+
+
+# --- parts of the test texts
+
+
+def where_it_fails(found: Evidence, folders: argparse.Namespace) -> Section:
+    slices = worst_labels(found.slices)
+    cells = {
+        (row["kind"], row["slice"], row["method"]): f"{row['accuracy']:.1%} ({_between(row, 'accuracy')})"
+        for row in slices.to_dict("records")
+    }
+    shown = [m for m in dict.fromkeys([found.choice, found.best, "full", "tfidf"]) if m in slices.method.values]
+    rows = [
+        [
+            _name(part),
+            f"{part['rows']:,}",
+            *(cells[part["kind"], part["slice"], method] for method in shown),
+        ]
+        for part in slices.drop_duplicates(["kind", "slice"]).to_dict("records")
+    ]
+    sure = f"{100 * found.report.confidence:g}%"
+    said = (
+        f"{weakest(found)} Each {sure} interval stands for itself: of many, some miss by chance. In the picture, "
+        "figures are bold where the method's own accuracy on all texts lies outside the interval."
+    )
+    all_labels, labels = (table.slice[table.kind == "label"].nunique() for table in (found.slices, slices))
+    if labels < all_labels:
+        said += f" Of {all_labels} labels, these are the {labels} on which the methods are right least often."
+    return Section("Where it fails", said, [["accuracy on", "texts", *shown], *rows], [folders.slices / "slices.png"])
+
+
+def weakest(found: Evidence) -> str:
+    """On which slices the recommended method is surely less accurate than on all test texts."""
+    method = found.subject(found.slices)
+    own = found.slices[found.slices.method == method]
+    accuracy = own.accuracy[own.kind == "all"].item()
+    weak = own[own.accuracy_high < accuracy].sort_values("accuracy", kind="stable").head(SHOWN)
+    parts = ", ".join(f"{_name(row, '`')} ({row['accuracy']:.1%})" for row in weak.to_dict("records"))
+    if not parts:
+        return f"`{method}` is right on {accuracy:.1%} of the test texts, and on no part of them surely less often."
+    return f"`{method}` is right on {accuracy:.1%} of the test texts, and surely less often on these: {parts}."
+
+
+def _name(part: dict[str, str], quote: str = "") -> str:
+    return f"label {quote}{part['slice']}{quote}" if part["kind"] == "label" else part["slice"]
+
+
+def cut_texts(found: Evidence) -> Section:
+    tokens = found.predictions["tfidf"].table.tokens
+    cut, rows, limit = (tokens > found.max_length).sum(), len(tokens), f"`max_length`, {found.max_length} tokens"
+    if not cut:
+        return Section("Cut texts", f"No test text is longer than {limit}: nothing is cut.")
+    said = f"{cut:,} of {rows:,} test texts ({cut / rows:.1%}) are longer than {limit}, and are cut: "
+    if found.cutting.empty:
+        return Section("Cut texts", f"{said}too few are {'cut' if cut < FEW else 'whole'} to tell what that costs.")
+
+    method = found.subject(found.cutting)
+    row = found.cutting.set_index("method").loc[method]
+    sure = f"{100 * found.report.confidence:g}%"
+    if row.beyond_high < 0:
+        verdict = "which is what cutting seems to cost on these texts"
+    elif row.beyond_low > 0:
+        verdict = "so there is no sign that cutting costs anything"
+    else:
+        verdict = "so the data cannot tell whether cutting costs anything"
+    said += (
+        f"`{method}` is right on {row.cut:.1%} of them and on {row.whole:.1%} of the others, {100 * row.change:+.1f} "
+        "points. Longer texts may be harder however they are read: TF-IDF, which reads whole texts, changes by "
+        f"{100 * row.tfidf_change:+.1f}. Between the two are {100 * row.beyond:+.1f} points "
+        f"({sure} interval {_between(row, 'beyond', '+')}), {verdict}."
+    )
+    head = ["method", "whole texts", "cut texts", "change", f"less that of TF-IDF ({sure} interval)"]
+    table = [
+        [
+            *(row["method"], f"{row['whole']:.1%}", f"{row['cut']:.1%}", f"{100 * row['change']:+.1f}"),
+            f"{100 * row['beyond']:+.1f} ({_between(row, 'beyond', '+')})",
+        ]
+        for row in found.cutting[::-1].to_dict("records")
+    ]
+    return Section("Cut texts", said, [head, *table], chosen=method)
+
+
+# --- the training rows
+
+
+def more_labels(growth: pd.DataFrame, validated: int, confidence: float, folders: argparse.Namespace) -> Section:
+    """The curve of macro F1 on `validated` rows, and what it says: see `report.growth_with_rows`."""
+    table = growth.pivot(index="method", columns="rows", values="f1")
+    counts, method = table.columns, table.iloc[:, -1].idxmax()
+    first, before, last = table.loc[method].iloc[[0, -2, -1]]
+    # Two figures taken as if they came from different texts: wider than need be, but no prediction is kept of a part.
+    chance = norm.ppf((1 + confidence) / 2) * np.sqrt((before * (1 - before) + last * (1 - last)) / validated)
+    said = (
+        f"With {counts[-1]:,} training rows instead of {counts[-2]:,}, `{method}` gains {100 * (last - before):+.1f} "
+        f"points of macro F1 on validation; chance alone may give {100 * chance:.1f} either way, at "
+        f"{100 * confidence:g}% confidence. "
+    )
+    if last - before > chance:
+        said += "More labels would very likely help."
+    elif last - first > chance:
+        said += (
+            f"From {counts[0]:,} rows on it gains {100 * (last - first):+.1f}: labels have helped, but whether still "
+            "more would, these texts cannot tell."
+        )
+    else:
+        said += "There is no sign that more labels would help."
+    head = ["macro F1 on validation", *(f"{rows:,} rows" for rows in counts)]
+    rows = [[method, *(f"{value:.1%}" for value in values)] for method, *values in table.itertuples()]
+    return Section("Would more labels help?", said, [head, *rows], [folders.learning_curves / "training_rows.png"])
+
+
+def label_noise(noise: pd.DataFrame) -> Section:
+    suspected = noise[noise.suspected]
+    said = (
+        f"{len(suspected):,} of {len(noise):,} training labels look wrong to simple models that did not see them. How "
+        "many are, a reader has to say; these come first."
+    )
+    rows = [
+        [textwrap.shorten(row.text, 300), row.label, row.suggested, f"{row.p_label:.2f}"]
+        for row in suspected.head(SHOWN).itertuples()
+    ]
+    return Section("Likely label noise", said, [["text", "label", "suggested", "probability of the label"], *rows])
+
+
+# --- texts to read
+
+
+def wrong_for_all(methods: list[Predictions]) -> Section:
+    """Texts to which every method gives one and the same wrong label, the surest first."""
+    tables = [method.table for method in methods]
+    first = tables[0]
+    alike = first.predicted != first.actual
+    for table in tables[1:]:
+        alike &= table.predicted == first.predicted
+    sureness = sum(table.filter(regex="^p_").max(axis=1) for table in tables) / len(tables)
+    found = first.assign(sureness=sureness)[alike]
+    said = (
+        f"{len(found):,} of {len(first):,} test texts get the same wrong label from every trained method. Such a text "
+        "is hard, or its own label is wrong: read them."
+    )
+    return Section("Wrong for every method", said, errors_table(found))
+
+
+def surest_errors(name: str, method: Predictions) -> Section:
+    table = method.table
+    found = table.assign(sureness=table.filter(regex="^p_").max(axis=1))[table.predicted != table.actual]
+    said = f"Of `{name}`, which errs on {len(found):,} of {len(table):,} test texts."
+    return Section("Surest errors", said, errors_table(found))
+
+
+def errors_table(errors: pd.DataFrame) -> list[list[str]]:
+    """The surest first; `errors` has columns text, actual, predicted, sureness."""
+    surest = errors.sort_values("sureness", ascending=False, kind="stable")
+    rows = [
+        [textwrap.shorten(row.text, 300), row.actual, row.predicted, f"{row.sureness:.2f}"]
+        for row in surest.head(SHOWN).itertuples()
+    ]
+    return [["text", "label", "predicted", "probability"], *rows]
+
+
+# --- figures
+
+
+def _mean(row: dict, figure: str) -> str:
+    """The figure in percent, with its deviation over the trainings if there are several."""
+    deviation = row.get(f"{figure}_deviation")
+    return f"{row[figure]:.1%}" + (f" ± {100 * deviation:.1f}" if pd.notna(deviation) else "")
+
+
+def _between(row: pd.Series | dict, figure: str, sign: str = "") -> str:
+    """The figure's interval in points."""
+    return f"{100 * row[f'{figure}_low']:{sign}.1f} to {100 * row[f'{figure}_high']:{sign}.1f}"

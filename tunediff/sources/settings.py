@@ -1,0 +1,58 @@
+"""conf/data/NAME.yaml: where texts and labels come from."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from tunediff.core.settings import Count, Scalar, Section, number
+
+SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+# A string here is the name of a split, even if it looks like a number: pydantic prefers the type that fits as it is.
+Share = Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)] | str
+
+
+class DataConf(Section):
+    """Where texts and labels come from."""
+
+    source: str | dict[str, str]
+    """A file under data/raw/ (csv, tsv, json, jsonl, parquet), one file per split, or a Hub data set id."""
+    revision: str = "main"
+    """Commit, tag or branch of a Hub data set."""
+    encoding: str = "utf-8"
+    text: str | Annotated[list[str], Field(min_length=1)]
+    """Column, or columns joined by a blank line."""
+    label: str
+    labels: list[Scalar] | dict[Scalar, str] | None = None
+    """Order of the labels, or {value in the source: name}; sorted if left out."""
+    splits: dict[Split, Share] = {"train": 0.7, "validation": 0.15, "test": 0.15}
+    """For each of train, validation, test: the name of a split of the source, or a share of the rows."""
+    rows: Count | dict[Split, Count] | None = None
+    """Keep a stratified sample of this many rows: of all, or of each split."""
+    clean: list[Literal["lowercase", "strip_special"]] = []
+    group: str | None = None
+    """Column whose equal values stay on one side of a split; empty values are rows of their own."""
+
+    @field_validator("splits")
+    @classmethod
+    def _splits_make_sense(cls, splits: dict[Split, Share]) -> dict[Split, Share]:
+        if set(splits) != set(SPLITS):
+            raise ValueError(f"expected the keys train, validation and test, found {', '.join(splits) or 'none'}")
+        shares = [share for share in splits.values() if isinstance(share, float)]
+        if len(shares) == 3 and abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {sum(shares):g}, expected 1")
+        if isinstance(splits["train"], float) and len(shares) < 3:
+            raise ValueError("where one is the name of a split of the source, `train` must be one too")
+        if sum(shares) >= 1 and len(shares) < 3:
+            raise ValueError("the shares leave nothing for `train`")
+        return splits
+
+    @property
+    def named_splits(self) -> dict[Split, str]:
+        """Those that are splits of the source, by its names for them."""
+        return {side: name for side, name in self.splits.items() if isinstance(name, str)}
+
+    @property
+    def cut_splits(self) -> dict[Split, float]:
+        """Those that are cut from the rows, by their shares."""
+        return {side: share for side, share in self.splits.items() if isinstance(share, float)}

@@ -1,0 +1,118 @@
+"""An interrupted training goes on after its last whole epoch.
+
+After each epoch, all that the rest depends on goes to a folder in the user's cache, since DVC deletes a stage's outputs
+before it runs it, and a queued experiment's whole workspace when it fails. The folder is named after all that the
+result depends on, so that no other training takes it up, and is removed when the stage has written its outputs.
+"""
+
+import hashlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from filelock import FileLock, Timeout
+
+from tunediff.core.files import read_json, sha256
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+NOTE = "whole.json"  # written last, with the digests of the other files
+KEPT_DAYS = 30  # of an interrupted training that nobody goes on with
+PACKAGES = ("torch", "transformers", "accelerate", "peft")
+
+
+class Checkpoints:
+    """A folder for the checkpoints of one training, which no other process uses at the same time."""
+
+    def __init__(self, key: str):
+        """`key` is that of `made_from`. If another process has the folder, or none can be made, a temporary one."""
+        root = platformdirs.user_cache_path("tunediff") / "checkpoints"
+        self.folder, self._lock = root / key, FileLock(root / f"{key}.lock", blocking=False)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except (OSError, Timeout) as error:
+            busy = isinstance(error, Timeout)
+            why = "another process is at this same training" if busy else f"{root}: {error.strerror}"
+            print(f"{why}: this one cannot go on if it is interrupted", file=sys.stderr)
+            self._lock, self.folder = None, Path(tempfile.mkdtemp(prefix="tunediff-"))
+        else:
+            _forget(root)
+
+    def last(self) -> Path | None:
+        """The newest that is whole; those that are not are removed."""
+        for folder in sorted(self.folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+            note = folder / NOTE
+            if note.is_file() and digests(folder) == read_json(note)["sha256"]:
+                return folder
+            print(f"{folder}: a checkpoint that is not whole; ignored", file=sys.stderr)
+            shutil.rmtree(folder)
+        return None
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+        if self._lock:
+            Path(self._lock.lock_file).unlink()
+            self._lock.release()
+
+
+def _forget(root: Path) -> None:
+    """Remove what was left long ago, unless a process has it."""
+    for folder in root.iterdir():
+        if folder.is_dir() and folder.stat().st_mtime < time.time() - 86400 * KEPT_DAYS:
+            lock = FileLock(root / f"{folder.name}.lock", blocking=False)
+            try:
+                with lock:
+                    shutil.rmtree(folder)
+                    Path(lock.lock_file).unlink()
+            except Timeout:
+                continue
+
+
+def made_from(model: "PreTrainedModel | PeftModel", splits: Iterable[Dataset], settings: tuple) -> str:
+    """SHA-256 of all that a result depends on: weights, encoded splits, settings, code, versions, machine."""
+    found = hashlib.sha256()
+    threads = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
+    found.update(repr((settings, [(name, version(name)) for name in PACKAGES], threads)).encode())
+    for name, module in sorted(sys.modules.items()):
+        if name.startswith(("stages.", "tunediff.")) and module.__file__:
+            found.update(Path(module.__file__).read_bytes())
+    trained = {name for name, weights in model.named_parameters() if weights.requires_grad}
+    for name, weights in model.state_dict().items():
+        found.update(f"{name} {name in trained} {weights.dtype} {tuple(weights.shape)}".encode())
+        found.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for split in splits:
+        with pa.ipc.new_stream(pa.PythonFile(_Sink(found), mode="w"), split.data.table.schema) as stream:
+            stream.write_table(split.data.table)
+    return found.hexdigest()
+
+
+class _Sink:
+    """A file that is only digested."""
+
+    closed = False
+
+    def __init__(self, digest: Any):
+        self.write = digest.update
+
+    def close(self) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != NOTE)
+    return {str(path.relative_to(folder)): sha256(path) for path in files}

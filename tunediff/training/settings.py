@@ -1,0 +1,76 @@
+"""The sections of params.yaml that say how methods are trained."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from tunediff.core.settings import Count, Fraction, MethodName, Positive, Section, number
+
+
+class Train(Section):
+    """What every trained method shares, so that only the trained parameters differ."""
+
+    epochs: Count
+    batch_size: Count
+    """Texts per optimizer step, over all processes of the launcher."""
+    accumulation: Count
+    """Parts in which a process computes its share of a step, one after the other, where memory is short."""
+    weight_decay: Fraction
+    warmup: Fraction
+    """Share of all steps in which the learning rate rises; afterwards it falls linearly to 0."""
+    patience: Annotated[int, BeforeValidator(number), Field(ge=0)]
+    """Stop after this many epochs without a better validation figure; 0 never stops early."""
+    select_by: Literal["loss", "accuracy", "f1"]
+    """Validation figure that chooses the best epoch."""
+    class_weights: Literal["none", "balanced"]
+    """`balanced`: a text counts in the loss by the inverse frequency of its label, for labels that are rare."""
+
+
+class Lora(Section):
+    """One variant of LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685)."""
+
+    rank: Count
+    alpha: Positive
+    """The update is scaled by alpha / rank."""
+    dropout: Fraction
+    targets: str
+    """A name under `targets` in conf/model/NAME.yaml: which layers get an adapter."""
+
+
+class PeftMethod(Section):
+    """A method of PEFT, or one of `adapters.OWN`: what is not named here is a field of that method's config class."""
+
+    model_config = ConfigDict(extra="allow")
+
+    peft_type: str
+    learning_rate: Positive
+    """Peak learning rate."""
+    optimizer: Literal["adamw", "loraplus", "lorafa"] = "adamw"
+    """LoRA+ (https://arxiv.org/abs/2402.12354) and LoRA-FA (https://arxiv.org/abs/2308.03303) are ways to step."""
+    loraplus_lr_ratio: Positive = 16
+    """LoRA+: learning rate of the B matrices by that of the others."""
+
+
+class TrainPeft(Section):
+    methods: list[str]
+    """Which of the entries are trained."""
+    entries: dict[MethodName, PeftMethod]
+
+    @model_validator(mode="after")
+    def _methods_are_entries(self) -> "TrainPeft":
+        if unknown := [name for name in self.methods if name not in self.entries]:
+            raise ValueError(
+                f"train_peft.methods: no entry for {', '.join(unknown)}; there are: {', '.join(self.entries)}"
+            )
+        if twice := [name for name in self.entries if self.methods.count(name) > 1]:
+            raise ValueError(f"train_peft.methods: {twice[0]} is there twice")
+        return self
+
+
+class TrainingRows(Section):
+    """Whether more labels would help: the same methods with fewer of them."""
+
+    shares: list[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)]]
+    """Of the training rows; all of them is what the methods' own stages train on."""
+    methods: list[str] = Field(min_length=1)
+    """`tfidf`, and any that is trained."""
