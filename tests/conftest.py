@@ -50,8 +50,9 @@ LONGEST = (
     *("test_systems", "test_pipeline", "test_interruption", "test_matrix", "test_launcher", "test_sweep"),
     *("test_concurrency", "test_label_noise", "test_cluster", "test_status", "test_startup", "test_hub", "test_serve"),
 )
-GOAL = "evaluate@lora-v1"  # the stage that `trained` ran, with those before it
-PREPARE = ("--splits", "data/prepared", "--profile", "data/profile.json")
+GOAL = "package@lora-v1"  # the stage that `trained` ran, with those before it
+SETTINGS = ("--out", "data/settings")
+PREPARE = ("--settings", "data/settings/prepare.json", "--splits", "data/prepared", "--profile", "data/profile.json")
 
 
 @pytest.fixture(scope="session")
@@ -110,15 +111,19 @@ class Project:
         return done
 
     def prepare(self, check: bool = True, environment: Mapping[str, str] = ENVIRONMENT) -> subprocess.CompletedProcess:
+        resolved = self.run("python", "-m", "stages.settings", *SETTINGS, check=check, environment=environment)
+        if resolved.returncode:
+            return resolved
         return self.run("python", "-m", "stages.prepare", *PREPARE, check=check, environment=environment)
 
     def prepare_here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """`prepare`, but in this process, which takes a tenth of the time."""
-        from stages import prepare
+        from stages import prepare, settings
 
         monkeypatch.chdir(self.folder)
-        monkeypatch.setattr(sys, "argv", ["prepare", *PREPARE])
-        prepare.main()
+        for stage, arguments in ((settings, SETTINGS), (prepare, PREPARE)):
+            monkeypatch.setattr(sys, "argv", [stage.__name__, *arguments])
+            stage.main()
 
     def profile(self) -> dict:
         return self.read_json("data/profile.json")
@@ -189,11 +194,12 @@ def save_as_trained(
     """Save a model as if it were trained, with random weights: all of them, or those of an adapter with `fields`."""
     import torch
 
-    from tunediff.models import loading
+    from tunediff.models import loading, saving
     from tunediff.models.adapters import adapt
+    from tunediff.tasks.classification import Classification
 
     tokenizer = loading.load_tokenizer(conf, WHERE)
-    model = loading.load_classifier(conf, WHERE, tokenizer, labels, 17)
+    model = loading.load_pretrained(conf, WHERE, tokenizer, Classification(labels), 17)
     if peft_type:
         model = adapt(model, tokenizer, peft_type, fields, conf, "entry")
     torch.manual_seed(seed)
@@ -201,9 +207,9 @@ def save_as_trained(
         for weights in model.parameters():
             if weights.requires_grad:
                 weights.add_(torch.randn(weights.shape) * 0.1)
-    loading.settle(model)
+    saving.settle(model)
     model.config.tunediff |= {"temperature": temperature, "confidences": {"0.8": 0.55, "0.9": 0.6}}
-    loading.save(model, tokenizer, folder)
+    saving.save(model, tokenizer, folder)
     return folder
 
 

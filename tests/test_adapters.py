@@ -14,7 +14,7 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 from stages.train_peft import make_optimizer
 from tunediff.core.errors import UserError
 from tunediff.core.splits import encode
-from tunediff.models import loading, saved
+from tunediff.models import loading, saved, saving
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import predict_logits
 from tunediff.models.settings import ModelConf
@@ -158,12 +158,12 @@ def test_an_adapter_that_begins_with_the_weights_is_saved_without_them(bert, tmp
                 weights.add_(torch.randn(weights.shape) * 0.05)
     before = logits(model, tokenizer, TEXTS)
 
-    loading.settle(model)
+    saving.settle(model)
     settled = logits(model, tokenizer, TEXTS)
     assert np.allclose(settled, before, atol=1e-5)
     assert torch.equal(model.base_model.model.bert.get_submodule(query).base_layer.weight, whole)
 
-    loading.save(model, tokenizer, tmp_path / "saved")
+    saving.save(model, tokenizer, tmp_path / "saved")
     for decomposition in ("svd", "qr"):
         monkeypatch.delattr(torch.linalg, decomposition)
     reloaded, words = saved.load_saved(tmp_path / "saved")
@@ -198,7 +198,7 @@ def test_bottlenecks_start_as_nothing_and_stand_behind_both_blocks(bert: ModelCo
 
 def test_own_weights_of_another_shape_are_refused(bert: ModelConf, tmp_path: Path):
     model, tokenizer = adapted(bert, "BOTTLENECK", size=4), load(bert)[1]
-    loading.save(model, tokenizer, tmp_path / "saved")
+    saving.save(model, tokenizer, tmp_path / "saved")
     config = json.loads((tmp_path / "saved/config.json").read_text())
     config["tunediff"]["adapter"] |= {"peft_type": "BITFIT", "fields": {}}
     (tmp_path / "saved/config.json").write_text(json.dumps(config))
@@ -215,9 +215,9 @@ def test_a_prompt_made_by_a_network_is_saved_as_it_answers(bert: ModelConf, tmp_
     base, tokenizer = load(bert)
     model = adapt(base, tokenizer, peft_type, fields, bert, "entry")
     before = logits(model, tokenizer, TEXTS)
-    loading.settle(model)
+    saving.settle(model)
     assert np.allclose(logits(model, tokenizer, TEXTS), before, atol=1e-6)
-    loading.save(model, tokenizer, tmp_path / "saved")
+    saving.save(model, tokenizer, tmp_path / "saved")
     assert np.allclose(logits(*saved.load_saved(tmp_path / "saved"), TEXTS), before, atol=1e-6)
 
 
@@ -320,7 +320,7 @@ def test_any_method_of_peft_comes_back_or_is_refused(bert: ModelConf, tmp_path: 
         for weights in model.parameters():
             if weights.requires_grad and weights.is_floating_point():
                 weights.add_(torch.randn(weights.shape) * 0.1)
-    loading.settle(model)
-    loading.save(model, tokenizer, tmp_path / "saved")
+    saving.settle(model)
+    saving.save(model, tokenizer, tmp_path / "saved")
     reloaded, words = saved.load_saved(tmp_path / "saved")
     assert np.array_equal(logits(reloaded, words, TEXTS), logits(model, tokenizer, TEXTS))

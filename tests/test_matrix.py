@@ -20,7 +20,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from stages.train_peft import make_optimizer
 from tunediff.core.errors import UserError
-from tunediff.models import adapters, loading
+from tunediff.models import adapters, loading, saving
 from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
 from tunediff.training import loop
@@ -114,7 +114,7 @@ def fit(entry: PeftMethod, conf: ModelConf, path: Path, folder: Path) -> Cell:
         folder / "curves",
         optimizer,
     )
-    loading.save(fitted.model, tokenizer, folder)
+    saving.save(fitted.model, tokenizer, folder)
     return Cell(fitted=fitted, idle=idle_at_first & idle(model, tokenizer))
 
 

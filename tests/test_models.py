@@ -10,7 +10,7 @@ import torch
 
 from tunediff.core.errors import UserError
 from tunediff.core.splits import encode
-from tunediff.models import loading, saved
+from tunediff.models import loading, saved, saving
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
@@ -107,7 +107,7 @@ def test_adapter_and_head_come_back_whole(
             if weights.requires_grad:
                 weights.add_(torch.randn(weights.shape) * 0.1)
     (tmp_path / "saved").mkdir()
-    loading.save(tuned, tokenizer, tmp_path / "saved")
+    saving.save(tuned, tokenizer, tmp_path / "saved")
     reloaded, reloaded_tokenizer = saved.load_saved(tmp_path / "saved")
     assert np.array_equal(logits(reloaded, reloaded_tokenizer), logits(tuned, tokenizer))
     assert reloaded.config.id2label == base.config.id2label
@@ -118,7 +118,7 @@ def test_equal_adapters_are_saved_as_equal_bytes(tmp_path: Path, tiny_model: Pat
     for name in ("first", "second"):
         base, tokenizer = load(conf(tiny_model, head=["pooler"]))
         (tmp_path / name).mkdir()
-        loading.save(adapt(base, tokenizer, "LORA", LORA, conf(tiny_model), "entry"), tokenizer, tmp_path / name)
+        saving.save(adapt(base, tokenizer, "LORA", LORA, conf(tiny_model), "entry"), tokenizer, tmp_path / name)
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("first", "second"))
     assert first == second
     modules = json.loads(first["adapter_config.json"])["target_modules"]
@@ -169,7 +169,7 @@ def test_a_broken_model_folder_is_named(tmp_path: Path, tiny_model: Path, break_
     model, tokenizer = load(conf(tiny_model))
     folder = tmp_path / "full"
     folder.mkdir()
-    loading.save(model, tokenizer, folder)
+    saving.save(model, tokenizer, folder)
     break_it(folder)
     with pytest.raises(UserError, match=f"{folder}.*{message}"):
         saved.load_saved(folder)

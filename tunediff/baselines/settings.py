@@ -1,9 +1,13 @@
-"""The section `baseline` of params.yaml."""
+"""The section `baseline` of params.yaml, and what the stages that use it resolved to."""
 
-from tunediff.core.settings import Count, Positive, Section
+from pathlib import Path
+from typing import Literal
 
-BASELINES = ("majority", "tfidf", "probe", "baseline")
-UNTRAINED = ("majority", "baseline")
+from tunediff.core.settings import Count, Positive, Precision, Section, Seed
+from tunediff.models.settings import Pretrained
+
+BASELINES = ("majority", "tfidf", "probe", "untrained")
+WITHOUT_LEARNING = ("majority", "untrained")
 
 
 class Baseline(Section):
@@ -13,3 +17,18 @@ class Baseline(Section):
     """Inverse regularisation of logistic regression on TF-IDF."""
     probe_C: Positive
     """Inverse regularisation of logistic regression on frozen embeddings."""
+
+
+class WithoutFineTuning(Section):
+    """Everything that `baseline` and `label_noise` depend on, beside the prepared splits."""
+
+    task: str
+    seed: Seed
+    precision: Precision
+    batch_size: Count
+    """Texts per forward pass."""
+    class_weights: Literal["none", "balanced"]
+    baseline: Baseline
+    model: Pretrained
+    model_path: Path
+    """The file that `model` comes from, for messages."""

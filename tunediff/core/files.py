@@ -11,6 +11,7 @@ from typing import Any
 
 from tunediff.core.errors import UserError
 
+DECIMALS = 6  # of figures in files
 FULL = 2**20  # bytes that are free, or fewer: a library that could not write more says so in words of its own
 
 
@@ -67,6 +68,22 @@ def sha256(path: Path) -> str:
 def write_json(path: Path, value: Any) -> None:
     with atomic(path) as partial:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_figures(path: Path, value: Any) -> None:
+    """Write JSON with numbers rounded to `DECIMALS`: what another machine computes otherwise only in the last digits
+    leaves the file as it is.
+    """
+    write_json(path, rounded(value))
+
+
+def rounded(value: Any) -> Any:
+    """The value with each float in it rounded to `DECIMALS`."""
+    if isinstance(value, float):
+        return round(value, DECIMALS)
+    if isinstance(value, dict):
+        return {key: rounded(part) for key, part in value.items()}
+    return [rounded(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(path: Path) -> Any:

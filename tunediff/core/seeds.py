@@ -1,6 +1,7 @@
 """Trainings of one method that are alike but for their seed."""
 
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -9,13 +10,13 @@ def folder(model: Path, seed: int, seeds: list[int]) -> Path:
     return model if seed == seeds[0] else model / f"seed-{seed}"
 
 
-def summary(each: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each figure over the trainings, and, if there are several, the deviation of accuracy and F1.
+def summary(each: list[dict[str, float]], headline: Iterable[str]) -> dict[str, float]:
+    """The mean of each figure over the trainings, and, if there are several, the deviation of the `headline` ones.
 
     The deviation is that of a sample: the root of the sum of squares divided by one less than their number.
     """
     if len(each) == 1:
         return each[0]
     values = {name: [figures[name] for figures in each] for name in each[0]}
-    deviations = {f"{name}_deviation": statistics.stdev(values[name]) for name in ("accuracy", "f1")}
+    deviations = {f"{name}_deviation": statistics.stdev(values[name]) for name in headline}
     return {name: statistics.fmean(numbers) for name, numbers in values.items()} | deviations

@@ -8,13 +8,13 @@ import re
 import reprlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from tunediff.core.errors import UserError, reason
+from tunediff.core.errors import UserError, nearest, reason
 
 
 def number(value: object) -> object:
@@ -31,6 +31,8 @@ Positive = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=F
 Seed = Annotated[int, BeforeValidator(number), Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)]
 Scalar = str | bool | int | float
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""Number format of matrix products; `auto` is the fastest one that the machine computes in hardware."""
 
 
 def _folder_name(name: str) -> str:
@@ -46,6 +48,8 @@ MethodName = Annotated[str, AfterValidator(_folder_name)]
 
 
 class Section(BaseModel):
+    """Settings that belong together: frozen, and without keys that it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
@@ -53,32 +57,45 @@ T = TypeVar("T", bound=Section)
 
 
 def read(path: Path, section: type[T]) -> T:
+    """The settings in a YAML or JSON file. Raises UserError with a line for each key that is wrong."""
+    return check(read_values(path), section, path)
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML or JSON file, unchecked. Raises UserError if it has none."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's top folder") from None
-    # Of a date, a number or a tag that is none, and of very deep nesting, PyYAML says what Python says.
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    # PyYAML says what Python says about a date, a number or a tag that is none, and about very deep nesting.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {reason(error)}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected `key: value` lines, found {type(values).__name__}")
+    return values
+
+
+def check(values: dict[str, Any], section: type[T], path: Path) -> T:
+    """The values as a `section`. Raises UserError with a line for each key that is wrong; `path` is their file."""
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        raise mistakes(path, _explain(error, values)) from None
+        raise mistakes(path, _explain(error, values, section)) from None
 
 
 def mistakes(path: Path, lines: list[str]) -> UserError:
     return UserError(*(f"{path}: {line}" for line in lines))
 
 
-def _explain(error: ValidationError, values: dict) -> list[str]:
-    """A line per key. A value that fits none of several types has a message for each of them."""
+def _explain(error: ValidationError, values: dict[str, Any], section: type[Section]) -> list[str]:
+    """One line per key. A value that fits none of several types has a message for each of them."""
     messages: dict[str, list[str]] = {}
     for problem in error.errors():
         match problem["type"]:
             case "extra_forbidden":
-                message = "unknown key; check its spelling against the README"
+                message = f"unknown key; {nearest(str(problem['loc'][-1]), _known_keys(section, problem['loc'][:-1]))}"
             case "missing":
                 message = "missing key"
             case "value_error":
@@ -88,11 +105,19 @@ def _explain(error: ValidationError, values: dict) -> list[str]:
         messages.setdefault(_key(problem, values), []).append(message)
     return [
         # Some messages name a key further down themselves.
-        "; or: ".join(found) if found[0].startswith(f"{key}.") else f"{key}: {'; or: '.join(found)}"
-        for key, found in messages.items()
-        # What is wrong with an entry says more than that the whole could have been of another type.
+        "; or: ".join(lines) if lines[0].startswith(f"{key}.") else f"{key}: {'; or: '.join(lines)}"
+        for key, lines in messages.items()
+        # What is wrong with an entry says more than that the parent could have been of another type.
         if not any(other.startswith(f"{key}.") for other in messages)
     ]
+
+
+def _known_keys(section: Any, place: tuple[int | str, ...]) -> list[str]:
+    """The keys of the section at a place below `section`."""
+    for part in place:
+        kind = section.model_fields[part].annotation if hasattr(section, "model_fields") else get_args(section)[-1]
+        section = kind
+    return list(getattr(section, "model_fields", ()))
 
 
 def _key(problem: ErrorDetails, values: object) -> str:

@@ -1,4 +1,4 @@
-"""The prepared splits as `datasets` tables, and their texts as token ids: on disk, mapped into memory as they are read.
+"""The prepared splits as `datasets` tables: on disk, and mapped into memory as they are read.
 
 What is mapped is the operating system's to keep or to forget, so a split may be larger than memory.
 """
@@ -6,12 +6,13 @@ What is mapped is the operating system's to keep or to forget, so a split may be
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import numpy as np
+import datasets
+import pandas as pd
 import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,17 +21,14 @@ from datasets.fingerprint import generate_random_fingerprint
 
 from tunediff.core.errors import UserError, reason
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 CHUNK = 250  # texts that are held at once; a token takes some 250 bytes
-ENCODED = pa.schema(
-    [("input_ids", pa.list_(pa.int32())), ("attention_mask", pa.list_(pa.int8())), ("length", pa.int64())]
-)
 
 
 def load_split(folder: Path, name: str) -> Dataset:
-    """One of `train`, `validation`, `test`: columns split, row, text, tokens, label (`datasets.ClassLabel`)."""
+    """A prepared split, `train`, `validation` or `test`.
+
+    Its columns are split, row, text, tokens and label, whose type is of the task. Raises UserError if it is torn.
+    """
     path = folder / f"{name}.parquet"
 
     def broken(error: Exception) -> UserError:
@@ -52,39 +50,26 @@ def load_split(folder: Path, name: str) -> Dataset:
     except (pa.ArrowException, OSError) as error:
         raise broken(error) from None
     # Not `Dataset.from_parquet`, which leaves a copy in the user's cache folder for each version of the file.
-    return _mapped(file.schema_arrow, rows())
+    return mapped(file.schema_arrow, rows())
 
 
-def label_names(split: Dataset) -> list[str]:
-    return split.features["label"].names
+def save_split(rows: pd.DataFrame, label: Any, path: Path) -> None:
+    """Write a split as `load_split` reads it; `label` is the type of that column."""
+    datasets.disable_progress_bars()
+    features = datasets.Features(
+        {
+            "split": datasets.Value("string"),
+            "row": datasets.Value("int64"),
+            "text": datasets.Value("string"),
+            "tokens": datasets.Value("int64"),
+            "label": label,
+        }
+    )
+    Dataset.from_pandas(rows[list(features)], features, preserve_index=False).to_parquet(path)
 
 
-def rarer_label(train: Dataset) -> int | None:
-    """Of two labels the one that fewer rows have, which is what one looks for; None if there are more labels."""
-    counts = np.bincount(train["label"][:], minlength=len(label_names(train)))
-    return int(np.argmin(counts)) if len(counts) == 2 else None
-
-
-def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], labels: Sequence[int] | None = None) -> Dataset:
-    """Each text as columns input_ids, attention_mask, length and labels, cut at the tokenizer's `model_max_length`.
-
-    Texts and labels may be columns of a `Dataset`, which are read as they are needed.
-    """
-    schema = ENCODED if labels is None else ENCODED.append(pa.field("labels", pa.int64()))
-
-    def rows() -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(texts), CHUNK):
-            columns = dict(tokenizer(texts[start : start + CHUNK], truncation=True, return_token_type_ids=False))
-            columns["length"] = [len(ids) for ids in columns["input_ids"]]
-            if labels is not None:
-                columns["labels"] = labels[start : start + CHUNK]
-            yield pa.RecordBatch.from_pydict(columns, schema)
-
-    return _mapped(schema, rows())
-
-
-def _mapped(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Dataset:
-    """The batches, in a file without a name, which is gone when nothing uses the rows any more, however that ends."""
+def mapped(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Dataset:
+    """A table of the batches, in a file without a name: it is gone when nothing uses the rows any more."""
     folder = _cache()
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -1,0 +1,1 @@
+"""What test texts say of the methods: scores, calibration, intervals, tests, a recommendation."""

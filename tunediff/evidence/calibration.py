@@ -21,8 +21,8 @@ def fit_temperature(logits: np.ndarray, actual: np.ndarray) -> float:
         scaled = logits.astype(float) / np.exp(log_temperature)
         return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(actual)), actual]))
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-6})
-    return round(float(np.exp(found.x)), 4)
+    best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded", options={"xatol": 1e-6})
+    return round(float(np.exp(best.x)), 4)
 
 
 def fit_threshold(positive: np.ndarray, actual: np.ndarray) -> float:
@@ -49,14 +49,14 @@ def fit_confidences(probabilities: np.ndarray, actual: np.ndarray) -> dict[str, 
     rows = np.arange(1, len(order) + 1)
     accuracy = np.cumsum((probabilities.argmax(1) == actual)[order]) / rows
     lower = np.append(confidence[order][1:], 0)
-    whole = lower < confidence[order]  # equal ones come together
-    found = {}
+    last_of_equal = lower < confidence[order]  # equal ones come together
+    confidences = {}
     for wanted in ACCURACIES:
-        enough = whole & (accuracy >= wanted) & (rows >= round(1 / (1 - wanted)))
+        enough = last_of_equal & (accuracy >= wanted) & (rows >= round(1 / (1 - wanted)))
         if enough.any():
             last = np.flatnonzero(enough)[-1]
-            found[str(wanted)] = round(float(confidence[order][last] + lower[last]) / 2, 6)
-    return found
+            confidences[str(wanted)] = round(float(confidence[order][last] + lower[last]) / 2, 6)
+    return confidences
 
 
 def reliability(actual: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
@@ -83,10 +83,8 @@ def reliability(actual: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
 
 def calibration_error(actual: np.ndarray, probabilities: np.ndarray) -> float:
     """Expected calibration error: how far confidence lies from accuracy, over the rows in the bins of `reliability`."""
-    bins = reliability(actual, probabilities)
-    return float(np.average((bins.confidence - bins.accuracy).abs(), weights=bins.rows))
+    import torch
+    from torchmetrics.functional.classification import multiclass_calibration_error
 
-
-def brier(actual: np.ndarray, probabilities: np.ndarray) -> float:
-    """Brier score: squared distance of the probabilities from the labels, summed over labels; 0 is best, 2 worst."""
-    return float(np.mean(np.sum((probabilities - np.eye(probabilities.shape[1])[actual]) ** 2, axis=1)))
+    inputs = torch.from_numpy(probabilities), torch.from_numpy(actual)
+    return float(multiclass_calibration_error(*inputs, num_classes=probabilities.shape[1], n_bins=BINS))

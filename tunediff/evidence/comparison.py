@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from tunediff.baselines.settings import UNTRAINED
+from tunediff.baselines.settings import WITHOUT_LEARNING
 from tunediff.evidence import uncertainty
+from tunediff.evidence.recommendation import by_cost, recommend
 from tunediff.evidence.settings import Report
-from tunediff.evidence.uncertainty import Interval
+from tunediff.evidence.uncertainty import Figures, Interval
+from tunediff.tasks.classification import Classification
+from tunediff.tasks.interface import Figure
 
 FEW = 30  # fewer texts than this on one side are too few to compare
 LABELS = 6  # shown of many
@@ -17,7 +20,7 @@ LABELS = 6  # shown of many
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one method on the test split."""
+    """What one method answers on the test split."""
 
     table: pd.DataFrame
     """What `scoring.write` wrote of the first training: columns text, tokens, actual, predicted, p_LABEL and so on."""
@@ -30,8 +33,17 @@ class Predictions:
         return self.table.actual.cat.codes.to_numpy()
 
     @property
-    def labels(self) -> int:
-        return len(self.table.actual.cat.categories)
+    def task(self) -> Classification:
+        return Classification(self.table.actual.cat.categories.tolist())
+
+    @property
+    def counts(self) -> np.ndarray:
+        """What the figures are computed from, shape [trainings, rows, counts]."""
+        return np.stack([self.task.counts(self.actual, predicted) for predicted in self.predicted])
+
+    def figures(self, *names: str) -> Figures:
+        """These figures of the task, or all of its headline."""
+        return Figures(names or self.task.headline, self.task.figures_of)
 
     @property
     def right(self) -> np.ndarray:
@@ -53,6 +65,7 @@ class Evidence:
     slices: pd.DataFrame
     cutting: pd.DataFrame
     max_length: int
+    task: Classification
     report: Report
     best: str
     """The method with the highest `report.figure`."""
@@ -67,6 +80,11 @@ class Evidence:
             return self.choice
         return max(self.trained, key=lambda method: self.intervals.loc[method, self.report.figure])
 
+    @property
+    def main(self) -> Figure:
+        """The figure of slices and of quality against cost."""
+        return self.task.figures[self.task.headline[0]]
+
 
 def predictions_of(table: pd.DataFrame) -> Predictions:
     """From what `scoring.write` wrote, which repeats the rows for each training, the first training's first."""
@@ -74,27 +92,27 @@ def predictions_of(table: pd.DataFrame) -> Predictions:
     return Predictions(table.head(rows), table.predicted.cat.codes.to_numpy().reshape(-1, rows))
 
 
-def on_front(table: pd.DataFrame, cost: str) -> np.ndarray:
-    """Whether no other row has a higher accuracy at no more `cost`, or a lower cost at no less accuracy."""
-    accuracy, price = table.accuracy.to_numpy(), table[cost].to_numpy()
-    as_good = (accuracy >= accuracy[:, None]) & (price <= price[:, None])
-    better = (accuracy > accuracy[:, None]) | (price < price[:, None])
+def on_front(table: pd.DataFrame, quality: str, cost: str) -> np.ndarray:
+    """Whether no other row has a higher `quality` at no more `cost`, or a lower cost at no less quality."""
+    value, price = table[quality].to_numpy(), table[cost].to_numpy()
+    as_good = (value >= value[:, None]) & (price <= price[:, None])
+    better = (value > value[:, None]) | (price < price[:, None])
     return ~(as_good & better).any(axis=1)
 
 
 def intervals_of(predictions: dict[str, Predictions], confidence: float, seed: int) -> pd.DataFrame:
-    """Indexed by method; for each figure of `uncertainty.FIGURES` its value, and columns with `_low` and `_high`."""
-    found = {
-        method: _flat(uncertainty.intervals(one.actual, one.predicted, one.labels, confidence, seed))
+    """A table indexed by method: each headline figure of the task, and columns with `_low` and `_high`."""
+    rows = {
+        method: _flat(uncertainty.intervals(one.figures(), one.counts, confidence, seed))
         for method, one in tqdm(predictions.items(), desc="intervals")
     }
-    return pd.DataFrame.from_dict(found, orient="index").rename_axis("method")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
 def differences_to(
     others: list[str], predictions: dict[str, Predictions], confidence: float, seed: int
 ) -> pd.DataFrame:
-    """Of each method to each of `others`, once for a pair: columns method, other, figures as above, p and p_holm.
+    """Each method against each of `others`, once for a pair: columns method, other, figures as above, p and p_holm.
 
     p is that of McNemar's test between the first trainings.
     """
@@ -104,9 +122,9 @@ def differences_to(
     rows = []
     for method, other in tqdm(dict.fromkeys(pairs), desc="differences"):
         one, two = predictions[method], predictions[other]
-        found = uncertainty.differences(one.actual, one.predicted, two.predicted, one.labels, confidence, seed)
-        p = uncertainty.mcnemar(one.actual, one.predicted[0], two.predicted[0])
-        rows.append({"method": method, "other": other, **_flat(found), "p": p})
+        compared = uncertainty.differences(one.figures(), one.counts, two.counts, confidence, seed)
+        p = uncertainty.mcnemar(one.right[0], two.right[0])
+        rows.append({"method": method, "other": other, **_flat(compared), "p": p})
     return pd.DataFrame(rows).assign(p_holm=uncertainty.holm([row["p"] for row in rows]))
 
 
@@ -117,12 +135,10 @@ def slices_of(predictions: dict[str, Predictions], max_length: int, confidence: 
     """
     rows = []
     for kind, name, part in tqdm(_parts(predictions["tfidf"].table, max_length), desc="slices"):
-        for method in (method for method in predictions if method not in UNTRAINED):
-            # As one label, right, which is answered or not: what the wrong answers were is nothing to accuracy.
-            right = predictions[method].right[:, part].astype(int)
-            found = uncertainty.intervals(np.ones(part.sum(), int), right, 2, confidence, seed)
-            accuracy = _flat({"accuracy": found["accuracy"]})
-            rows.append({"kind": kind, "slice": name, "rows": part.sum(), "method": method, **accuracy})
+        for method in (method for method in predictions if method not in WITHOUT_LEARNING):
+            one = predictions[method]
+            accuracy = uncertainty.intervals(one.figures("accuracy"), one.counts[:, part], confidence, seed)
+            rows.append({"kind": kind, "slice": name, "rows": part.sum(), "method": method, **_flat(accuracy)})
     return pd.DataFrame(rows)
 
 
@@ -160,22 +176,68 @@ def cutting_costs(predictions: dict[str, Predictions], max_length: int, confiden
     cut = (tfidf.table.tokens > max_length).to_numpy()
     enough = FEW <= cut.sum() <= len(cut) - FEW
     rows = []
-    for method in (method for method in predictions if method not in (*UNTRAINED, "tfidf") and enough):
+    for method in (method for method in predictions if method not in (*WITHOUT_LEARNING, "tfidf") and enough):
         one = predictions[method]
-        found = uncertainty.differences_of_parts(
-            one.actual, one.predicted, tfidf.predicted, cut, one.labels, confidence, seed
+        beyond = uncertainty.differences_of_parts(
+            one.figures("accuracy"), one.counts, tfidf.counts, cut, confidence, seed
         )
         on_whole, on_cut = one.right[:, ~cut].mean(), one.right[:, cut].mean()
         tfidf_change = tfidf.right[:, cut].mean() - tfidf.right[:, ~cut].mean()
         changes = {"whole": on_whole, "cut": on_cut, "change": on_cut - on_whole, "tfidf_change": tfidf_change}
-        rows.append({"method": method, **changes, **_flat({"beyond": found["accuracy"]})})
+        rows.append({"method": method, **changes, **_flat({"beyond": beyond["accuracy"]})})
     columns = ["method", "whole", "cut", "change", "tfidf_change", "beyond", "beyond_low", "beyond_high"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _flat(found: dict[str, Interval]) -> dict[str, float]:
+def _flat(intervals: dict[str, Interval]) -> dict[str, float]:
     return {
         f"{figure}{suffix}": value
-        for figure, interval in found.items()
+        for figure, interval in intervals.items()
         for suffix, value in (("", interval.value), ("_low", interval.low), ("_high", interval.high))
     }
+
+
+def weigh(
+    methods: pd.DataFrame,
+    trained: list[str],
+    predictions: dict[str, Predictions],
+    report: Report,
+    max_length: int,
+    seed: int,
+) -> Evidence:
+    """All that the test texts say of the methods, and which one to use. `methods` has a row for each."""
+    options = {"confidence": report.confidence, "seed": seed}
+    task = predictions["majority"].task
+    intervals = intervals_of(predictions, **options)
+    order = by_cost(methods)
+    best = max(order, key=lambda method: intervals.loc[method, report.figure])
+    differences = differences_to([best, "full", "tfidf"], predictions, **options)
+    to_best = differences[differences.other == best].set_index("method")
+    choice, advice = recommend(
+        order,
+        best,
+        {method: interval(intervals.loc[method], report.figure) for method in order},
+        {method: interval(to_best.loc[method], report.figure) for method in to_best.index},
+        report,
+        task.figures[report.figure],
+        len(predictions[best].table),
+    )
+    return Evidence(
+        methods=methods,
+        trained=trained,
+        predictions=predictions,
+        intervals=intervals,
+        differences=differences,
+        slices=slices_of(predictions, max_length, **options),
+        cutting=cutting_costs(predictions, max_length, **options),
+        max_length=max_length,
+        task=task,
+        report=report,
+        best=best,
+        choice=choice,
+        advice=advice,
+    )
+
+
+def interval(row: pd.Series, figure: str) -> Interval:
+    return Interval(row[figure], row[f"{figure}_low"], row[f"{figure}_high"])

@@ -5,15 +5,16 @@ import pandas as pd
 
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Interval
+from tunediff.tasks.interface import Figure
 
 NAMED = 3  # of many methods that may or may not do, the intervals of the closest are said
-NAMES = {"accuracy": "accuracy", "f1": "macro F1"}
 
 
 def by_cost(table: pd.DataFrame) -> list[str]:
-    """Methods, the cheapest first: the majority class, TF-IDF, then by what is trained of the pretrained model.
+    """Methods, the cheapest first: the majority class, TF-IDF, then by how much of the pretrained model is trained.
 
-    `table` has columns method and trainable_parameters. Figures that no run repeats, such as seconds, play no part.
+    `table` has columns method and trainable_parameters. Seconds are not used: they differ from run
+    to run.
     """
     rank = {"majority": 0, "tfidf": 1}
     ordered = table.assign(rank=table.method.map(rank).fillna(2)).sort_values(
@@ -28,6 +29,7 @@ def recommend(
     intervals: dict[str, Interval],
     to_best: dict[str, Interval],
     report: Report,
+    figure: Figure,
     rows: int,
 ) -> tuple[str, str]:
     """The method, and a paragraph that says why, from the figures of `rows` test texts.
@@ -44,14 +46,15 @@ def recommend(
     unclear = [method for method in cheaper if to_best[method].high >= -margin]
     poor = [method for method in cheaper if method not in unclear]
 
-    name, points, sure = NAMES[report.figure], f"{100 * margin:g} points", f"{100 * report.confidence:g}%"
-    found = intervals[choice]
-    about = f"its {name} on {rows:,} test texts is {_percent(found.value)} ({sure} interval {_range(found)})"
+    points = f"{100 * margin:g} points"
+    sure = f"{100 * report.confidence:g}%"
+    chosen = intervals[choice]
+    about = f"its {figure.words} on {rows:,} test texts is {chosen.value:.1%} ({sure} interval {_range(chosen)})"
     if choice == "majority":
         text = f"No method is worth its cost: answering the most frequent label for every text does as well ({about})"
     elif choice == "tfidf":
         text = f"TF-IDF is enough, no pretrained model is needed: {about}"
-    elif choice == "baseline":
+    elif choice == "untrained":
         text = f"The model needs no training: {about}"
     else:
         text = f"Use `{choice}`: {about}"
@@ -59,7 +62,7 @@ def recommend(
         text += ", the best of all. "
     else:
         text += (
-            f"; the best, `{best}`, has {_percent(intervals[best].value)}, and that `{choice}` is worse by more than "
+            f"; the best, `{best}`, has {intervals[best].value:.1%}, and that `{choice}` is worse by more than "
             f"{points} is ruled out at {sure} confidence (difference {_range(to_best[choice], '+')}). "
         )
     if poor:
@@ -87,10 +90,6 @@ def _rows_needed(difference: Interval, margin: float, rows: int) -> int | None:
         return None
     times = ((difference.value - difference.low) / (difference.value + margin)) ** 2
     return int(np.ceil(rows * times / 100) * 100)
-
-
-def _percent(value: float) -> str:
-    return f"{value:.1%}"
 
 
 def _range(interval: Interval, sign: str = "") -> str:

@@ -1,10 +1,10 @@
-"""The sections `evaluate` and `report` of params.yaml."""
+"""The sections `evaluate` and `report` of params.yaml, and what the stage `evaluate` resolved to."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from tunediff.core.settings import Count, Fraction, Section, number
+from tunediff.core.settings import Count, Fraction, Precision, Section, Seed, number
 
 
 class Evaluate(Section):
@@ -15,9 +15,19 @@ class Evaluate(Section):
 
 
 class Report(Section):
-    figure: Literal["accuracy", "f1"]
-    """Test figure by which the recommendation compares methods."""
+    figure: str
+    """Test figure by which the recommendation compares methods: one of the task's `headline`."""
     margin: Fraction
     """How much less of it than the best method has is good enough, if it comes cheaper."""
     confidence: Annotated[float, BeforeValidator(number), Field(gt=0.5, lt=1)]
-    """Of all intervals, and so of what the report says is so."""
+    """Confidence of all intervals, and so of what the report says."""
+
+
+class Evaluation(Section):
+    """Everything that the evaluation of a trained method depends on, beside the model and the prepared splits."""
+
+    task: str
+    seeds: list[Seed]
+    precision: Precision
+    batch_size: Count
+    """Texts per forward pass."""

@@ -1,16 +1,17 @@
-"""How sure a figure is: bootstrap intervals and tests of differences, from predictions on one test split.
+"""How sure a figure is: bootstrap intervals and tests of differences, from answers on one test split.
 
-Rows are resampled with replacement. Rows on which all predictions in question are alike are alike to every figure, so
-what is drawn is how often each kind of row occurs: the same distribution, and as fast for 25,000 rows as for 300.
+Rows are resampled with replacement. A figure is a function of sums over rows, so rows with equal counts are alike to
+it, and what is drawn is how often each kind of row occurs: the same distribution, and as fast for 25,000 rows as for
+300.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
 
 RESAMPLES = 10_000
-FIGURES = ("accuracy", "f1")
 
 
 @dataclass(frozen=True)
@@ -23,46 +24,52 @@ class Interval:
     `unseen` rows could change."""
 
 
-def intervals(
-    actual: np.ndarray, predicted: np.ndarray, labels: int, confidence: float, seed: int
-) -> dict[str, Interval]:
-    """Of accuracy and macro F1. `actual` has class numbers, shape [rows]; `predicted` those of one or more trainings.
+@dataclass(frozen=True)
+class Figures:
+    """Figures, as a task has them: shares of something, from sums of `counts` over rows."""
 
-    Shape of `predicted`: [trainings, rows]. A figure is the mean over the trainings.
+    names: Sequence[str]
+    of: Callable[[np.ndarray], dict[str, np.ndarray]]
+    """From sums of counts, shape [..., counts], to each figure, shape [...]."""
+
+    def __call__(self, sums: np.ndarray) -> np.ndarray:
+        """From shape [..., trainings, counts] to means over the trainings, shape [..., figures]."""
+        figures = self.of(sums)
+        return np.stack([figures[name] for name in self.names], axis=-1).mean(-2)
+
+
+def intervals(figures: Figures, counts: np.ndarray, confidence: float, seed: int) -> dict[str, Interval]:
+    """The interval of each figure. `counts` are those of one or more trainings, shape [trainings, rows, counts].
+
+    A figure is the mean over the trainings.
     """
-    point = _figures(actual, predicted, labels).mean(1)
-    drawn = _resampled_figures(actual, predicted, labels, np.random.default_rng(seed)).mean(2)
-    return _intervals(point, drawn, confidence, len(actual), (0, 1))
+    point = figures(counts.sum(1, dtype=float))
+    drawn = figures(_resampled(counts, np.random.default_rng(seed)))
+    return _intervals(figures, point, drawn, confidence, counts.shape[1], (0, 1))
 
 
 def differences(
-    actual: np.ndarray, predicted: np.ndarray, other: np.ndarray, labels: int, confidence: float, seed: int
+    figures: Figures, counts: np.ndarray, other: np.ndarray, confidence: float, seed: int
 ) -> dict[str, Interval]:
-    """Of accuracy and macro F1 of `predicted` less those of `other` on the same rows; shapes as for `intervals`."""
-    point, drawn = _compared(actual, predicted, other, labels, np.random.default_rng(seed))
-    return _intervals(point, drawn, confidence, len(actual), (-1, 1))
+    """The figures of one method less those of another on the same rows; `counts` and `other` as for `intervals`."""
+    point, drawn = _compared(figures, counts, other, np.random.default_rng(seed))
+    return _intervals(figures, point, drawn, confidence, counts.shape[1], (-1, 1))
 
 
 def differences_of_parts(
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    other: np.ndarray,
-    part: np.ndarray,
-    labels: int,
-    confidence: float,
-    seed: int,
+    figures: Figures, counts: np.ndarray, other: np.ndarray, part: np.ndarray, confidence: float, seed: int
 ) -> dict[str, Interval]:
     """The differences on the rows in `part` less those on the rest; `part` is true or false, shape [rows].
 
-    This is also how much more `predicted` gains from the rest to the part than `other` does. Each side's rows are
+    This is also how much more one method gains from the rest to the part than the other does. The rows of each side are
     resampled for themselves.
     """
     random = np.random.default_rng(seed)
     (inside, drawn_inside), (outside, drawn_outside) = (
-        _compared(actual[rows], predicted[:, rows], other[:, rows], labels, random) for rows in (part, ~part)
+        _compared(figures, counts[:, rows], other[:, rows], random) for rows in (part, ~part)
     )
     rows = int(min(part.sum(), (~part).sum()))
-    return _intervals(inside - outside, drawn_inside - drawn_outside, confidence, rows, (-2, 2))
+    return _intervals(figures, inside - outside, drawn_inside - drawn_outside, confidence, rows, (-2, 2))
 
 
 def unseen(rows: int, confidence: float) -> float:
@@ -70,11 +77,13 @@ def unseen(rows: int, confidence: float) -> float:
     return binomtest(0, rows).proportion_ci(confidence, method="exact").high
 
 
-def mcnemar(actual: np.ndarray, predicted: np.ndarray, other: np.ndarray) -> float:
-    """Exact two-sided p of McNemar's test that two predictions, shape [rows], are right equally often."""
+def mcnemar(right: np.ndarray, other_right: np.ndarray) -> float:
+    """Exact two-sided p of McNemar's test that two methods are right equally often.
+
+    Both arrays say whether an answer is right, shape [rows].
+    """
     from statsmodels.stats.contingency_tables import mcnemar
 
-    right, other_right = predicted == actual, other == actual
     table = [[np.sum(a & b) for b in (other_right, ~other_right)] for a in (right, ~right)]
     return float(mcnemar(table, exact=True).pvalue)
 
@@ -87,7 +96,12 @@ def holm(p_values: list[float]) -> list[float]:
 
 
 def _intervals(
-    point: np.ndarray, drawn: np.ndarray, confidence: float, rows: int, limits: tuple[float, float]
+    figures: Figures,
+    point: np.ndarray,
+    drawn: np.ndarray,
+    confidence: float,
+    rows: int,
+    limits: tuple[float, float],
 ) -> dict[str, Interval]:
     """`point` has shape [figures], `drawn` has shape [resamples, figures]; a figure lies between `limits`.
 
@@ -95,55 +109,33 @@ def _intervals(
     """
     reach = unseen(rows, confidence)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    low, high = np.minimum(low, point - reach).clip(*limits), np.maximum(high, point + reach).clip(*limits)
-    return {name: Interval(*map(float, values)) for name, *values in zip(FIGURES, point, low, high, strict=True)}
+    low = np.minimum(low, point - reach).clip(*limits)
+    high = np.maximum(high, point + reach).clip(*limits)
+    return {name: Interval(*map(float, values)) for name, *values in zip(figures.names, point, low, high, strict=True)}
 
 
 def _compared(
-    actual: np.ndarray, predicted: np.ndarray, other: np.ndarray, labels: int, random: np.random.Generator
+    figures: Figures, counts: np.ndarray, other: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Differences as they are, shape [figures], and of resampled rows, shape [resamples, figures]."""
-    both, split = np.concatenate([predicted, other]), len(predicted)
-    found = _figures(actual, both, labels), _resampled_figures(actual, both, labels, random)
-    point, drawn = (figures[..., :split].mean(-1) - figures[..., split:].mean(-1) for figures in found)
-    return point, drawn
-
-
-def _figures(actual: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:
-    """Shape [figures, trainings], of the split as it is."""
-    return _weighted_figures(np.ones((1, len(actual))), actual, predicted, labels)[0]
-
-
-def _resampled_figures(
-    actual: np.ndarray, predicted: np.ndarray, labels: int, random: np.random.Generator
-) -> np.ndarray:
-    """Shape [resamples, figures, trainings]."""
-    kinds, counts = np.unique(np.vstack([actual, predicted]), axis=1, return_counts=True)
-    # A few at a time: with many labels the kinds can be thousands.
-    step = max(1, 10_000_000 // len(counts))
-    return np.concatenate(
-        [
-            _weighted_figures(
-                random.multinomial(len(actual), counts / len(actual), size=min(step, RESAMPLES - start)).astype(float),
-                kinds[0],
-                kinds[1:],
-                labels,
-            )
-            for start in range(0, RESAMPLES, step)
-        ]
+    both, split = np.concatenate([counts, other]), len(counts)
+    sums = both.sum(1, dtype=float)
+    drawn = _resampled(both, random)
+    return (
+        figures(sums[:split]) - figures(sums[split:]),
+        figures(drawn[:, :split]) - figures(drawn[:, split:]),
     )
 
 
-def _weighted_figures(weights: np.ndarray, actual: np.ndarray, predicted: np.ndarray, labels: int) -> np.ndarray:
-    """Accuracy and macro F1, shape [resamples, figures, trainings], where `weights` says how often each row occurs.
-
-    `weights` has shape [resamples, rows]. As in scikit-learn, F1 is 0 for a label that is neither there nor predicted.
-    """
-    each = np.eye(labels)
-    support = weights @ each[actual]
-    figures = []
-    for guess in predicted:
-        hits = weights @ (each[guess] * (guess == actual)[:, None])
-        f1 = 2 * hits / np.maximum(support + weights @ each[guess], 1)
-        figures.append([hits.sum(1) / weights.sum(1), f1.mean(1)])
-    return np.moveaxis(np.array(figures), 2, 0).swapaxes(1, 2)
+def _resampled(counts: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Sums over resampled rows, shape [resamples, trainings, counts], from shape [trainings, rows, counts]."""
+    trainings, rows, width = counts.shape
+    kinds, frequencies = np.unique(np.moveaxis(counts, 1, 0).reshape(rows, -1), axis=0, return_counts=True)
+    kinds, frequencies = kinds[::-1].astype(float), frequencies[::-1]
+    # A few resamples at a time: with many labels the kinds can be thousands.
+    step = max(1, 10_000_000 // len(frequencies))
+    sums = [
+        random.multinomial(rows, frequencies / rows, size=min(step, RESAMPLES - start)).astype(float) @ kinds
+        for start in range(0, RESAMPLES, step)
+    ]
+    return np.concatenate(sums).reshape(RESAMPLES, trainings, width)

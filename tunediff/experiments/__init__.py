@@ -1,0 +1,1 @@
+"""DVC experiments in clones: sweeps, clusters, the leaderboard, what runs now."""

@@ -1,0 +1,1 @@
+"""Find, load, adapt, save and reload pretrained models; batches through a model."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -14,8 +13,10 @@ from transformers import (
 )
 
 from tunediff.core.errors import UserError, reason
-from tunediff.models.loading import load_classifier
-from tunediff.models.settings import ModelConf
+from tunediff.models.loading import load_pretrained
+from tunediff.models.settings import Pretrained
+from tunediff.tasks import TASKS
+from tunediff.tasks.interface import Task
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -35,8 +36,10 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
 
             model = PeftModel.from_pretrained(_original(folder, config, tokenizer), folder)
         else:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype="float32", use_safetensors=True, trust_remote_code=False
+            model = (
+                task_of(config)
+                .auto_class()
+                .from_pretrained(folder, dtype="float32", use_safetensors=True, trust_remote_code=False)
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the saved model cannot be loaded: {reason(error)}") from None
@@ -65,14 +68,18 @@ def load_original(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
 
 def _original(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     origin = config.tunediff
-    conf = ModelConf(
+    conf = Pretrained(
         name=origin["pretrained"],
         revision=origin["revision"],
         sha256=origin["sha256"],
         max_length=tokenizer.model_max_length,
     )
-    labels = list(config.id2label.values())
-    return load_classifier(conf, folder / "config.json", tokenizer, labels, origin["seed"])
+    return load_pretrained(conf, folder / "config.json", tokenizer, task_of(config), origin["seed"])
+
+
+def task_of(config: PreTrainedConfig) -> Task:
+    """The task that a saved model was trained for."""
+    return TASKS[config.tunediff.get("task", "classification")].of_config(config)
 
 
 def load_saved_config(folder: Path) -> PreTrainedConfig:

@@ -6,25 +6,36 @@ from tunediff.core.errors import UserError
 from tunediff.core.settings import Count, Positive, Section
 
 
-class ModelConf(Section):
-    """Which pretrained model, pinned, and what depends on it."""
+class Pretrained(Section):
+    """Which pretrained model, and how much of a text it reads."""
 
     name: str
     """Hub id, a local folder, or package:MODULE/FOLDER for one that comes inside an installed Python package."""
     revision: str = "main"
     """Commit, tag or branch of a Hub model."""
     sha256: str | None = None
-    """Of model.safetensors; checked at every load."""
+    """SHA-256 of model.safetensors; checked at every load."""
     max_length: Count = 256
     """Longer texts are cut to this many tokens."""
+
+
+class Adapted(Pretrained):
+    """A pretrained model, and which of its layers adapters train."""
+
+    head: list[str] = []
+    """Modules of the pretrained model that every adapter trains completely, as it does the new head."""
+    targets: dict[str, str | list[str]] = {}
+    """Named sets of layers for adapters: module names, or `all-linear`. `layers.CONVENTIONS` has common ones."""
+
+
+class ModelConf(Adapted):
+    """All of conf/model/NAME.yaml."""
+
     learning_rate: dict[str, Positive] = {"full": 3e-5, "lora": 3e-4}
     """Peak learning rate per method (`full`, `lora-v1`); `lora` serves the variants that have no line of their own."""
-    head: list[str] = []
-    """Modules of the pretrained model that every adapter trains whole, as it does the new classification head."""
-    targets: dict[str, str | list[str]] = {}
-    """Named sets of layers for adapters: module names, or `all-linear`. `adapters.layers` knows common ones."""
 
     def learning_rate_of(self, method: str, path: Path) -> float:
+        """Raises UserError, which names the file `path`, if there is none."""
         family = method.partition("-")[0]
         keys = list(dict.fromkeys((method, family)))
         for key in keys:

@@ -1,0 +1,1 @@
+"""What a reader sees: tables, pictures, the page, the model card."""

@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from tunediff.baselines.settings import UNTRAINED
+from tunediff.baselines.settings import WITHOUT_LEARNING
+from tunediff.evidence.comparison import Predictions
 
 # Okabe and Ito's colours, which colour-blind readers tell apart too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
@@ -24,8 +25,8 @@ COST_NAMES = {
 
 
 def _limits(table: pd.DataFrame, low: str, high: str) -> tuple[float, float]:
-    """Of an axis that shows these columns. Those of UNTRAINED, far below as a rule, do not stretch it."""
-    shown = table[~table.method.isin(UNTRAINED)]
+    """Of an axis that shows these columns. Those of WITHOUT_LEARNING, far below as a rule, do not stretch it."""
+    shown = table[~table.method.isin(WITHOUT_LEARNING)]
     least, most = shown[low].min(), shown[high].max()
     margin = max(0.1 * (most - least), 0.005)
     return least - margin, most + margin
@@ -35,11 +36,14 @@ def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", dpi=120, metadata={"Software": None})
 
 
-def confusion(actual: np.ndarray, predicted: np.ndarray, names: list[str], title: str, path: Path) -> None:
-    """Rows: the label a text has; columns: the one it was given; colour: share of the row. Takes class numbers."""
-    from sklearn.metrics import confusion_matrix  # here: the report and the leaderboard draw none
-
-    counts = confusion_matrix(actual, predicted, labels=range(len(names)))
+def confusion(method: str, predictions: Predictions, path: Path) -> None:
+    """Rows: the label a text has; columns: the one it was given; colour: share of the row."""
+    names = predictions.task.labels
+    trainings = len(predictions.predicted)
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (np.tile(predictions.actual, trainings), predictions.predicted.ravel()), 1)
+    accuracy = predictions.right.mean()
+    title = f"{method}: accuracy {accuracy:.1%}" + f", {trainings} seeds" * (trainings > 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 2.2 + 0.6 * min(len(names), 20)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")

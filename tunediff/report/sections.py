@@ -7,16 +7,15 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from tunediff.baselines.settings import UNTRAINED
+from tunediff.baselines.settings import WITHOUT_LEARNING
 from tunediff.evidence.comparison import FEW, Evidence, Predictions, worst_labels
-from tunediff.evidence.uncertainty import FIGURES
 from tunediff.report.page import Section
 
 SHOWN = 10  # texts in each table of errors
 
 
 def sections(
-    found: Evidence,
+    evidence: Evidence,
     growth: pd.DataFrame,
     validated: int,
     noise: pd.DataFrame,
@@ -28,19 +27,19 @@ def sections(
     `growth` is what `report.growth_with_rows` gives of `validated` validation rows, `noise` what `label_noise` wrote,
     `made_from` what `provenance` gives; `folders` are those with the pictures.
     """
-    by_accuracy = found.methods.method[::-1]
+    by_accuracy = evidence.methods.method[::-1]
     return [
-        methods(found, folders),
+        methods(evidence, folders),
         Section("Quality against cost", pictures=[folders.comparison / "comparison.png"]),
-        differences(found),
-        where_it_fails(found, folders),
-        cut_texts(found),
+        differences(evidence),
+        where_it_fails(evidence, folders),
+        cut_texts(evidence),
         Section("Confusion", pictures=[folders.confusion / f"{method}.png" for method in by_accuracy]),
         Section("Calibration", pictures=[folders.calibration / "reliability.png"]),
         Section("Learning curves", pictures=[folders.learning_curves / "learning_curves.png"]),
-        *([] if growth.empty else [more_labels(growth, validated, found.report.confidence, folders)]),
-        wrong_for_all([found.predictions[method] for method in found.trained]),
-        surest_errors(found.choice, found.predictions[found.choice]),
+        *([] if growth.empty else [more_labels(growth, validated, evidence.report.confidence, folders)]),
+        wrong_for_all([evidence.predictions[method] for method in evidence.trained]),
+        surest_errors(evidence.choice, evidence.predictions[evidence.choice]),
         label_noise(noise),
         Section("Where it comes from", table=[["what", "which"], *map(list, made_from.items())], prose=True),
     ]
@@ -49,25 +48,24 @@ def sections(
 # --- all methods
 
 
-def methods(found: Evidence, folders: argparse.Namespace) -> Section:
-    sure = f"({100 * found.report.confidence:g}% interval)"
+def methods(evidence: Evidence, folders: argparse.Namespace) -> Section:
+    sure = f"({100 * evidence.report.confidence:g}% interval)"
     fronts = {(True, True): "both", (True, False): "parameters", (False, True): "time", (False, False): ""}
     head = [
         "method",
-        f"accuracy {sure}",
-        f"macro F1 {sure}",
+        *(f"{evidence.task.figures[name].words} {sure}" for name in evidence.task.headline),
         "trainable parameters",
         "training, s",
         "saved, MB",
         "Pareto front",
     ]
     rows = []
-    for row in found.methods[::-1].to_dict("records"):
-        intervals = found.intervals.loc[row["method"]]
+    for row in evidence.methods[::-1].to_dict("records"):
+        intervals = evidence.intervals.loc[row["method"]]
         rows.append(
             [
                 row["method"],
-                *(f"{_mean(row, figure)} ({_between(intervals, figure)})" for figure in FIGURES),
+                *(f"{_mean(row, figure)} ({_between(intervals, figure)})" for figure in evidence.task.headline),
                 f"{row['trainable_parameters']:,}",
                 f"{row['train_seconds']:,.1f}",
                 f"{row['artifact_bytes'] / 1e6:.1f}" if row["artifact_bytes"] else "",
@@ -78,32 +76,33 @@ def methods(found: Evidence, folders: argparse.Namespace) -> Section:
         "A method is on the Pareto front if no other is both as accurate and as cheap, in trainable parameters or in "
         "training time."
     )
-    if (trainings := max(len(one.predicted) for one in found.predictions.values())) > 1:
+    if (trainings := max(len(one.predicted) for one in evidence.predictions.values())) > 1:
         said += f" Figures are means over up to {trainings} trainings, ± their standard deviation."
-    said = f"{said} {nothing_learned(found)}".strip()
-    return Section("Methods", said, [head, *rows], [folders.uncertainty / "intervals.png"], chosen=found.choice)
+    said = f"{said} {nothing_learned(evidence)}".strip()
+    return Section("Methods", said, [head, *rows], [folders.uncertainty / "intervals.png"], chosen=evidence.choice)
 
 
-def nothing_learned(found: Evidence) -> str:
+def nothing_learned(evidence: Evidence) -> str:
     """A sentence for each method that learns and is not above the majority class by its interval, or nothing."""
-    floor = found.intervals.accuracy["majority"]
-    learning = found.intervals.drop(index=[*UNTRAINED])
+    floor = evidence.intervals.accuracy["majority"]
+    learning = evidence.intervals.drop(index=[*WITHOUT_LEARNING])
     return " ".join(
         f"The accuracy of `{method}` is not above that of one answer for all ({floor:.1%}), at "
-        f"{100 * found.report.confidence:g}% confidence: it may have learned nothing."
+        f"{100 * evidence.report.confidence:g}% confidence: it may have learned nothing."
         for method in learning.index[learning.accuracy_low <= floor]
     )
 
 
-def differences(found: Evidence) -> Section:
-    confidence, table = found.report.confidence, found.differences
+def differences(evidence: Evidence) -> Section:
+    confidence, table = evidence.report.confidence, evidence.differences
     verdicts = [_verdict(row, confidence) for _, row in table.iterrows()]
     sure = f"({100 * confidence:g}% interval)"
-    head = ["method", "less", f"accuracy {sure}", f"macro F1 {sure}", "p", "verdict"]
+    figures = evidence.task.headline
+    head = ["method", "less", *(f"{evidence.task.figures[name].words} {sure}" for name in figures), "p", "verdict"]
     rows = [
         [
             *(row.method, row.other),
-            *(f"{100 * row[figure]:+.1f} ({_between(row, figure, '+')})" for figure in FIGURES),
+            *(f"{100 * row[figure]:+.1f} ({_between(row, figure, '+')})" for figure in figures),
             *(f"{row.p_holm:.2g}", verdict),
         ]
         for (_, row), verdict in zip(table.iterrows(), verdicts, strict=True)
@@ -125,13 +124,13 @@ def _verdict(difference: pd.Series, confidence: float) -> str:
 # --- parts of the test texts
 
 
-def where_it_fails(found: Evidence, folders: argparse.Namespace) -> Section:
-    slices = worst_labels(found.slices)
+def where_it_fails(evidence: Evidence, folders: argparse.Namespace) -> Section:
+    slices = worst_labels(evidence.slices)
     cells = {
         (row["kind"], row["slice"], row["method"]): f"{row['accuracy']:.1%} ({_between(row, 'accuracy')})"
         for row in slices.to_dict("records")
     }
-    shown = [m for m in dict.fromkeys([found.choice, found.best, "full", "tfidf"]) if m in slices.method.values]
+    shown = [m for m in dict.fromkeys([evidence.choice, evidence.best, "full", "tfidf"]) if m in slices.method.values]
     rows = [
         [
             _name(part),
@@ -140,21 +139,21 @@ def where_it_fails(found: Evidence, folders: argparse.Namespace) -> Section:
         ]
         for part in slices.drop_duplicates(["kind", "slice"]).to_dict("records")
     ]
-    sure = f"{100 * found.report.confidence:g}%"
+    sure = f"{100 * evidence.report.confidence:g}%"
     said = (
-        f"{weakest(found)} Each {sure} interval stands for itself: of many, some miss by chance. In the picture, "
+        f"{weakest(evidence)} Each {sure} interval stands for itself: of many, some miss by chance. In the picture, "
         "figures are bold where the method's own accuracy on all texts lies outside the interval."
     )
-    all_labels, labels = (table.slice[table.kind == "label"].nunique() for table in (found.slices, slices))
+    all_labels, labels = (table.slice[table.kind == "label"].nunique() for table in (evidence.slices, slices))
     if labels < all_labels:
         said += f" Of {all_labels} labels, these are the {labels} on which the methods are right least often."
     return Section("Where it fails", said, [["accuracy on", "texts", *shown], *rows], [folders.slices / "slices.png"])
 
 
-def weakest(found: Evidence) -> str:
+def weakest(evidence: Evidence) -> str:
     """On which slices the recommended method is surely less accurate than on all test texts."""
-    method = found.subject(found.slices)
-    own = found.slices[found.slices.method == method]
+    method = evidence.subject(evidence.slices)
+    own = evidence.slices[evidence.slices.method == method]
     accuracy = own.accuracy[own.kind == "all"].item()
     weak = own[own.accuracy_high < accuracy].sort_values("accuracy", kind="stable").head(SHOWN)
     parts = ", ".join(f"{_name(row, '`')} ({row['accuracy']:.1%})" for row in weak.to_dict("records"))
@@ -167,18 +166,18 @@ def _name(part: dict[str, str], quote: str = "") -> str:
     return f"label {quote}{part['slice']}{quote}" if part["kind"] == "label" else part["slice"]
 
 
-def cut_texts(found: Evidence) -> Section:
-    tokens = found.predictions["tfidf"].table.tokens
-    cut, rows, limit = (tokens > found.max_length).sum(), len(tokens), f"`max_length`, {found.max_length} tokens"
+def cut_texts(evidence: Evidence) -> Section:
+    tokens = evidence.predictions["tfidf"].table.tokens
+    cut, rows, limit = (tokens > evidence.max_length).sum(), len(tokens), f"`max_length`, {evidence.max_length} tokens"
     if not cut:
         return Section("Cut texts", f"No test text is longer than {limit}: nothing is cut.")
     said = f"{cut:,} of {rows:,} test texts ({cut / rows:.1%}) are longer than {limit}, and are cut: "
-    if found.cutting.empty:
+    if evidence.cutting.empty:
         return Section("Cut texts", f"{said}too few are {'cut' if cut < FEW else 'whole'} to tell what that costs.")
 
-    method = found.subject(found.cutting)
-    row = found.cutting.set_index("method").loc[method]
-    sure = f"{100 * found.report.confidence:g}%"
+    method = evidence.subject(evidence.cutting)
+    row = evidence.cutting.set_index("method").loc[method]
+    sure = f"{100 * evidence.report.confidence:g}%"
     if row.beyond_high < 0:
         verdict = "which is what cutting seems to cost on these texts"
     elif row.beyond_low > 0:
@@ -197,7 +196,7 @@ def cut_texts(found: Evidence) -> Section:
             *(row["method"], f"{row['whole']:.1%}", f"{row['cut']:.1%}", f"{100 * row['change']:+.1f}"),
             f"{100 * row['beyond']:+.1f} ({_between(row, 'beyond', '+')})",
         ]
-        for row in found.cutting[::-1].to_dict("records")
+        for row in evidence.cutting[::-1].to_dict("records")
     ]
     return Section("Cut texts", said, [head, *table], chosen=method)
 
@@ -255,19 +254,19 @@ def wrong_for_all(methods: list[Predictions]) -> Section:
     for table in tables[1:]:
         alike &= table.predicted == first.predicted
     sureness = sum(table.filter(regex="^p_").max(axis=1) for table in tables) / len(tables)
-    found = first.assign(sureness=sureness)[alike]
+    texts = first.assign(sureness=sureness)[alike]
     said = (
-        f"{len(found):,} of {len(first):,} test texts get the same wrong label from every trained method. Such a text "
+        f"{len(texts):,} of {len(first):,} test texts get the same wrong label from every trained method. Such a text "
         "is hard, or its own label is wrong: read them."
     )
-    return Section("Wrong for every method", said, errors_table(found))
+    return Section("Wrong for every method", said, errors_table(texts))
 
 
 def surest_errors(name: str, method: Predictions) -> Section:
     table = method.table
-    found = table.assign(sureness=table.filter(regex="^p_").max(axis=1))[table.predicted != table.actual]
-    said = f"Of `{name}`, which errs on {len(found):,} of {len(table):,} test texts."
-    return Section("Surest errors", said, errors_table(found))
+    errors = table.assign(sureness=table.filter(regex="^p_").max(axis=1))[table.predicted != table.actual]
+    said = f"Of `{name}`, which errs on {len(errors):,} of {len(table):,} test texts."
+    return Section("Surest errors", said, errors_table(errors))
 
 
 def errors_table(errors: pd.DataFrame) -> list[list[str]]:

@@ -1,0 +1,1 @@
+"""All settings together: checked whole, and resolved for each stage and method."""

@@ -1,15 +1,11 @@
-"""All settings together: `params.yaml`, `conf/data/NAME.yaml` and `conf/model/NAME.yaml`, checked as one."""
-
-from pathlib import Path
-from typing import Literal
+"""params.yaml: its sections, each of which is a class of the room that it belongs to, checked against each other."""
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from tunediff.baselines.settings import BASELINES, Baseline
-from tunediff.core.settings import MethodName, Section, Seed, mistakes, read
+from tunediff.core.errors import nearest
+from tunediff.core.settings import MethodName, Precision, Section, Seed
 from tunediff.evidence.settings import Evaluate, Report
-from tunediff.models.settings import ModelConf
-from tunediff.sources.settings import DataConf
 from tunediff.training.settings import Lora, Train, TrainingRows, TrainPeft
 from tunediff.use.settings import Export
 
@@ -20,13 +16,12 @@ class Params(Section):
     model: str
     """conf/model/NAME.yaml"""
     seed: Seed
-    """Of splits, subsets and resampling."""
+    """Seed of splits, subsets and resampling."""
     seeds: list[Seed] = Field(min_length=1)
     """Every method is trained once with each; models/METHOD is the first one's."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    """Number format of matrix products; `auto` is the fastest one that the machine computes in hardware."""
+    precision: Precision
     launcher: str
-    """What dvc.yaml starts the training stages by: `python`, `torchrun ...` or `accelerate launch ...`."""
+    """What dvc.yaml starts the training stages by: `python`, `torchrun ...` or `accelerate launch ...`. It is code."""
     baseline: Baseline
     train: Train
     train_lora: dict[MethodName, Lora]
@@ -35,6 +30,11 @@ class Params(Section):
     export: Export
     evaluate: Evaluate
     report: Report
+
+    @property
+    def trained(self) -> list[str]:
+        """Methods that are trained and evaluated."""
+        return [*self.evaluate.methods, *self.train_peft.methods]
 
     @field_validator("seeds")
     @classmethod
@@ -60,13 +60,11 @@ class Params(Section):
     @classmethod
     def _methods_are_trained(cls, section: TrainingRows | Export, info: ValidationInfo) -> TrainingRows | Export:
         if {"train_lora", "train_peft"} <= set(info.data):  # else wrong themselves, which is reported
-            there = [*cls._without_entry(info), *info.data["train_peft"].methods]
+            trained = [*cls._without_entry(info), *info.data["train_peft"].methods]
             if info.field_name == "training_rows":
-                there.insert(0, "tfidf")
-            if unknown := [method for method in section.methods if method not in there]:
-                raise ValueError(
-                    f"{info.field_name}.methods: nothing trains {', '.join(unknown)}; trained are {', '.join(there)}"
-                )
+                trained.insert(0, "tfidf")
+            if problem := _nothing_trains(section.methods, trained):
+                raise ValueError(f"{info.field_name}.methods: {problem}")
         return section
 
     @field_validator("evaluate")
@@ -75,9 +73,7 @@ class Params(Section):
         if "train_lora" not in info.data:  # itself wrong, which is reported
             return evaluate
         trained = cls._without_entry(info)
-        problems = []
-        if unknown := [method for method in evaluate.methods if method not in trained]:
-            problems.append(f"nothing trains {', '.join(unknown)}; trained are {', '.join(trained)}")
+        problems = [problem] if (problem := _nothing_trains(evaluate.methods, trained)) else []
         if missing := [method for method in trained if method not in evaluate.methods]:
             problems.append(f"{', '.join(missing)} would be trained but not evaluated; add it to the list")
         if problems:
@@ -85,32 +81,8 @@ class Params(Section):
         return evaluate
 
 
-class Settings(Section):
-    """All three files, checked."""
-
-    params: Params
-    data: DataConf
-    model: ModelConf
-    data_path: Path
-    model_path: Path
-
-
-def load(root: Path = Path()) -> Settings:
-    """Read params.yaml in `root` and the two files that it names. Raises UserError naming file and key."""
-    params = read(root / "params.yaml", Params)
-    paths, problems = {}, []
-    for kind in ("data", "model"):
-        name = getattr(params, kind)
-        paths[kind] = root / "conf" / kind / f"{name}.yaml"
-        if not paths[kind].is_file() or Path(name).name != name:
-            present = ", ".join(sorted(path.stem for path in (root / "conf" / kind).glob("*.yaml")))
-            problems.append(f"{kind}: there is no conf/{kind}/{name}.yaml; present are: {present}")
-    if problems:
-        raise mistakes(root / "params.yaml", problems)
-    return Settings(
-        params=params,
-        data=read(paths["data"], DataConf),
-        model=read(paths["model"], ModelConf),
-        data_path=paths["data"],
-        model_path=paths["model"],
-    )
+def _nothing_trains(methods: list[str], trained: list[str]) -> str:
+    """What is wrong with a list of methods of which some are not trained; empty if nothing is."""
+    if unknown := [method for method in methods if method not in trained]:
+        return f"nothing trains {', '.join(unknown)}; trained are {', '.join(trained)}; {nearest(unknown[0], trained)}"
+    return ""

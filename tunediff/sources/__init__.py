@@ -1,0 +1,1 @@
+"""Readers of files and Hub data sets; cleaning and splitting."""

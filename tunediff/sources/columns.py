@@ -1,19 +1,29 @@
-"""The rows of one file or split of a source: places, texts, labels, groups."""
+"""The columns of a source that a data file names: places, texts, targets, groups."""
 
 import itertools
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from tunediff.core.errors import UserError
+from tunediff.core.values import as_text
 from tunediff.sources.settings import DataConf
 
 RAW = Path("data/raw")
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+
+
+class Target(Protocol):
+    """What a task says of the columns that texts are labelled in."""
+
+    def columns(self, conf: DataConf) -> dict[str, str]:
+        """Columns that the source must have, by the key of the data file that names each."""
+
+    def target(self, record: dict[str, Any], conf: DataConf) -> Any:
+        """What a record is labelled with; empty if it has no label. Raises ValueError for what is no label."""
 
 
 @dataclass(frozen=True)
@@ -26,50 +36,40 @@ class Rows:
     """The file with its SHA-256, or the Hub id with the commit that its revision resolved to."""
 
 
+def needed(conf: DataConf, task: Target) -> list[tuple[str, str]]:
+    """Pairs of a key of the data file and the column that it names."""
+    texts = [conf.text] if isinstance(conf.text, str) else conf.text
+    groups = [("group", conf.group)] if conf.group is not None else []
+    return [*(("text", column) for column in texts), *task.columns(conf).items(), *groups]
+
+
 def columns(
     header: list[str],
     records: Iterable[dict[str, Any]],
     conf: DataConf,
     conf_path: Path,
-    where: str,
+    task: Target,
+    place: str,
     origin: str,
     numbers: list[int] | None = None,
 ) -> Rows:
-    """The columns that `conf` names, out of all that the records have. Raises UserError if one is not there.
+    """The columns that `conf` names, out of all that the records have. Raises UserError if one is missing.
 
-    `where` names the source in a message; `numbers` are the rows' places in it, where these are not all of them.
+    `place` names the source in a message; `numbers` are the rows' places in it, where these are not all of them.
     """
+    for key, column in needed(conf, task):
+        if column not in header:
+            raise UserError(f"{conf_path}: {key}: {place} has no column '{column}'; it has: {', '.join(header)}")
     text_columns = [conf.text] if isinstance(conf.text, str) else conf.text
-    for key, column in [*(("text", column) for column in text_columns), ("label", conf.label), ("group", conf.group)]:
-        if column is not None and column not in header:
-            raise UserError(f"{conf_path}: {key}: {where} has no column '{column}'; it has: {', '.join(header)}")
     texts, labels, groups = [], [], []
     for row, record in zip(numbers or itertools.count(1), records, strict=False):
         try:
             texts.append("\n\n".join(part for column in text_columns if (part := as_text(record, column))))
-            labels.append(as_text(record, conf.label).strip())
+            labels.append(task.target(record, conf))
             groups.append(as_text(record, conf.group).strip() if conf.group else "")
         except ValueError as error:
-            raise UserError(f"{where}: row {row}: {error}") from None
+            raise UserError(f"{place}: row {row}: {error}") from None
     if not texts:
-        raise UserError(f"{where}: column names, but no rows under them; add rows, or name another file")
+        raise UserError(f"{place}: column names, but no rows under them; add rows, or name another file")
     numbers = numbers or range(1, len(texts) + 1)
     return Rows(pd.DataFrame({"row": numbers, "text": texts, "label": labels, "group": groups}), origin)
-
-
-def as_text(record: dict[str, Any], column: str) -> str:
-    """What a value looks like in a CSV; None and NaN are empty, and whole floats lose their `.0`.
-
-    Raises ValueError if it is no text or number, or text that no file can hold.
-    """
-    value = record.get(column)
-    if value is None or value != value:
-        return ""
-    if isinstance(value, (list, dict, bytes)):
-        raise ValueError(f"column '{column}': expected text or a number, found {type(value).__name__}")
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    text = str(value)
-    if not text.isascii() and re.search(r"[\ud800-\udfff]", text):
-        raise ValueError(f"column '{column}': half a character (a lone surrogate, {text!a:.40}); correct the text")
-    return text

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from tunediff.core.settings import Count, Scalar, Section, number
+from tunediff.core.settings import Count, Section, number
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
@@ -13,8 +13,10 @@ Share = Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)] | str
 
 
 class DataConf(Section):
-    """Where texts and labels come from."""
+    """The keys that every task's data file has; `tasks.TASKS` has those that a task adds."""
 
+    task: str = "classification"
+    """What the texts are labelled with: a name in `tasks.TASKS`."""
     source: str | dict[str, str]
     """A file under data/raw/ (csv, tsv, json, jsonl, parquet), one file per split, or a Hub data set id."""
     revision: str = "main"
@@ -22,9 +24,6 @@ class DataConf(Section):
     encoding: str = "utf-8"
     text: str | Annotated[list[str], Field(min_length=1)]
     """Column, or columns joined by a blank line."""
-    label: str
-    labels: list[Scalar] | dict[Scalar, str] | None = None
-    """Order of the labels, or {value in the source: name}; sorted if left out."""
     splits: dict[Split, Share] = {"train": 0.7, "validation": 0.15, "test": 0.15}
     """For each of train, validation, test: the name of a split of the source, or a share of the rows."""
     rows: Count | dict[Split, Count] | None = None

@@ -1,8 +1,6 @@
 """Which rows are kept, and on which side of the split each one goes. Array work only: a million rows take seconds."""
 
-import re
 from dataclasses import dataclass
-from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -51,17 +49,6 @@ def contradictions(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.groupby("text").label.transform("nunique") > 1]
 
 
-def natural_order(labels: list[str]) -> list[str]:
-    """Sort as people do: 2 before 10, and -1 before 0."""
-
-    def key(label: str) -> tuple[list, str]:
-        # Every second part is a number, of any length: Python makes no `int` of thousands of digits.
-        parts = re.split(r"((?:^-)?\d+)", label)
-        return [(0, Decimal(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)], label
-
-    return sorted(labels, key=key)
-
-
 def units(table: pd.DataFrame) -> np.ndarray:
     """Number the sets of rows that must stay on one side: same group, or same text but for case and spaces. [rows]."""
     from scipy.sparse import coo_array
@@ -78,29 +65,23 @@ def units(table: pd.DataFrame) -> np.ndarray:
 
 
 def assign(table: pd.DataFrame, shares: dict[str, float], seed: int) -> np.ndarray:
-    """Give each row a name from `shares` (which add up to 1), stratified by label, units undivided. Shape [rows]."""
+    """The split of each row: a name from `shares` (which add up to 1). Shape [rows].
+
+    Each value of the column `stratum` is divided by these shares, and no unit is divided.
+    """
     unit = units(table)
-    # A unit counts for its most frequent label; within a label, units in random order fill one split after the other.
-    pairs = table.groupby([unit, table.label]).size().rename_axis(["unit", "label"]).reset_index(name="rows")
-    labels = (
-        pairs.sort_values(["unit", "rows", "label"], ascending=[True, False, True])
+    # A unit counts for its most frequent stratum. Within a stratum, units in random order fill one split after another.
+    pairs = table.groupby([unit, table.stratum]).size().rename_axis(["unit", "stratum"]).reset_index(name="rows")
+    strata = (
+        pairs.sort_values(["unit", "rows", "stratum"], ascending=[True, False, True])
         .drop_duplicates("unit")
         .set_index("unit")
-        .label
+        .stratum
     )
-    frame = pd.DataFrame({"label": labels, "rows": pairs.groupby("unit").rows.sum()}).sample(frac=1, random_state=seed)
-    done = frame.groupby("label").rows.cumsum() - frame.rows / 2
-    position = done / frame.groupby("label").rows.transform("sum")
+    sizes = pairs.groupby("unit").rows.sum()
+    frame = pd.DataFrame({"stratum": strata, "rows": sizes}).sample(frac=1, random_state=seed)
+    done = frame.groupby("stratum").rows.cumsum() - frame.rows / 2
+    position = done / frame.groupby("stratum").rows.transform("sum")
     names = np.array(list(shares))
     frame["side"] = names[np.minimum(np.searchsorted(np.cumsum(list(shares.values())), position), len(names) - 1)]
     return frame.side.reindex(unit).to_numpy()
-
-
-def sample(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
-    """A random sample of `rows` rows with the labels' shares kept, in the table's order."""
-    if rows >= len(table):
-        return table
-    shuffled = table.sample(frac=1, random_state=seed)
-    # Each label's rows are spread evenly over [0, 1); the first `rows` positions hold each label by its share.
-    place = (shuffled.groupby("label").cumcount() + 0.5) / shuffled.groupby("label").label.transform("size")
-    return shuffled.loc[place.sort_values(kind="stable").index[:rows]].sort_index()

@@ -1,0 +1,12 @@
+"""Tasks by the name that `task:` in a data file has."""
+
+from tunediff.core.settings import Section
+from tunediff.tasks.classification import Classification
+from tunediff.tasks.interface import Task
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification,)}
+
+
+def with_keys(base: type[Section], task: str) -> type[Section]:
+    """`base`, the keys that all data files have, with those of a task: the class of one whole data file."""
+    return type(base.__name__, (base, TASKS[task].Keys), {})

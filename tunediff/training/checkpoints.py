@@ -86,7 +86,7 @@ def made_from(model: "PreTrainedModel | PeftModel", splits: Iterable[Dataset], s
     threads = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
     found.update(repr((settings, [(name, version(name)) for name in PACKAGES], threads)).encode())
     for name, module in sorted(sys.modules.items()):
-        if name.startswith(("stages.", "tunediff.")) and module.__file__:
+        if name.startswith("tunediff.") and module.__file__:
             found.update(Path(module.__file__).read_bytes())
     trained = {name for name, weights in model.named_parameters() if weights.requires_grad}
     for name, weights in model.state_dict().items():

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from socket import gethostname
@@ -28,8 +29,12 @@ class Heartbeat(TrainerCallback):
     training early. Both are None before the first step. A file that cannot be written is named once; training goes on.
     """
 
-    def __init__(self, trainer: Trainer, curves: Path, seed: int):
-        """`curves` is the folder of the learning curves, as `seeds.folder` gives it: it is named after the method."""
+    def __init__(self, trainer: Trainer, figures: Iterable[str], curves: Path, seed: int):
+        """`figures` are those of validation.
+
+        `curves` is the folder of the learning curves, as `seeds.folder` gives it: it is named after the method.
+        """
+        self.figures = {name: f"eval_{name}" for name in figures}
         self.trainer = weakref.proxy(trainer)  # which has this one: together they would outlive their use
         self.loss, self.written, self.failed = None, 0.0, False
         self.path = platformdirs.user_cache_path("tunediff") / f"running/{os.getpid()}.json"
@@ -78,7 +83,6 @@ class Heartbeat(TrainerCallback):
         self.written = time.time()
         done = state.global_step - self.first
         left = (self.written - self.started) / done * (state.max_steps - state.global_step) if done else None
-        names = {"accuracy": "eval_accuracy", "f1": "eval_f1", "loss": "eval_loss"}
         try:
             write_json(
                 self.path,
@@ -90,7 +94,7 @@ class Heartbeat(TrainerCallback):
                     "steps": state.max_steps,
                     "loss": self.loss,
                     "validation": [
-                        {"epoch": round(logs["epoch"]), **{name: logs[key] for name, key in names.items()}}
+                        {"epoch": round(logs["epoch"]), **{name: logs[key] for name, key in self.figures.items()}}
                         for logs in state.log_history
                         if "eval_loss" in logs
                     ],

@@ -1,10 +1,13 @@
-"""The sections of params.yaml that say how methods are trained."""
+"""How methods are trained: sections of params.yaml, and what one method's training resolved to."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from tunediff.core.settings import Count, Fraction, MethodName, Positive, Section, number
+from tunediff.core.errors import nearest
+from tunediff.core.settings import Count, Fraction, MethodName, Positive, Precision, Section, Seed, number
+from tunediff.models.settings import Adapted
 
 
 class Train(Section):
@@ -20,8 +23,8 @@ class Train(Section):
     """Share of all steps in which the learning rate rises; afterwards it falls linearly to 0."""
     patience: Annotated[int, BeforeValidator(number), Field(ge=0)]
     """Stop after this many epochs without a better validation figure; 0 never stops early."""
-    select_by: Literal["loss", "accuracy", "f1"]
-    """Validation figure that chooses the best epoch."""
+    select_by: str
+    """Validation figure that chooses the best epoch: one of the task's `each_epoch`."""
     class_weights: Literal["none", "balanced"]
     """`balanced`: a text counts in the loss by the inverse frequency of its label, for labels that are rare."""
 
@@ -52,6 +55,8 @@ class PeftMethod(Section):
 
 
 class TrainPeft(Section):
+    """The methods of PEFT that are trained beside `full` and LoRA."""
+
     methods: list[str]
     """Which of the entries are trained."""
     entries: dict[MethodName, PeftMethod]
@@ -60,7 +65,8 @@ class TrainPeft(Section):
     def _methods_are_entries(self) -> "TrainPeft":
         if unknown := [name for name in self.methods if name not in self.entries]:
             raise ValueError(
-                f"train_peft.methods: no entry for {', '.join(unknown)}; there are: {', '.join(self.entries)}"
+                f"train_peft.methods: no entry for {', '.join(unknown)}; there are: {', '.join(self.entries)}; "
+                f"{nearest(unknown[0], self.entries)}"
             )
         if twice := [name for name in self.entries if self.methods.count(name) > 1]:
             raise ValueError(f"train_peft.methods: {twice[0]} is there twice")
@@ -71,6 +77,28 @@ class TrainingRows(Section):
     """Whether more labels would help: the same methods with fewer of them."""
 
     shares: list[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)]]
-    """Of the training rows; all of them is what the methods' own stages train on."""
+    """Shares of the training rows; the methods' own stages train on all of them."""
     methods: list[str] = Field(min_length=1)
     """`tfidf`, and any that is trained."""
+
+
+class Training(Section):
+    """Everything that the training of one method depends on, beside the prepared splits."""
+
+    method: str
+    task: str
+    seeds: list[Seed]
+    """The method is trained once with each."""
+    precision: Precision
+    train: Train
+    batch_size: Count
+    """Texts per forward pass on validation."""
+    learning_rate: Positive
+    """Peak learning rate."""
+    model: Adapted
+    model_path: Path
+    """The file that `model` comes from, for messages."""
+    lora: Lora | None = None
+    """The variant, if the method is one of LoRA."""
+    entry: PeftMethod | None = None
+    """The entry of `train_peft`, if the method is one."""

@@ -6,7 +6,6 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -22,6 +21,8 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import read_json, write_json
+from tunediff.models.inference import probabilities
+from tunediff.tasks.interface import Figure, Task
 from tunediff.training.checkpoints import NOTE, digests
 from tunediff.training.ranks import GlobalBatches, ranks, sharded
 
@@ -36,8 +37,10 @@ class BestWeights(TrainerCallback):
     network made, not that network.
     """
 
-    def __init__(self, select_by: str):
-        self.key, self.sign = f"eval_{select_by}", -1 if select_by == "loss" else 1
+    def __init__(self, select_by: Figure):
+        """`select_by` is the validation figure that chooses the best epoch."""
+        self.key = f"eval_{select_by.name}"
+        self.sign = select_by.sign
         self.metrics: dict[str, float] = {}
         self.weights: dict[str, torch.Tensor] = {}
 
@@ -53,12 +56,16 @@ class ResumableTrainer(Trainer):
     A checkpoint holds the weights that are trained, for the reason that `BestWeights` gives.
     """
 
-    def __init__(self, best: BestWeights, batch_size: int, **kwargs: Any):
+    def __init__(self, task: Task, best: BestWeights, batch_size: int, **kwargs: Any):
         """`batch_size`: texts per optimizer step, over all processes."""
-        super().__init__(**kwargs)
+        # Without such a function, the Trainer keeps no predictions; what is computed of them, `evaluation_loop` says.
+        super().__init__(compute_metrics=lambda prediction: {}, **kwargs)
         self.add_callback(best)
-        self.best, self.batch_size = best, batch_size
-        self.seconds, self.started = 0.0, time.perf_counter()
+        self.task = task
+        self.best = best
+        self.batch_size = batch_size
+        self.seconds = 0.0
+        self.started = time.perf_counter()
 
     def train(self, checkpoint: Path | None) -> None:
         epochs = self.args.num_train_epochs
@@ -87,6 +94,11 @@ class ResumableTrainer(Trainer):
         if self.is_world_process_zero():  # the others have nothing to do with the model from here on
             self.model.load_state_dict(self.best.weights, strict=False)
 
+    def best_figures(self) -> dict[str, float]:
+        """Validation figures of the best epoch, its number, and how many epochs were run."""
+        figures = {name: self.best.metrics[f"eval_{name}"] for name in self.task.each_epoch}
+        return {**figures, "best_epoch": round(self.best.metrics["epoch"]), "epochs": round(self.state.epoch)}
+
     def create_accelerator_and_postprocess(self) -> None:
         ranks()  # of which TrainingArguments has made new ones
         super().create_accelerator_and_postprocess()
@@ -107,9 +119,10 @@ class ResumableTrainer(Trainer):
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         done = super().evaluation_loop(*args, **kwargs)
-        # Of each row once. The Trainer's own loss counts those twice that fill up the last batch of several processes.
-        outputs = SimpleNamespace(logits=torch.from_numpy(done.predictions))
-        done.metrics["eval_loss"] = self.compute_loss_func(outputs, torch.from_numpy(done.label_ids)).item()
+        # Also the loss: the Trainer's own is weighted where training is, and counts those rows twice that fill up the
+        # last batch of several processes.
+        figures = self.task.score(done.label_ids, probabilities(done.predictions))
+        done.metrics |= {f"eval_{name}": figures[name] for name in self.task.each_epoch}
         return done
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:

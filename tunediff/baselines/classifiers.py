@@ -1,0 +1,104 @@
+"""Answers without fine-tuning: the most frequent label, TF-IDF, a probe on frozen states, an untrained head."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+from sklearn.pipeline import Pipeline
+
+from tunediff.baselines.linear import on_states, on_tfidf
+from tunediff.baselines.settings import WithoutFineTuning
+from tunediff.core.cost import peak_memory_bytes
+from tunediff.core.files import DECIMALS
+from tunediff.models.inference import choose_precision, embed, predict_logits, probabilities
+from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
+from tunediff.tasks.classification import Classification
+from tunediff.tasks.features import encode
+
+Splits = dict[str, Dataset]
+"""Those of `train`, `validation` and `test`."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Probabilities, shape [rows, labels], and what they cost as `metrics/cost/METHOD.json` has it."""
+
+    test: np.ndarray
+    cost: dict[str, float]
+    validation: np.ndarray | None = None
+    """Those of a method that has something to be chosen on validation."""
+
+
+def majority(splits: Splits, task: Classification) -> Answers:
+    """The share of each label in train, whatever the text. The largest one is the answer."""
+    started = time.perf_counter()
+    labels = task.targets(splits["train"])
+    frequencies = np.bincount(labels, minlength=len(task.labels)) / len(labels)
+    trained = time.perf_counter()
+    predicted = np.tile(frequencies, (len(splits["test"]), 1))
+    return Answers(predicted, cost(trained - started, time.perf_counter() - trained, 0, 0))
+
+
+def tfidf(splits: Splits, settings: WithoutFineTuning) -> Answers:
+    """Logistic regression on TF-IDF of words."""
+    texts = {name: split["text"][:] for name, split in splits.items()}
+    model = on_tfidf(settings.baseline, settings.class_weights)
+    started = time.perf_counter()
+    model.fit(texts["train"], splits["train"]["label"][:])
+    trained = time.perf_counter()
+    predicted = predict(model, texts["test"])
+    evaluated = time.perf_counter()
+    weights = parameters(model)
+    spent = cost(trained - started, evaluated - trained, weights, weights)
+    return Answers(predicted, spent, predict(model, texts["validation"]))
+
+
+def pretrained(splits: Splits, task: Classification, settings: WithoutFineTuning) -> dict[str, Answers]:
+    """`probe`: logistic regression on frozen mean-pooled states; `untrained`: the answers of the new head."""
+    tokenizer = load_tokenizer(settings.model, settings.model_path)
+    model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
+    size = count_parameters(model)["total_parameters"]
+    options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision)}
+
+    def states(name: str) -> np.ndarray:
+        return embed(model, tokenizer, encode(tokenizer, splits[name]["text"]), title=f"probe: {name}", **options)
+
+    started = time.perf_counter()
+    probe = on_states(settings.baseline, settings.class_weights)
+    probe.fit(states("train"), splits["train"]["label"][:])
+    trained = time.perf_counter()
+    probed = predict(probe, states("test"))
+    evaluated = time.perf_counter()
+    weights = parameters(probe)
+    spent = cost(trained - started, evaluated - trained, weights, size + weights)
+    validation = predict(probe, states("validation"))
+
+    started = time.perf_counter()
+    encoded = encode(tokenizer, splits["test"]["text"])
+    untrained = probabilities(predict_logits(model, tokenizer, encoded, title="untrained: test", **options))
+    return {
+        "probe": Answers(probed, spent, validation),
+        "untrained": Answers(untrained, cost(0.0, time.perf_counter() - started, 0, size)),
+    }
+
+
+def predict(model: Pipeline, inputs: np.ndarray | list[str]) -> np.ndarray:
+    """Probabilities, shape [rows, labels], rounded: the last digits differ from machine to machine."""
+    return model.predict_proba(inputs).round(DECIMALS)
+
+
+def parameters(model: Pipeline) -> int:
+    return model[-1].coef_.size + model[-1].intercept_.size
+
+
+def cost(train_seconds: float, eval_seconds: float, trainable: int, total: int) -> dict[str, float]:
+    """As `metrics/cost/METHOD.json` has it; nothing is saved of a baseline, so its artifact has no bytes."""
+    return {
+        "train_seconds": train_seconds,
+        "eval_seconds": eval_seconds,
+        "trainable_parameters": trainable,
+        "total_parameters": total,
+        "artifact_bytes": 0,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }

@@ -1,0 +1,22 @@
+"""Values of a record as text."""
+
+import re
+from typing import Any
+
+
+def as_text(record: dict[str, Any], column: str) -> str:
+    """The value as a CSV file shows it; None and NaN are empty, and integral floats lose their `.0`.
+
+    Raises ValueError if it is neither text nor a number, or if it is text that no file can hold.
+    """
+    value = record.get(column)
+    if value is None or value != value:
+        return ""
+    if isinstance(value, (list, dict, bytes)):
+        raise ValueError(f"column '{column}': expected text or a number, found {type(value).__name__}")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = str(value)
+    if not text.isascii() and re.search(r"[\ud800-\udfff]", text):
+        raise ValueError(f"column '{column}': half a character (a lone surrogate, {text!a:.40}); correct the text")
+    return text

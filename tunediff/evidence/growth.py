@@ -1,0 +1,72 @@
+"""Would more labels help? The same methods, trained on a share of the training rows, for figures on validation."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from tunediff.baselines.settings import Baseline
+from tunediff.core.errors import UserError
+from tunediff.core.sampling import sample
+from tunediff.core.seeds import summary
+from tunediff.core.settings import Section, Seed
+from tunediff.tasks.interface import Task
+from tunediff.training.settings import Training
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from tunediff.training.checkpoints import Checkpoints
+
+
+class Growth(Section):
+    """Everything that `training_rows` depends on, beside the prepared splits."""
+
+    task: str
+    seed: Seed
+    """Seed of the sample."""
+    methods: list[str]
+    """`tfidf`, and any of `trainings`."""
+    class_weights: Literal["none", "balanced"]
+    baseline: Baseline
+    trainings: dict[str, Training]
+
+
+def take(train: "Dataset", share: float, seed: int, task: Task) -> "Dataset":
+    """A stratified sample of the rows; a smaller share's are among those of a larger one. Raises UserError."""
+    labels = task.targets(train)
+    part = train.select(sample(pd.DataFrame({"stratum": labels}), max(1, round(share * len(train))), seed).index)
+    if missing := set(labels) - set(task.targets(part)):
+        raise UserError(
+            f"params.yaml: training_rows.shares: {share:g} of {len(train)} rows has none of label "
+            f"'{task.labels[min(missing)]}'; take a larger share"
+        )
+    return part
+
+
+def validate(
+    method: str, task: Task, part: "Dataset", validation: "Dataset", settings: Growth, checkpoints: "list[Checkpoints]"
+) -> dict[str, float]:
+    """Figures on validation, trained as the method's own stage does; over several seeds a mean.
+
+    The trainings' checkpoints are put into `checkpoints`.
+    """
+    if method == "tfidf":
+        from tunediff.baselines.linear import on_tfidf
+
+        model = on_tfidf(settings.baseline, settings.class_weights).fit(part["text"][:], part["label"][:])
+        figures = task.score(task.targets(validation), model.predict_proba(validation["text"][:]))
+        return {name: figures[name] for name in task.each_epoch}
+
+    from tunediff.training.methods import method_of, train
+
+    training = settings.trainings[method]
+    best = []
+    with tempfile.TemporaryDirectory(prefix="tunediff-") as curves:
+        for seed in training.seeds:
+            fit = train(method_of(training), training, part, validation, seed, Path(curves) / method)
+            best.append({name: fit.best[name] for name in task.each_epoch})
+            checkpoints.append(fit.checkpoints)
+            del fit  # before the next model is made
+    return summary(best, task.headline)

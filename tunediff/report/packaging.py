@@ -1,0 +1,44 @@
+"""The folder that people use: a trained model's weights, its config with what was fitted, tokenizer and model card."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tunediff.core.files import atomic, read_json
+from tunediff.core.seeds import folder
+from tunediff.report import card
+
+WEIGHTS = ".safetensors"
+
+
+def package(trained: Path, model: Path, results: card.Results) -> None:
+    """Put together `model` from what training wrote to `trained`, with a folder in it for each further seed."""
+    seeds = list(results.detail["fitted"])
+    with atomic(model) as made:
+        for seed in seeds:
+            source, target = (folder(path, seed, seeds) for path in (trained, made))
+            target.mkdir(parents=True, exist_ok=True)
+            for path in source.iterdir():
+                if path.suffix == WEIGHTS:
+                    link(path, target / path.name)
+                elif path.is_file() and path.name != "training.json":
+                    shutil.copy(path, target / path.name)
+            add_fitted(target / "config.json", results.detail["fitted"][seed])
+            card.write(target, folder(model, seed, seeds), seed, results)
+
+
+def link(path: Path, target: Path) -> None:
+    """A second name for the file, which takes no room on the disk; a copy where the disk cannot do that."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copy(path, target)
+
+
+def add_fitted(config: Path, fitted: dict[str, Any]) -> None:
+    """Write what was fitted on validation into a config, in the form in which transformers writes it."""
+    values = read_json(config)
+    values["tunediff"] |= fitted
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,24 @@
+"""What the stage `report` resolved to."""
+
+from tunediff.core.settings import Section, Seed
+from tunediff.evidence.settings import Report
+
+
+class Reporting(Section):
+    """Which results are set side by side, and how they are compared."""
+
+    data: str
+    model: str
+    """Names of the files in conf/data/ and conf/model/."""
+    task: str
+    seed: Seed
+    """Seed of the resampling."""
+    trained: list[str]
+    """Methods that were trained and evaluated."""
+    shares: list[float]
+    """Shares of the training rows that `training_rows` trained on."""
+    growing: list[str]
+    """The methods that it trained."""
+    max_length: int
+    """Longer texts were cut to this many tokens."""
+    report: Report

@@ -1,0 +1,107 @@
+"""What each stage's settings resolve to: one JSON file for each stage and each trained method.
+
+A stage depends on its own file alone, so a value that one method uses trains that method alone.
+"""
+
+from typing import Any
+
+from tunediff.baselines.settings import WithoutFineTuning
+from tunediff.core.settings import Section
+from tunediff.evidence.growth import Growth
+from tunediff.evidence.settings import Evaluation
+from tunediff.models.settings import Adapted, Pretrained
+from tunediff.report.settings import Reporting
+from tunediff.settings.study import Study
+from tunediff.training.settings import Training
+from tunediff.use.settings import Exporting
+
+
+def resolve(study: Study) -> dict[str, dict[str, Any]]:
+    """The content of each file, by its path in the folder of resolved settings."""
+    params = study.params
+    trainings = {method: training(study, method) for method in params.trained}
+    resolved: dict[str, Section] = {
+        "baseline": without_fine_tuning(study, params.seeds[0]),
+        "label_noise": without_fine_tuning(study, params.seed),
+        **{f"training/{method}": each for method, each in trainings.items()},
+        "training_rows": Growth(
+            task=study.data.task,
+            seed=params.seed,
+            methods=params.training_rows.methods,
+            class_weights=params.train.class_weights,
+            baseline=params.baseline,
+            trainings={method: trainings[method] for method in params.training_rows.methods if method in trainings},
+        ),
+        "evaluate": Evaluation(
+            task=study.data.task,
+            seeds=params.seeds,
+            precision=params.precision,
+            batch_size=params.evaluate.batch_size,
+        ),
+        "export": Exporting(seed=params.seed, confidence=params.report.confidence),
+        "report": Reporting(
+            data=params.data,
+            model=params.model,
+            task=study.data.task,
+            seed=params.seed,
+            trained=params.trained,
+            shares=sorted(params.training_rows.shares),
+            growing=params.training_rows.methods,
+            max_length=study.model.max_length,
+            report=params.report,
+        ),
+    }
+    files = {path: section.model_dump(mode="json", exclude_none=True) for path, section in resolved.items()}
+    return {"prepare": preparation(study), **files}
+
+
+def preparation(study: Study) -> dict[str, Any]:
+    """What `prepare` reads: three rooms that know nothing of each other have a part in it."""
+    return {
+        "name": study.params.data,
+        "seed": study.params.seed,
+        "data": study.data.model_dump(mode="json"),
+        "data_path": study.data_path.as_posix(),
+        "model": _only(study.model, Pretrained),
+        "model_path": study.model_path.as_posix(),
+    }
+
+
+def without_fine_tuning(study: Study, seed: int) -> WithoutFineTuning:
+    params = study.params
+    return WithoutFineTuning(
+        task=study.data.task,
+        seed=seed,
+        precision=params.precision,
+        batch_size=params.evaluate.batch_size,
+        class_weights=params.train.class_weights,
+        baseline=params.baseline,
+        model=_only(study.model, Pretrained),
+        model_path=study.model_path,
+    )
+
+
+def training(study: Study, method: str) -> Training:
+    """Raises UserError if the model's file has no learning rate for the method."""
+    params = study.params
+    entry = params.train_peft.entries.get(method)
+    lora = params.train_lora.get(method.removeprefix("lora-")) if entry is None else None
+    return Training(
+        method=method,
+        task=study.data.task,
+        seeds=params.seeds,
+        precision=params.precision,
+        train=params.train,
+        batch_size=params.evaluate.batch_size,
+        learning_rate=entry.learning_rate if entry else study.model.learning_rate_of(method, study.model_path),
+        # What only adapters read is no part of full fine-tuning.
+        model=_only(study.model, Adapted if lora or entry else Pretrained),
+        model_path=study.model_path,
+        lora=lora,
+        entry=entry,
+    )
+
+
+def _only(model: Pretrained, kind: type[Pretrained]) -> dict[str, Any]:
+    """The keys of the model's file that `kind` has."""
+    return model.model_dump(include=set(kind.model_fields))

@@ -1,0 +1,104 @@
+"""From the rows of a source to those of train, validation and test: clean, drop, split, take a subset."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from tunediff.core.errors import UserError
+from tunediff.core.sampling import sample
+from tunediff.sources import readers, splitting
+from tunediff.sources.columns import Rows, Target
+from tunediff.sources.settings import SPLITS, DataConf
+
+
+def read(conf: DataConf, path: Path, task: Target) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Every row of the source with its place, and where each of its splits comes from.
+
+    The table has the columns split, row, text, label, group. `path` is the data file's, for messages.
+    """
+    used = used_splits(readers.read(conf, path, task), conf, path)
+    table = pd.concat([rows.table.assign(split=split) for split, rows in used.items()], ignore_index=True)
+    return table, {split: rows.origin for split, rows in used.items()}
+
+
+def used_splits(read: dict[str, Rows], conf: DataConf, path: Path) -> dict[str, Rows]:
+    """Those splits of the source that `splits` names, or its only one. Raises UserError if they do not fit."""
+    named = conf.named_splits
+    if not named:
+        if len(read) > 1:
+            raise UserError(
+                f"{path}: splits: the source has the splits {', '.join(read)}: say which is train, validation and "
+                "test, or give a share that is cut from train, as in {train: train, validation: 0.2, test: test}"
+            )
+        return read
+    for side, name in named.items():
+        if name not in read:
+            raise UserError(f"{path}: splits.{side}: the source has no split '{name}'; it has: {', '.join(read)}")
+        if twin := next((other for other in named if other != side and named[other] == name), None):
+            raise UserError(f"{path}: splits: {side} and {twin} are both '{name}'; each needs rows of its own")
+    return {name: rows for name, rows in read.items() if name in named.values()}
+
+
+def place_of(conf: DataConf) -> Callable[[pd.Series], str]:
+    """A function that says where a row comes from, for a message."""
+
+    def place(row: pd.Series) -> str:
+        if isinstance(conf.source, dict):
+            return f"{conf.source[row.split]} row {row.row}"
+        return f"{conf.source} row {row.row}" + (f" of {row.split}" if row.split != "all" else "")
+
+    return place
+
+
+def clean(table: pd.DataFrame, conf: DataConf) -> tuple[pd.DataFrame, list[splitting.Dropped]]:
+    """The table after the steps of `clean`, without rows that have no text or no label."""
+    for step in conf.clean:
+        table["text"] = splitting.STEPS[step](table.text)
+    return splitting.drop_empty(table)
+
+
+def split(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> pd.DataFrame:
+    """The rows of the subset that `rows` asks for, with a column `side`: the split that each is in.
+
+    Splits are the source's own by name, or shares cut from what `train` names or from all rows. Raises UserError if one
+    has no row.
+    """
+    named, shares = conf.named_splits, conf.cut_splits
+    parts = []
+    for side, name in named.items():
+        part = table[table.split == name]
+        if part.empty:
+            raise UserError(
+                f"{path}: splits.{side}: every row of the source's split '{name}' is dropped: it has no text or no "
+                "label, or stands in another split"
+            )
+        if side == "train" and shares:
+            part = part.assign(side=splitting.assign(part, {"train": 1 - sum(shares.values()), **shares}, seed))
+        parts.append(part.assign(side=side) if "side" not in part else part)
+    if not named:
+        parts = [table.assign(side=splitting.assign(table, shares, seed))]
+    return _subset(pd.concat(parts), conf, path, seed)
+
+
+def _subset(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> pd.DataFrame:
+    """The subset that `rows` asks for; one number is divided by the splits' sizes."""
+    kept = table
+    if conf.rows is not None:
+        wanted = conf.rows
+        if not isinstance(wanted, dict):
+            # Rounding the running total, not each part, gives as many as were asked for.
+            sizes = table.side.value_counts().reindex(SPLITS, fill_value=0)
+            ends = (sizes.cumsum() * min(conf.rows, len(table)) / len(table)).round().astype(int)
+            wanted = ends.diff().fillna(ends).astype(int).to_dict()
+        parts = table.groupby("side")
+        kept = pd.concat(sample(part, wanted.get(side, len(part)), seed) for side, part in parts).sort_index()
+    for side in SPLITS:
+        if not (kept.side == side).any():
+            raise UserError(f"{path}: splits.{side}: too few rows{of_subset(conf)}: none is left for it")
+    return kept
+
+
+def of_subset(conf: DataConf) -> str:
+    """The end of "no row ..." in a message."""
+    return "" if conf.rows is None else " in the subset that `rows` asks for"

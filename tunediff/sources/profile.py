@@ -1,0 +1,79 @@
+"""What data/profile.json and data/prepared/source.json say of the data, and what the log does."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tunediff.sources import readers, splitting
+from tunediff.sources.settings import DataConf
+
+
+def of_rows(read: int, table: pd.DataFrame, kept: pd.DataFrame, dropped: list[splitting.Dropped]) -> dict[str, Any]:
+    """How many rows were read, which were dropped to give `table`, and how many of that are `kept` in the subset."""
+    disputed = splitting.contradictions(table)
+    return {
+        "rows": {
+            "read": read,
+            "kept": len(kept),
+            "dropped": sum(part.rows for part in dropped),
+            "outside_subset": len(table) - len(kept),
+        },
+        "dropped": [dataclasses.asdict(part) for part in dropped],
+        "same_text_other_label": {"rows": len(disputed), "first": splitting.first_places(disputed)},
+    }
+
+
+def of_split(rows: pd.DataFrame, targets: dict[str, Any], max_length: int) -> dict[str, Any]:
+    """How many rows a split has, their `targets`, and the lengths of their texts before any is cut at `max_length`.
+
+    `rows` has a column `tokens`, with special tokens counted.
+    """
+    lengths = rows.tokens.to_numpy()
+    return {
+        "rows": len(rows),
+        **targets,
+        "tokens": {
+            "mean": round(float(lengths.mean()), 1),
+            **{f"p{q}": int(np.percentile(lengths, q, method="higher")) for q in (50, 95, 99)},
+            "max": int(lengths.max()),
+            "rows_over_max_length": int((lengths > max_length).sum()),
+        },
+    }
+
+
+def source(name: str, conf: DataConf) -> dict[str, Any]:
+    """What model cards say of the data: as its file names it, without hash or commit.
+
+    So a source that changes and still gives the same rows trains nothing again; data/profile.json has the hash.
+    """
+    return {
+        "data": name,
+        "hub": readers.on_hub(conf),
+        **conf.model_dump(include={"source", "revision", "splits", "rows", "clean"}),
+    }
+
+
+def log(profile: dict[str, Any]) -> None:
+    """Print the profile for a reader of the log."""
+    rows = profile["rows"]
+    print(
+        f"{profile['data']}: {rows['read']} rows read, {rows['kept']} kept, {rows['dropped']} dropped, "
+        f"{rows['outside_subset']} outside the subset"
+    )
+    for dropped in profile["dropped"]:
+        print(
+            f"  dropped {dropped['rows']}: {dropped['reason']} "
+            f"({', '.join(dropped['first'][:5])}{', ...' if dropped['rows'] > 5 else ''})"
+        )
+    if disputed := profile["same_text_other_label"]["rows"]:
+        print(
+            f"  {disputed} rows share their text with a row of another label: they stay, together where the split is "
+            "drawn here; see the profile"
+        )
+    for name, part in profile["splits"].items():
+        print(
+            f"  {name}: {part['rows']} rows, {part['tokens']['mean']} tokens on average, "
+            f"{part['tokens']['rows_over_max_length']} longer than max_length"
+        )

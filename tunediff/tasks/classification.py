@@ -1,0 +1,244 @@
+"""One label for each text."""
+
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from pydantic import field_validator
+
+from tunediff.core.errors import UserError
+from tunediff.core.settings import Scalar, Section
+from tunediff.core.values import as_text
+from tunediff.tasks.interface import Figure
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import ClassLabel, Dataset, Features
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+
+class Keys(Section):
+    label: str
+    """Column of the labels."""
+    labels: list[Scalar] | dict[Scalar, str] | None = None
+    """Order of the labels, or {value in the source: name}; sorted if left out."""
+
+    @field_validator("labels")
+    @classmethod
+    def _values_are_text(cls, labels: list[Scalar] | dict[Scalar, str] | None) -> list[Scalar] | dict[str, str] | None:
+        """As every value of a source is; JSON has no other keys either."""
+        return {str(value): name for value, name in labels.items()} if isinstance(labels, dict) else labels
+
+
+FIGURES = (
+    Figure("accuracy", "accuracy"),
+    Figure("f1", "macro F1"),
+    Figure("precision", "macro precision"),
+    Figure("recall", "macro recall"),
+    Figure("loss", "loss", higher_is_better=False, percent=False),
+)
+
+
+class Classification:
+    """The task for texts with one of at least two labels; see `interface.Task` for what each method is for."""
+
+    name: ClassVar[str] = "classification"
+    Keys: ClassVar[type[Section]] = Keys
+    figures: ClassVar[dict[str, Figure]] = {figure.name: figure for figure in FIGURES}
+    headline: ClassVar[tuple[str, ...]] = ("accuracy", "f1")
+    each_epoch: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss")
+
+    def __init__(self, labels: list[str]):
+        """`labels` are the names of classes 0, 1, ..."""
+        self.labels = labels
+
+    # --- from a record of the source to a prepared row
+
+    @staticmethod
+    def columns(keys: Keys) -> dict[str, str]:
+        return {"label": keys.label}
+
+    @staticmethod
+    def target(record: dict[str, Any], keys: Keys) -> str:
+        return as_text(record, keys.label).strip()
+
+    @classmethod
+    def check(
+        cls, table: pd.DataFrame, keys: Keys, path: str, place: Callable[[pd.Series], str]
+    ) -> tuple["Classification", pd.DataFrame]:
+        values = natural_order(table.label.unique().tolist())
+        if keys.labels is None:
+            names = {value: value for value in values}
+        elif isinstance(keys.labels, dict):
+            names = keys.labels
+        else:
+            names = {str(value): str(value) for value in keys.labels}
+        if unknown := [value for value in values if value not in names]:
+            row = table[table.label == unknown[0]].iloc[0]
+            texts = isinstance(keys.labels, list) and all(isinstance(value, str) for value in keys.labels)
+            quotes = "" if texts else ", in quotes if it is like yes, true or 007"
+            raise UserError(
+                f"{path}: labels: {place(row)} has label '{unknown[0]}', which is not in the list "
+                f"({', '.join(names)}); add it{quotes}, or correct the row"
+            )
+        present = list(dict.fromkeys(names[value] for value in values))
+        if len(present) < 2:
+            raise UserError(
+                f"{path}: label: column '{keys.label}' has {len(present)} label{'s'[: len(present) != 1]} "
+                f"({', '.join(present) or 'none'}); classification needs at least 2: name another column, or add rows"
+            )
+        label = table.label.map(names)
+        return cls(list(dict.fromkeys(names.values()))), table.assign(label=label, stratum=label)
+
+    def check_splits(self, table: pd.DataFrame, path: str, cut: Sequence[str], place: Callable, subset: str) -> None:
+        """Every split must hold every label, but validation and test of the source's own may lack one."""
+        sides = table.side.unique()
+        counts = table.groupby(["label", "side"]).size()
+        for label in self.labels:
+            per_side = counts.get(label, pd.Series(dtype=int))
+            lacking = [side for side in sides if side not in per_side]
+            if not len(per_side):
+                raise UserError(
+                    f"{path}: label '{label}' is in `labels`, but no row{subset} has it; correct the list or the rows"
+                )
+            if "train" in lacking:
+                row = table[table.label == label].iloc[0]
+                raise UserError(
+                    f"{path}: label '{label}' is in {row.side} ({place(row)}), but no row of train{subset} has it, and "
+                    "nothing can be learnt about it; add such rows to train, or leave them out of the others"
+                )
+            if any(side in cut for side in lacking):
+                raise UserError(
+                    f"{path}: label '{label}' has too few rows ({per_side.sum()}{subset}) to be in each of train, "
+                    "validation and test; give it more rows, merge it with another label, or leave its rows out"
+                )
+
+    def feature(self) -> "ClassLabel":
+        from datasets import ClassLabel
+
+        return ClassLabel(names=self.labels)
+
+    def encoded(self, targets: pd.Series) -> pd.Series:
+        return targets.map(self.labels.index)
+
+    def schema(self) -> dict[str, Any]:
+        return {"labels": self.labels}
+
+    @staticmethod
+    def describe(targets: pd.Series) -> dict[str, Any]:
+        return {"labels": targets.value_counts().sort_index().to_dict()}
+
+    # --- a model for it
+
+    @classmethod
+    def of(cls, features: "Features") -> "Classification":
+        return cls(features["label"].names)
+
+    @staticmethod
+    def auto_class() -> type:
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: place for place, label in enumerate(self.labels)},
+            "problem_type": "single_label_classification",
+        }
+
+    @classmethod
+    def of_config(cls, config: "PreTrainedConfig") -> "Classification":
+        return cls(list(config.id2label.values()))
+
+    @staticmethod
+    def encode(tokenizer: "PreTrainedTokenizerBase", split: "Dataset") -> "Dataset":
+        from tunediff.tasks.features import encode
+
+        return encode(tokenizer, split["text"], split["label"])
+
+    @staticmethod
+    def collator(tokenizer: "PreTrainedTokenizerBase") -> Callable:
+        from transformers import DataCollatorWithPadding
+
+        return DataCollatorWithPadding(tokenizer)
+
+    def loss(self, train: "Dataset | None" = None, class_weights: str = "none") -> Callable[..., "torch.Tensor"]:
+        """Mean cross-entropy over all rows of a step, whatever processes and parts they are divided among.
+
+        With `balanced` weights a row counts by the inverse frequency of its label in `train`.
+        """
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        weights = torch.ones(len(self.labels))
+        if class_weights == "balanced":
+            from sklearn.utils import compute_class_weight
+
+            classes = np.arange(len(weights))
+            balanced = compute_class_weight("balanced", classes=classes, y=self.targets(train))
+            weights = torch.tensor(balanced, dtype=torch.float32)
+
+        def mean(outputs: Any, labels: torch.Tensor, num_items_in_batch: int | None = None) -> torch.Tensor:
+            total = cross_entropy(outputs.logits.float(), labels, weights.to(labels.device), reduction="sum")
+            # By the rows, not by the sum of their weights: a batch without a rare label must not weigh more.
+            return total / (num_items_in_batch or len(labels))
+
+        return mean
+
+    # --- answers and figures
+
+    @staticmethod
+    def targets(split: "Dataset") -> np.ndarray:
+        """Class numbers, shape [rows]."""
+        return np.array(split["label"][:])
+
+    @staticmethod
+    def answers(probabilities: np.ndarray) -> np.ndarray:
+        """Class numbers, shape [rows], from probabilities or logits of shape [rows, labels]."""
+        return probabilities.argmax(-1)
+
+    def counts(self, targets: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Whether each label is the row's, whether it was answered, and whether both; shape [rows, 3 * labels]."""
+        each = np.eye(len(self.labels), dtype=np.int8)
+        hits = each[answers] * (targets == answers)[:, None]
+        return np.concatenate([each[targets], each[answers], hits], axis=1)
+
+    def figures_of(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        """Accuracy; macro F1, precision and recall over all labels, which are 0 for one with nothing to divide by."""
+        actual, answered, hits = np.split(np.asarray(sums, dtype=float), 3, axis=-1)
+        return {
+            "accuracy": hits.sum(-1) / actual.sum(-1),
+            "f1": (2 * hits / np.maximum(actual + answered, 1)).mean(-1),
+            "precision": (hits / np.maximum(answered, 1)).mean(-1),
+            "recall": (hits / np.maximum(actual, 1)).mean(-1),
+        }
+
+    def score(self, targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+        """`probabilities` has shape [rows, labels]; the loss is their mean cross-entropy, unweighted."""
+        sums = self.counts(targets, self.answers(probabilities)).sum(0, dtype=int)
+        own = probabilities[np.arange(len(targets)), targets].astype(float)
+        loss = -np.log(np.maximum(own, np.finfo(own.dtype).eps)).mean()
+        return {**{name: float(value) for name, value in self.figures_of(sums).items()}, "loss": float(loss)}
+
+    def rarer(self, train: "Dataset") -> int | None:
+        """Of two labels the class number of the one that fewer rows have; None if there are more labels.
+
+        It is the one that a user looks for, so it gets a threshold.
+        """
+        counts = np.bincount(self.targets(train), minlength=len(self.labels))
+        return int(np.argmin(counts)) if len(counts) == 2 else None
+
+
+def natural_order(labels: list[str]) -> list[str]:
+    """The labels sorted as people do it: 2 before 10, and -1 before 0."""
+
+    def key(label: str) -> tuple[list, str]:
+        # Every second part is a number, of any length: Python makes no `int` of thousands of digits.
+        parts = re.split(r"((?:^-)?\d+)", label)
+        return [(0, Decimal(part), "") if i % 2 else (1, 0, part) for i, part in enumerate(parts)], label
+
+    return sorted(labels, key=key)

@@ -1,0 +1,34 @@
+"""Texts as token ids, on disk and mapped into memory as they are read."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from datasets import Dataset
+
+from tunediff.core.splits import CHUNK, mapped
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ENCODED = pa.schema(
+    [("input_ids", pa.list_(pa.int32())), ("attention_mask", pa.list_(pa.int8())), ("length", pa.int64())]
+)
+
+
+def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], labels: Sequence[int] | None = None) -> Dataset:
+    """Each text as columns input_ids, attention_mask, length and labels, cut at the tokenizer's `model_max_length`.
+
+    Texts and labels may be columns of a `Dataset`, which are read as they are needed.
+    """
+    schema = ENCODED if labels is None else ENCODED.append(pa.field("labels", pa.int64()))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(texts), CHUNK):
+            columns = dict(tokenizer(texts[start : start + CHUNK], truncation=True, return_token_type_ids=False))
+            columns["length"] = [len(ids) for ids in columns["input_ids"]]
+            if labels is not None:
+                columns["labels"] = labels[start : start + CHUNK]
+            yield pa.RecordBatch.from_pydict(columns, schema)
+
+    return mapped(schema, batches())

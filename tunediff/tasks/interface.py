@@ -1,0 +1,135 @@
+"""What a task is: the one place where a kind of labelled text plugs into the pipeline.
+
+A task says which columns a data file names and how they are checked, how rows are stratified, which head a model gets,
+how texts become features, what is minimised, what the model answers, and which figures judge the answers. Every figure
+but the loss is a function of sums over rows: `counts` gives one row of numbers per text, `figures_of` turns their sum
+into figures. So one bootstrap, one paired test, one slicing and one mean over seeds serve every task.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import pandas as pd
+
+from tunediff.core.settings import Section
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset, Features
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of quality, as every metrics file, table, chart and sentence names and formats it."""
+
+    name: str
+    """Its key in metrics files and params.yaml."""
+    words: str
+    """Its name in a sentence."""
+    higher_is_better: bool = True
+    percent: bool = True
+    """Whether it is a share from 0 to 1, shown in percent and compared in points."""
+
+    @property
+    def sign(self) -> int:
+        """1 if higher is better, else -1: the best value is the largest after multiplication by it."""
+        return 1 if self.higher_is_better else -1
+
+    def show(self, value: float) -> str:
+        return f"{value:.1%}" if self.percent else f"{value:.3f}"
+
+
+class Task(Protocol):
+    """One kind of labelled text. The class knows the data file; an object also knows the labels of prepared data."""
+
+    name: ClassVar[str]
+    """The value of `task:` in conf/data/NAME.yaml."""
+    Keys: ClassVar[type[Section]]
+    """The keys that the task adds to conf/data/NAME.yaml."""
+    figures: ClassVar[dict[str, Figure]]
+    """Every figure of metrics/METHOD.json, by name."""
+    headline: ClassVar[tuple[str, ...]]
+    """Figures with intervals, from `counts`: methods are compared by one of them."""
+    each_epoch: ClassVar[tuple[str, ...]]
+    """Figures on validation after each epoch: one of them chooses the best epoch."""
+
+    # --- from a record of the source to a prepared row
+
+    @staticmethod
+    def columns(keys: Any) -> dict[str, str]:
+        """Columns that the source must have, by the key that names each."""
+
+    @staticmethod
+    def target(record: dict[str, Any], keys: Any) -> Any:
+        """What a record is labelled with; empty if it has no label. Raises ValueError for what is no label."""
+
+    @classmethod
+    def check(
+        cls, table: pd.DataFrame, keys: Any, path: str, place: Callable[[pd.Series], str]
+    ) -> tuple["Task", pd.DataFrame]:
+        """The task with the labels of this data, and the table with checked targets and a column `stratum`.
+
+        `table` has a column `label`, as `target` gives it. `path` is the data file's and `place` says where a row comes
+        from, for messages. Raises UserError if a label is not allowed, or if there are too few.
+        """
+
+    def check_splits(self, table: pd.DataFrame, path: str, cut: Sequence[str], place: Callable, subset: str) -> None:
+        """Raises UserError if a split lacks rows that it must have. `table` has a column `side`.
+
+        `cut` names the splits that are drawn here, not by the source; `subset` ends "no row ..." in a message.
+        """
+
+    def feature(self) -> Any:
+        """The type of the column `label` in prepared splits, from the library datasets."""
+
+    def encoded(self, targets: pd.Series) -> pd.Series:
+        """Checked targets as the values of that type."""
+
+    def schema(self) -> dict[str, Any]:
+        """What data/profile.json says of the labels that there are."""
+
+    def describe(self, targets: pd.Series) -> dict[str, Any]:
+        """What data/profile.json says of a split's targets."""
+
+    # --- a model for it
+
+    @classmethod
+    def of(cls, features: "Features") -> "Task":
+        """The task of a prepared split, from its `features`."""
+
+    @staticmethod
+    def auto_class() -> type:
+        """The class of transformers that puts the task's head on a pretrained model."""
+
+    def config(self) -> dict[str, Any]:
+        """Fields of the model's config: label names, kind of problem."""
+
+    @classmethod
+    def of_config(cls, config: Any) -> "Task":
+        """The task of a saved model, from its config."""
+
+    def encode(self, tokenizer: "PreTrainedTokenizerBase", split: "Dataset") -> "Dataset":
+        """The split as features and labels, in its order: columns input_ids, attention_mask, length, labels."""
+
+    def collator(self, tokenizer: "PreTrainedTokenizerBase") -> Callable:
+        """Makes a padded batch of encoded rows."""
+
+    def loss(self, train: "Dataset | None", class_weights: str) -> Callable[..., "torch.Tensor"]:
+        """Mean loss of a step, as transformers' Trainer calls it; with `class_weights` by the labels of `train`."""
+
+    # --- answers and figures
+
+    def targets(self, split: "Dataset") -> np.ndarray:
+        """What the rows are labelled with, shape [rows, ...]."""
+
+    def counts(self, targets: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Numbers of each row whose sums give the figures, shape [rows, counts]."""
+
+    def figures_of(self, sums: np.ndarray) -> dict[str, np.ndarray]:
+        """Figures from sums of `counts`: from shape [..., counts] to shape [...] each. All but the loss."""
+
+    def score(self, targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+        """All figures, from the model's probabilities, shape [rows, ...]."""

@@ -1,0 +1,94 @@
+"""What the training stages share: their arguments, one training per seed, their outputs."""
+
+import argparse
+import os
+import platform
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from tunediff.core import devices
+from tunediff.core.files import atomic, rounded, write_figures, write_json
+from tunediff.core.seeds import folder, summary
+from tunediff.core.settings import read
+from tunediff.core.splits import load_split
+from tunediff.models import saving
+from tunediff.tasks import TASKS
+from tunediff.training import record
+from tunediff.training.loop import Fit
+from tunediff.training.methods import Method, train
+from tunediff.training.ranks import ranks
+from tunediff.training.settings import Training
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """The paths that every training stage takes from dvc.yaml."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
+    parser.add_argument("--splits", type=Path, required=True, help="folder with train.parquet and validation.parquet")
+    parser.add_argument("--trained", type=Path, required=True, help="folder for weights, config and training.json")
+    parser.add_argument("--validation", type=Path, required=True, help="JSON file: the best epoch's validation figures")
+    parser.add_argument("--logits", type=Path, required=True, help=".npy file: logits on validation")
+    parser.add_argument("--cost", type=Path, required=True, help="JSON file: time, memory, parameters, machine")
+    parser.add_argument("--curves", type=Path, required=True, help="folder for DVCLive's learning curves")
+    return parser.parse_args()
+
+
+def main(description: str, method: Method) -> None:
+    """Train the method, once per seed, and write the outputs of its stage."""
+    args = arguments(description)
+    training = read(args.settings, Training)
+    devices.take()
+    splits = [load_split(args.splits, name) for name in ("train", "validation")]
+    fits = (
+        train(method, training, *splits, seed, folder(args.curves, seed, training.seeds)) for seed in training.seeds
+    )
+    save(fits, training, args)
+
+
+def save(fits: Iterable[Fit | None], training: Training, args: argparse.Namespace) -> None:
+    """Write the outputs of a training stage, one training after the other; the learning curves are there already.
+
+    `fits` has one for each seed, and may make each when it is asked for it: no two models are held at once.
+    """
+    if not ranks().is_main_process:
+        for _ in fits:  # takes part in each
+            pass
+        return
+    logits, costs, checkpoints = [], [], []
+    seeds: dict[int, dict[str, float]] = {}
+    with atomic(args.trained) as trained:
+        for fit in fits:
+            saving.save(fit.model, fit.tokenizer, folder(trained, fit.seed, training.seeds))
+            logits.append(fit.validation_logits)
+            seeds[fit.seed] = fit.best
+            costs.append({"train_seconds": fit.train_seconds, "peak_memory_bytes": fit.peak_memory_bytes})
+            checkpoints.append(fit.checkpoints)
+            made = {
+                "method": training.method,
+                "task": training.task,
+                "adapter": record.adapter(fit.model),
+                "hyperparameters": fit.hyperparameters,
+                "parameters": fit.parameters,
+                "versions": record.versions(),
+            }
+            del fit  # before the next model is made
+        write_json(trained / "training.json", made | {"seeds": rounded(seeds)})
+    with atomic(args.logits) as partial, partial.open("wb") as file:
+        np.save(file, np.stack(logits))
+    write_figures(args.validation, summary(list(seeds.values()), TASKS[training.task].headline))
+    cost = {
+        "train_seconds": statistics.fmean(cost["train_seconds"] for cost in costs),
+        "peak_memory_bytes": max(cost["peak_memory_bytes"] for cost in costs),
+        **made["parameters"],
+    }
+    write_json(args.cost, cost | {"machine": machine()})
+    for each in checkpoints:
+        each.remove()
+
+
+def machine() -> str:
+    """The machine that trains, for a reader."""
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
