@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT, SIDES, Project, World, make_project
 
-from tunediff.sources.hub import _evenly, _shares_asked_for
+from tunediff.sources.hub_part import _evenly, _shares_asked_for
 from tunediff.sources.settings import DataConf
 
 DATA = {

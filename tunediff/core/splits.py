@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import platformdirs
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset
 from datasets.fingerprint import generate_random_fingerprint
 
 from tunediff.core.errors import UserError, reason
+from tunediff.core.parquet import read_batches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,28 +31,10 @@ ENCODED = pa.schema(
 
 def load_split(folder: Path, name: str) -> Dataset:
     """One of `train`, `validation`, `test`: columns split, row, text, tokens, label (`datasets.ClassLabel`)."""
-    path = folder / f"{name}.parquet"
-
-    def broken(error: Exception) -> UserError:
-        return UserError(
-            f"{path}: not a whole Parquet file: {reason(error)}; fetch it with `dvc pull`, or make it again with `dvc "
-            "repro --force prepare`"
-        )
-
-    def rows() -> Iterator[pa.RecordBatch]:
-        try:
-            # One row group at a time: over all of them at once, pyarrow holds on to what it has read.
-            for group in range(file.num_row_groups):
-                yield from file.iter_batches(CHUNK, row_groups=[group])
-        except (pa.ArrowException, OSError) as error:
-            raise broken(error) from None
-
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise broken(error) from None
+    advice = "fetch it with `dvc pull`, or make it again with `dvc repro --force prepare`"
+    schema, batches = read_batches(folder / f"{name}.parquet", CHUNK, advice)
     # Not `Dataset.from_parquet`, which leaves a copy in the user's cache folder for each version of the file.
-    return _mapped(file.schema_arrow, rows())
+    return _mapped(schema, (batch for _, batch in batches))
 
 
 def label_names(split: Dataset) -> list[str]:

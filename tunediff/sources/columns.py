@@ -13,7 +13,6 @@ from tunediff.core.errors import UserError
 from tunediff.sources.settings import DataConf
 
 RAW = Path("data/raw")
-FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
