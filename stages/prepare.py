@@ -13,7 +13,7 @@ import pandas as pd
 from tunediff.core.errors import UserError
 from tunediff.core.files import atomic, write_json
 from tunediff.core.process import run
-from tunediff.models import pretrained
+from tunediff.models import tokens
 from tunediff.settings.params import Settings, load
 from tunediff.sources import readers, splitting
 from tunediff.sources.settings import SPLITS, DataConf
@@ -197,7 +197,7 @@ def check_labels(table: pd.DataFrame, labels: list[str], settings: Settings) -> 
 
 def with_tokens(rows: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Add the column `tokens`: each text's length in the model's tokens, special ones too, before anything is cut."""
-    return rows.assign(tokens=pretrained.token_lengths(rows.text, settings.model, settings.model_path))
+    return rows.assign(tokens=tokens.token_lengths(rows.text, settings.model, settings.model_path))
 
 
 def save(rows: pd.DataFrame, labels: list[str], path: Path) -> None:

@@ -193,7 +193,7 @@ import hashlib, json, sys
 from pathlib import Path
 import torch
 from safetensors.torch import load_file
-from tunediff.models import loading, pretrained
+from tunediff.models import loading, tokens
 from tunediff.core.errors import UserError
 from tunediff.models.settings import ModelConf
 
@@ -230,7 +230,7 @@ for name, revision, folder in request["models"]:
         ids=ids,
         pieces=tokenizer.tokenize(texts[0]),
         decoded=tokenizer.batch_decode(ids, skip_special_tokens=True),
-        lengths=pretrained.token_lengths(texts, conf, where),
+        lengths=tokens.token_lengths(texts, conf, where),
         logits=logits.tolist(),
         padding_error=float((logits - torch.stack(alone)).abs().max()),
         lost=[key for key, value in load_file(Path(folder, "model.safetensors")).items() if digest(value) not in here],

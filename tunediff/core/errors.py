@@ -1,5 +1,8 @@
 """A user's mistake, in words."""
 
+import difflib
+from collections.abc import Iterable
+
 LINE = 1000  # characters of a message's line, of which the middle may be a whole text
 
 
@@ -20,3 +23,9 @@ def _shown(line: str) -> str:
 def reason(error: Exception) -> str:
     """What a library's error says, on one line."""
     return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known names like it, or all known names if none is like it."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
+    return f"did you mean {' or '.join(close)}?" if len(close) <= 3 else f"there are: {', '.join(close)}"
