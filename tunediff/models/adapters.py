@@ -80,17 +80,12 @@ def check_entry(peft_type: str, fields: dict[str, Any], place: str) -> tuple[str
     if a field is unknown or its value is of another type.
     """
     peft_type = peft_type.upper()
-    _check_sufficient(peft_type, place)
+    for kind in (peft_type, fields.get("init_lora_weights")):
+        if isinstance(kind, str) and kind in NEED_MORE:
+            raise UserError(f"{place}: {kind} cannot be trained by an entry alone: {NEED_MORE[kind]}")
     if peft_type not in CONFIGS:
         raise UserError(f"{place}.peft_type: there is no method '{peft_type}'; {nearest(peft_type, CONFIGS)}")
-    fields = _check_fields(CONFIGS[peft_type], fields, place)
-    _check_sufficient(fields.get("init_lora_weights"), place)
-    return peft_type, fields
-
-
-def _check_sufficient(kind: object, place: str) -> None:
-    if kind in NEED_MORE:
-        raise UserError(f"{place}: {kind} cannot be trained by an entry alone: {NEED_MORE[kind]}")
+    return peft_type, _check_fields(CONFIGS[peft_type], fields, place)
 
 
 def _check_fields(config: type, fields: dict[str, Any], place: str) -> dict[str, Any]:
