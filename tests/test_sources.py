@@ -322,11 +322,11 @@ def test_hub_data_from_the_cache(project: Project, run_prepare: Callable, hub_co
     splits = {"train": "train", "validation": 0.2, "test": "test"}
     rows = run_prepare(source="someone/tiny", revision=hub_commit, splits=splits)
     assert rows.side.value_counts().to_dict() == {"train": 32, "validation": 8, "test": 10}
-    found = project.profile()
-    assert found["labels"] == ["neg", "pos"]
-    assert found["source"] == {split: f"someone/tiny {hub_commit}" for split in ("train", "test")}
+    profile = project.profile()
+    assert profile["labels"] == ["neg", "pos"]
+    assert profile["source"] == {split: f"someone/tiny {hub_commit}" for split in ("train", "test")}
     # -1 marks a row without a label.
-    assert [(d["reason"], d["first"]) for d in found["dropped"]] == [("no label", ["train:41", "train:42"])]
+    assert [(d["reason"], d["first"]) for d in profile["dropped"]] == [("no label", ["train:41", "train:42"])]
 
 
 def test_another_commit_than_the_pinned_one_is_not_taken_from_the_cache(hub_commit: str) -> None:
