@@ -37,17 +37,17 @@ def main() -> None:
 
     seconds = {(name, size): [] for name in contestants for size in SIZES}
     for _ in range(args.rounds):
-        for (name, size), found in seconds.items():
+        for (name, size), measured in seconds.items():
             batches = [texts[start : start + size] for start in range(0, len(texts) - size + 1, size)]
             for batch in batches[:WARM_UP]:
                 contestants[name](batch)
             for batch in batches:
                 started = time.perf_counter()
                 contestants[name](batch)
-                found.append(time.perf_counter() - started)
-    for (name, size), found in seconds.items():
-        p50, p95 = np.percentile(found, [50, 95]) * 1000
-        rate = size * len(found) / sum(found)
+                measured.append(time.perf_counter() - started)
+    for (name, size), measured in seconds.items():
+        p50, p95 = np.percentile(measured, [50, 95]) * 1000
+        rate = size * len(measured) / sum(measured)
         print(f"{name:24} {size:2} texts at a time: {rate:7.1f} texts/s, p50 {p50:6.1f} ms, p95 {p95:6.1f} ms")
 
 

@@ -46,7 +46,8 @@ def main() -> None:
     tokenizer, model = build(settings, args.method, train)
     lengths = encode(tokenizer, train["text"])["length"][:]
     batches = list(GlobalBatches(lengths, settings.params.train.batch_size, settings.params.seeds[0], 1))[WARM_UP:]
-    texts, tokens = sum(map(len, batches)), sum(lengths[row] for batch in batches for row in batch)
+    texts = sum(map(len, batches))
+    tokens = sum(lengths[row] for batch in batches for row in batch)
     padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
     work = sum(
         weights.numel() * (6 if weights.requires_grad else 4)
@@ -55,32 +56,35 @@ def main() -> None:
     )
 
     def epoch() -> float:
+        """Train for one epoch. Return texts per second."""
         return measure(lambda: ours(settings, args.method, train, validation)).texts_per_second
 
     trainer.DEFAULT_CALLBACKS.append(Clock)
-    shares = []
+    ratios = []
     for number in range(1, args.rounds + 1):
-        limit, rate = product_rate(precision), epoch() / texts * tokens * work
-        shares.append(rate / limit)
+        limit = product_rate(precision)
+        rate = epoch() / texts * tokens * work
+        ratios.append(rate / limit)
         print(
-            f"round {number}: {rate / 1e9:.0f} of {limit / 1e9:.0f} GFLOP/s in {precision}: {shares[-1]:.1%}",
+            f"round {number}: {rate / 1e9:.0f} of {limit / 1e9:.0f} GFLOP/s in {precision}: {ratios[-1]:.1%}",
             flush=True,
         )
     print(
-        f"{statistics.median(shares):.1%}, {min(shares):.1%} to {max(shares):.1%}; padding: {padded / tokens - 1:.1%}"
+        f"{statistics.median(ratios):.1%}, {min(ratios):.1%} to {max(ratios):.1%}; padding: {padded / tokens - 1:.1%}"
     )
 
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         epoch()
     times = {event.key: event.self_cpu_time_total / 1e6 for event in profiled.key_averages()}
-    whole = sum(times.values())
+    total = sum(times.values())
     for part, names in PARTS.items():
-        print(f"{part:24} {sum(seconds for key, seconds in times.items() if key.startswith(names)) / whole:6.1%}")
+        print(f"{part:24} {sum(seconds for key, seconds in times.items() if key.startswith(names)) / total:6.1%}")
 
 
 def product_rate(precision: str) -> float:
-    """Operations per second."""
-    size, count = 2048, 20
+    """Measure the operations per second in products of two square matrices: the best of five tries."""
+    size = 2048
+    count = 20
     a, b = (torch.randn(size, size, dtype=HALVES.get(precision, torch.float32)) for _ in range(2))
     best = 0.0
     for _ in range(5):

@@ -1,9 +1,9 @@
-"""What a training holds in memory, second by second, on some rows and on ten times as many.
+"""Memory that a training holds, second by second, on some rows and on ten times as many.
 
 python -m benchmarks.memory --rows 20000 --picture docs/pictures/memory.png
 
 For Linux. A random BERT of two layers reads the first 32 words of texts of 40 headlines each, for two epochs. Rows that
-are mapped from a file are not counted: they are the operating system's to forget whenever it needs the memory.
+are mapped from a file are not counted, because the operating system drops them whenever it needs the memory.
 """
 
 import argparse
@@ -30,8 +30,11 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_see
 from tunediff.report.plots import COLOURS
 
 ROOT = Path(__file__).parents[1]
-HEADLINES, WORDS, EPOCHS, BATCH_SIZE = 40, 32, 2, 64
-CHUNK = 10_000
+HEADLINES = 40  # in each text
+WORDS = 32  # that the model reads of a text
+EPOCHS = 2
+BATCH_SIZE = 64
+CHUNK = 10_000  # rows in a row group
 FEATURES = Features(
     {
         "split": Value("string"),
@@ -66,7 +69,7 @@ def main() -> None:
 
 
 def make_project(folder: Path, rows: int) -> float:
-    """The shipped settings, a model, and splits as `prepare` writes them. Returns MB of rows to train on."""
+    """Write the shipped settings, a model, and splits as `prepare` writes them. Return MB of rows to train on."""
     with (ROOT / "data/raw/headlines.csv").open(encoding="utf-8", newline="") as file:
         known = list(csv.DictReader(file))
     make_model(folder / "model", sorted({word for row in known for word in row["text"].split()}))
@@ -86,6 +89,7 @@ def make_project(folder: Path, rows: int) -> float:
 
 
 def make_model(folder: Path, words: list[str]) -> None:
+    """Write a BERT with random weights, and a tokenizer that knows these words."""
     vocabulary = {token: number for number, token in enumerate(["[PAD]", "[UNK]", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -96,7 +100,7 @@ def make_model(folder: Path, words: list[str]) -> None:
 
 
 def write_split(path: Path, known: list[dict[str, str]], rows: int) -> int:
-    """Returns the bytes of its texts, and of as many token ids and marks of padding as the model reads of them."""
+    """Write a split. Return the bytes of its texts, and of the token ids and attention masks that the model reads."""
     size = 0
     texts = cycle(row["text"] for row in known)
     labels = FEATURES["label"].str2int([row["label"] for row in known])
@@ -116,9 +120,11 @@ def write_split(path: Path, known: list[dict[str, str]], rows: int) -> int:
 
 
 def watch(folder: Path) -> tuple[list[float], list[float]]:
-    """Of a training there, since its start: seconds, and MB that the process holds itself, which no file backs."""
+    """Run a training there. Return seconds since its start, and for each the MB that no file backs."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")}
-    seconds, held, started = [], [], time.perf_counter()
+    seconds = []
+    held = []
+    started = time.perf_counter()
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen([sys.executable, *TRAIN], cwd=folder, env=environment, stdout=log, stderr=log)
     try:
@@ -131,7 +137,7 @@ def watch(folder: Path) -> tuple[list[float], list[float]]:
         process.kill()
     if process.returncode:
         sys.exit((folder / "log.txt").read_text()[-2000:])
-    return seconds[:-1], held[:-1]  # without the last, of a process that may be at its end
+    return seconds[:-1], held[:-1]  # without the last one: the process may have been at its end
 
 
 def draw(curves: list[tuple[int, float, list[float], list[float]]], path: Path) -> None:

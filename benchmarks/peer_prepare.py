@@ -3,8 +3,8 @@
 python -m benchmarks.peer_prepare --file rows.csv --model FOLDER --out FOLDER    # or in turns: benchmarks.rows peer
 
 Columns text and label; steps lowercase and strip_special; rows without text or label and exact duplicates dropped;
-tokens counted; split 70 : 15 : 15, stratified by label. It checks nothing, says of no row why it is gone, and may put
-texts that differ in case alone on two sides of the split.
+tokens counted; split 70 : 15 : 15, stratified by label. It checks nothing and does not say why a row is gone. Texts
+that differ only in case may be on two sides of the split.
 """
 
 import argparse

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000, 100_000, 1_000_000])
     parser.add_argument("--headlines", type=int, default=1, help="how many of the data's texts make one text")
     parser.add_argument("--model", type=Path, help="folder of a trained or exported model, for predict")
-    parser.add_argument("--rounds", type=int, default=5, help="of peer")
+    parser.add_argument("--rounds", type=int, default=5, help="how often `peer` runs both")
     args = parser.parse_args()
     if args.what == "predict" and not args.model:
         parser.error("predict needs --model")
@@ -42,21 +42,21 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="tunediff-") as folder:
             make_project(Path(folder), rows, args.headlines)
             if args.what == "peer":
-                found = beside_peer(Path(folder), args.rounds)
+                figures = beside_peer(Path(folder), args.rounds)
             elif args.what == "prepare":
-                found = measure(Path(folder), *PREPARE)
+                figures = measure(Path(folder), *PREPARE)
             else:
-                found = measure(Path(folder), *PREDICT, "--model", args.model.resolve())
+                figures = measure(Path(folder), *PREDICT, "--model", args.model.resolve())
         if args.what != "peer":
-            found |= {"rows_per_second": rows / found["seconds"]}
+            figures |= {"rows_per_second": rows / figures["seconds"]}
             if before:
-                found |= slope(rows - before[0], before[1], found)
-            before = rows, found
-        print(json.dumps({"rows": rows, **found}), flush=True)
+                figures |= slope(rows - before[0], before[1], figures)
+            before = rows, figures
+        print(json.dumps({"rows": rows, **figures}), flush=True)
 
 
 def make_project(folder: Path, rows: int, headlines: int) -> None:
-    """The shipped settings, and data of which no two rows are alike, with texts to be cleaned."""
+    """Write the shipped settings, and data of which no two rows are alike, with texts to be cleaned."""
     with (ROOT / "data/raw/headlines.csv").open(encoding="utf-8", newline="") as file:
         known = list(csv.DictReader(file))
     texts = cycle(row["text"] for row in known)
@@ -75,7 +75,7 @@ def make_project(folder: Path, rows: int, headlines: int) -> None:
 
 
 def measure(project: Path, *command: str | Path, **environment: str) -> dict[str, float]:
-    """Of one run of Python in that folder, from its start to its end."""
+    """Run Python in that folder. Return seconds from start to end, processor seconds, and peak memory in MB."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -85,7 +85,7 @@ def measure(project: Path, *command: str | Path, **environment: str) -> dict[str
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    _, status, usage = os.wait4(process.pid, 0)  # of this process alone: the largest of all is another one's
+    _, status, usage = os.wait4(process.pid, 0)  # of this process alone, not the largest of all children
     seconds = time.perf_counter() - started
     if status:
         sys.exit(f"{' '.join(map(str, command))}: failed")
@@ -93,20 +93,21 @@ def measure(project: Path, *command: str | Path, **environment: str) -> dict[str
     return {"seconds": seconds, "processor_seconds": usage.ru_utime + usage.ru_stime, "peak_memory_mb": peak}
 
 
-def slope(rows: int, before: dict[str, float], found: dict[str, float]) -> dict[str, float]:
-    """What each of `rows` more rows costs: the same from one size to the next, if the whole is linear."""
+def slope(rows: int, before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """What each of `rows` more rows costs. This is the same from one size to the next if time and memory are linear."""
     return {
-        "microseconds_per_row_more": 1e6 * (found["seconds"] - before["seconds"]) / rows,
-        "bytes_per_row_more": 2**20 * (found["peak_memory_mb"] - before["peak_memory_mb"]) / rows,
+        "microseconds_per_row_more": 1e6 * (after["seconds"] - before["seconds"]) / rows,
+        "bytes_per_row_more": 2**20 * (after["peak_memory_mb"] - before["peak_memory_mb"]) / rows,
     }
 
 
 def beside_peer(project: Path, rounds: int) -> dict[str, float | list[float]]:
-    """Seconds of both in turns, each of the peer's with caches of its own, and the median of their ratios."""
+    """Run both in turns, the peer with new caches each time. Return their seconds, and the median of the ratios."""
     settings = load(ROOT)
     tokenizer = locate(settings.model.name, settings.model_path)
     peer = ("-m", "benchmarks.peer_prepare", "--file", "data/raw/rows.csv", "--model", tokenizer, "--out", "peer")
-    ours, theirs = [], []
+    ours = []
+    theirs = []
     for turn in range(rounds):
         ours.append(measure(project, *PREPARE))
         theirs.append(measure(project, *peer, HF_DATASETS_CACHE=str(project / f"cache-{turn}"), HF_HUB_OFFLINE="1"))

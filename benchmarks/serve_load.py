@@ -1,4 +1,4 @@
-"""Load on `stages.serve` from another process: errors, latency, memory; what batching gains; what a stop loses.
+"""Load on `stages.serve` from another process: errors, latency, memory, the gain of batching, the losses at a stop.
 
 python -m benchmarks.serve_load --model models/lora-v2
 python -m benchmarks.serve_load --model models/lora-v2 --model models/lora-v1 --seconds 5
@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
-STOPPED = 200  # clients when it is stopped: some then send what is not read yet
+STOPPED = 200  # clients when the server is stopped: some have then sent what it has not read yet
 
 
 def main() -> None:
@@ -48,22 +48,24 @@ def main() -> None:
 
 @dataclass
 class Server:
+    """A running process of `stages.serve`."""
+
     process: subprocess.Popen
     url: str
 
     def figure(self, name: str) -> float:
-        """One that it shows to Prometheus."""
-        found = re.search(rf"^{name} (\S+)", httpx.get(f"{self.url}metrics").text, re.MULTILINE)
-        return float(found[1])
+        """A figure that the server shows to Prometheus."""
+        line = re.search(rf"^{name} (\S+)", httpx.get(f"{self.url}metrics").text, re.MULTILINE)
+        return float(line[1])
 
     def memory(self) -> float:
-        """MB, resident."""
+        """Resident memory in MB."""
         return self.figure("process_resident_memory_bytes") / 2**20
 
 
 @contextlib.contextmanager
 def serving(models: list[Path], *options: str, **more: object) -> Iterator[Server]:
-    """A process of `stages.serve` on a free port, from when it answers; `more` goes to Popen."""
+    """Start `stages.serve` on a free port, wait until it answers, and stop it at the end. `more` goes to Popen."""
     command = [sys.executable, "-m", "stages.serve", *(f"--model={model}" for model in models), "--port", "0", *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **more) as process:
         try:
@@ -79,18 +81,22 @@ def serving(models: list[Path], *options: str, **more: object) -> Iterator[Serve
 
 @dataclass
 class Load:
-    """What came of the requests that clients sent."""
+    """The requests that clients sent, and their outcomes."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
-    """Of each request that was answered."""
+    """Latency of each request that was answered."""
     rate: float = 0
     """Requests answered per second, until the last one is."""
 
 
 async def drive(url: str, texts: list[str], clients: int, stop: asyncio.Event) -> Load:
-    """Requests of one text until `stop`. Half of the clients keep their connections, half open one for each request."""
-    load, texts = Load(), itertools.cycle(texts)
+    """Send requests of one text until `stop`.
+
+    Half of the clients keep their connections, and half open one for each request.
+    """
+    load = Load()
+    texts = itertools.cycle(texts)
 
     async def client(http: aiohttp.ClientSession) -> None:
         while not stop.is_set():
@@ -107,7 +113,7 @@ async def drive(url: str, texts: list[str], clients: int, stop: asyncio.Event) -
             load.outcomes[str(response.status)] += 1
             load.seconds.append(time.perf_counter() - started)
 
-    # Not httpx, which spends more processor time on a request than the server does: that would be what is measured.
+    # Not httpx: it spends more processor time on a request than the server does, and would be what is measured.
     keeping, closing = (
         aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0, force_close=force)) for force in (0, 1)
     )
@@ -117,7 +123,8 @@ async def drive(url: str, texts: list[str], clients: int, stop: asyncio.Event) -
 
 
 async def drive_for(url: str, texts: list[str], clients: int, seconds: float) -> Load:
-    stop, started = asyncio.Event(), time.perf_counter()
+    stop = asyncio.Event()
+    started = time.perf_counter()
     asyncio.get_running_loop().call_later(seconds, stop.set)
     load = await drive(url, texts, clients, stop)
     load.rate = len(load.seconds) / (time.perf_counter() - started)
@@ -128,15 +135,15 @@ async def drive_for(url: str, texts: list[str], clients: int, seconds: float) ->
 
 
 def started(server: Server, alone: Server, models: list[Path]) -> dict:
-    """Memory of a fresh process with all models, and of one with the first alone."""
-    found = {"models": [model.name for model in models], "memory_mb": round(server.memory(), 1)}
+    """Memory of a fresh process with all models, and of one with only the first."""
+    figures = {"models": [model.name for model in models], "memory_mb": round(server.memory(), 1)}
     if len(models) == 1:
-        return found
-    return {**found, "first_alone_mb": round(alone.memory(), 1), "ratio": round(server.memory() / alone.memory(), 2)}
+        return figures
+    return {**figures, "first_alone_mb": round(alone.memory(), 1), "ratio": round(server.memory() / alone.memory(), 2)}
 
 
 def steady(server: Server, texts: list[str], clients: int, seconds: float) -> dict:
-    """Memory is compared with that after a tenth of the time."""
+    """Outcomes, rate, latency and memory under load. Memory is also measured after a tenth of the time."""
     asyncio.run(drive_for(server.url, texts, clients, seconds / 10))
     before = server.memory()
     load = asyncio.run(drive_for(server.url, texts, clients, seconds))
@@ -152,12 +159,16 @@ def steady(server: Server, texts: list[str], clients: int, seconds: float) -> di
 
 
 def batching(server: Server, unbatched: Server, texts: list[str], clients: int, seconds: float) -> dict:
-    """The two in turns, so that whatever else the machine does slows both; requests per second, and the ratio.
+    """Requests per second with and without batching, and their ratio; processor time per request, and its ratio.
 
-    What a request costs the server in processor time says the same where other work takes processors away.
+    The two take turns, so that other work on the machine slows both. Processor time stays comparable where other work
+    takes processors away.
     """
-    turns, both = 6, {"batched": server, "unbatched": unbatched}
-    rates, answered, spent = Counter(), Counter(), Counter()
+    turns = 6
+    both = {"batched": server, "unbatched": unbatched}
+    rates = Counter()
+    answered = Counter()
+    spent = Counter()
     for _ in range(turns):
         for name, one in both.items():
             before = one.figure("process_cpu_seconds_total")
@@ -176,7 +187,7 @@ def batching(server: Server, unbatched: Server, texts: list[str], clients: int, 
 
 
 def stop(server: Server, texts: list[str], clients: int, after: float = 2) -> dict:
-    """kill -TERM after seconds of load. What is refused was never accepted; what is lost was."""
+    """Terminate the server after `after` seconds of load. Refused requests were never accepted; lost ones were."""
 
     async def measure() -> Load:
         never = asyncio.Event()  # each client goes on until it is refused

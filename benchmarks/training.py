@@ -1,4 +1,4 @@
-"""Real texts per second in the training loop: the pipeline's own against what people would write instead.
+"""Texts per second in the training loop, padding not counted: the pipeline's own against what people write instead.
 
 Each round trains ours for an epoch, then each peer for some steps, in this one process, on the same texts:
 
@@ -8,12 +8,13 @@ With --quality all of them train to the end, and validation accuracy and macro F
 
 python -m benchmarks.training --method full --peers b c --rounds 1 --quality
 
-The peers take the settings of params.yaml, and fp32 as the Trainer does unless told; PEER-bf16 is told. Their data set
-is another one with --splits FOLDER, which `prepare` made.
+The peers take the settings of params.yaml, and fp32, which is the Trainer's own choice; PEER-bf16 takes bf16. With
+--splits FOLDER, all read another data set, which `prepare` wrote there.
 """
 
 import argparse
 import io
+import math
 import os
 import statistics
 import tempfile
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from datasets import Dataset
 from transformers import (
@@ -43,18 +45,20 @@ from tunediff.settings.params import Settings, load
 from tunediff.training import loop
 
 PADDED = {"a": 512, "b": 128, "c": None}
-"""To so many tokens each text: as notebooks do, as run_classification.py does, and a plain Trainer to its batch's."""
+"""Tokens to which a text is padded: as notebooks do, as run_classification.py does, and to the longest of its batch."""
 STEPS = {"a": 8, "b": 25, "c": 60}
 WARM_UP = 3
 
 
 class Clock(TrainerCallback):
-    """Counts texts and seconds of training after the warm-up, without what is between two epochs."""
+    """Counts texts and seconds of training after the warm-up, without the time between two epochs."""
 
-    texts, seconds, best = 0, 0.0, {}
+    texts = 0
+    seconds = 0.0
+    best: ClassVar[dict[str, float]] = {}
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        Clock.since, Clock.steps = time.perf_counter(), 0
+        Clock.since = time.perf_counter()
 
     def on_step_end(self, args, state, control, train_dataloader, **kwargs):
         if state.global_step <= WARM_UP:
@@ -62,10 +66,11 @@ class Clock(TrainerCallback):
             return
         now = time.perf_counter()
         Clock.seconds += now - Clock.since
-        Clock.since, Clock.steps = now, Clock.steps + 1
-        whole, rows = args.train_batch_size, len(train_dataloader.dataset)
-        last = state.global_step * whole % (-(-rows // whole) * whole) == 0
-        Clock.texts += (rows - 1) % whole + 1 if last else whole
+        Clock.since = now
+        batch_size = args.train_batch_size
+        rows = len(train_dataloader.dataset)
+        last = state.global_step % math.ceil(rows / batch_size) == 0
+        Clock.texts += (rows - 1) % batch_size + 1 if last else batch_size
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
         if metrics.get("eval_f1", 0) > Clock.best.get("eval_f1", -1):
@@ -74,6 +79,8 @@ class Clock(TrainerCallback):
 
 @dataclass(frozen=True)
 class Figures:
+    """The speed of one training, and the validation figures of its best epoch."""
+
     texts_per_second: float
     best: dict[str, float]
 
@@ -99,11 +106,11 @@ def main() -> None:
         mine = measure(lambda: ours(settings, args.method, *splits))
         print(f"round {number}: ours {described(mine)}", flush=True)
         for peer in args.peers:
-            found = measure(lambda peer=peer: theirs(settings, args.method, *splits, peer, args.quality))
-            ratios[peer].append(mine.texts_per_second / found.texts_per_second)
-            print(f"round {number}: {peer} {described(found)}: {ratios[peer][-1]:.2f} times", flush=True)
-    for peer, found in ratios.items():
-        print(f"{peer}: {statistics.median(found):.2f} times, {min(found):.2f} to {max(found):.2f}")
+            other = measure(lambda peer=peer: theirs(settings, args.method, *splits, peer, args.quality))
+            ratios[peer].append(mine.texts_per_second / other.texts_per_second)
+            print(f"round {number}: {peer} {described(other)}: {ratios[peer][-1]:.2f} times", flush=True)
+    for peer, times in ratios.items():
+        print(f"{peer}: {statistics.median(times):.2f} times, {min(times):.2f} to {max(times):.2f}")
 
 
 def described(figures: Figures) -> str:
@@ -112,7 +119,10 @@ def described(figures: Figures) -> str:
 
 
 def measure(run: Callable[[], None]) -> Figures:
-    Clock.texts, Clock.seconds, Clock.best = 0, 0.0, {}
+    """Run a training, with a cache folder of its own."""
+    Clock.texts = 0
+    Clock.seconds = 0.0
+    Clock.best = {}
     with tempfile.TemporaryDirectory(prefix="tunediff-") as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         with redirect_stdout(io.StringIO()):  # the Trainer prints its figures
@@ -121,20 +131,21 @@ def measure(run: Callable[[], None]) -> Figures:
 
 
 def ours(settings: Settings, method: str, train: Dataset, validation: Dataset) -> None:
+    """Train as the pipeline does."""
     stage = train_full if method == "full" else train_lora
     with tempfile.TemporaryDirectory(prefix="tunediff-") as folder:
         stage.fit(settings, method, train, validation, settings.params.seeds[0], Path(folder)).checkpoints.remove()
 
 
 def with_train(settings: Settings, precision: str, epochs: int) -> Settings:
-    """For as many epochs, without an early end."""
+    """The settings in that number format, for that many epochs without an early end."""
     train = settings.params.train.model_copy(update={"epochs": epochs, "patience": 0})
     params = settings.params.model_copy(update={"train": train, "precision": precision})
     return settings.model_copy(update={"params": params})
 
 
 def build(settings: Settings, method: str, train: Dataset) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """The model that the stage trains."""
+    """The tokenizer, and the model that the stage trains."""
     tokenizer = loading.load_tokenizer(settings.model, settings.model_path)
     names = label_names(train)
     model = loading.load_classifier(settings.model, settings.model_path, tokenizer, names, settings.params.seeds[0])
@@ -151,8 +162,10 @@ def build(settings: Settings, method: str, train: Dataset) -> tuple[PreTrainedTo
 
 
 def theirs(settings: Settings, method: str, train: Dataset, validation: Dataset, peer: str, quality: bool) -> None:
+    """Train as a plain script with the Trainer does. `peer` is a key of PADDED, with -bf16 for that number format."""
     peer, _, precision = peer.partition("-")
-    values, seed = settings.params.train, settings.params.seeds[0]
+    values = settings.params.train
+    seed = settings.params.seeds[0]
     tokenizer, model = build(settings, method, train)
 
     def encoded(split: Dataset) -> Dataset:

@@ -25,8 +25,8 @@ from tunediff.core.files import atomic, read_json, write_json
 from tunediff.core.process import run
 from tunediff.core.splits import encode, load_split
 from tunediff.evidence import uncertainty
-from tunediff.models.adapters import BottleneckLayer
 from tunediff.models.inference import predict_logits
+from tunediff.models.own_methods import BottleneckLayer
 from tunediff.models.saved import load_saved
 from tunediff.settings.params import Params, load
 from tunediff.use.exported import FP32, INT8, OnnxClassifier

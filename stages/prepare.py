@@ -10,8 +10,8 @@ from tunediff.core.files import atomic, read_json, write_json
 from tunediff.core.process import run
 from tunediff.core.settings import check
 from tunediff.core.splits import save_split
-from tunediff.models.pretrained import token_lengths
 from tunediff.models.settings import Pretrained
+from tunediff.models.tokens import token_lengths
 from tunediff.sources import preparing, profile, splitting
 from tunediff.sources.settings import SPLITS, DataConf
 from tunediff.tasks import TASKS, with_keys

@@ -8,20 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TEXTS
+from conftest import TEXTS, WHERE
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from stages.train_peft import make_optimizer
 from tunediff.core.errors import UserError
 from tunediff.core.splits import encode
 from tunediff.models import loading, saved, saving
-from tunediff.models.adapters import adapt
+from tunediff.models.adapters import adapt, check_entry
 from tunediff.models.inference import predict_logits
 from tunediff.models.settings import ModelConf
 from tunediff.training.loop import BestWeights
 from tunediff.training.settings import PeftMethod
 
-WHERE = Path("conf/model/tiny.yaml")
 # Of PEFT's methods: for other tasks or several, for other architectures, or wanting more than an entry says.
 CANNOT_CLASSIFY = {
     *("ADALORA", "ADAPTION_PROMPT", "CPT", "MULTITASK_PROMPT_TUNING", "POLY", "SHADOW", "TRAINABLE_TOKENS", "XLORA")
@@ -80,9 +79,9 @@ def logits(model, tokenizer, texts: list[str]) -> np.ndarray:
     ],
 )
 def test_a_mistake_in_an_entry_is_one_line(bert: ModelConf, peft_type: str, fields: dict, expected: str):
-    found = message(bert, peft_type, **fields)
-    assert "\n" not in found
-    assert re.match(f"entry{expected}", found), found
+    line = message(bert, peft_type, **fields)
+    assert "\n" not in line
+    assert re.match(f"entry{expected}", line), line
 
 
 def test_all_wrong_fields_are_told_at_once(bert: ModelConf):
@@ -93,6 +92,16 @@ def test_a_number_written_as_text_is_a_number(bert: ModelConf):
     """As `dvc exp run -S` writes 1e-5."""
     config = adapted(bert, "VERA", target_modules="attention", r="16", d_initial="1e-05").peft_config["default"]
     assert (config.r, config.d_initial) == (16, 1e-5)
+
+
+def test_an_entry_is_checked_without_a_model():
+    assert check_entry("lora", {"r": "16"}, "entry") == ("LORA", {"r": 16})
+    with pytest.raises(UserError, match=r"^entry\.width: Bottleneck has no such field"):
+        check_entry("bottleneck", {"width": 8}, "entry")
+    with pytest.raises(UserError, match=r"^entry: lora_ga cannot be trained by an entry alone"):
+        check_entry("LORA", {"init_lora_weights": "lora_ga"}, "entry")
+    with pytest.raises(UserError, match=r"^entry\.init_lora_weights: .* found \['eva'\]"):
+        check_entry("LORA", {"init_lora_weights": ["eva"]}, "entry")
 
 
 def test_the_type_may_be_written_small(bert: ModelConf):
@@ -139,6 +148,11 @@ def test_an_entry_may_leave_the_files_head_out(bert: ModelConf, peft_type: str):
     assert not trains_pooler(modules_to_save=[])
 
 
+def test_without_target_modules_peft_chooses_the_layers(bert: ModelConf):
+    model = adapted(bert, "LORA", target_modules=None)
+    assert {name.split(".")[-1] for name in model.targeted_module_names} == {"query", "value"}
+
+
 def test_norms_are_found_by_their_class(checkpoints):
     gpt2 = adapted(conf(checkpoints["openai-community/gpt2"]), "LN_TUNING", target_modules="norms")
     assert len(gpt2.targeted_module_names) == 2 * 2 + 1
@@ -149,7 +163,7 @@ def test_an_adapter_that_begins_with_the_weights_is_saved_without_them(bert, tmp
     """Loading decomposes nothing: what comes out of that may differ from machine to machine."""
     base, tokenizer = load(bert)
     query = "encoder.layer.0.attention.self.query"
-    whole = base.bert.get_submodule(query).weight.detach().clone()
+    weight = base.bert.get_submodule(query).weight.detach().clone()
     fields |= {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "rank_pattern": {"key": 2}}
     model = adapt(base, tokenizer, "LORA", fields, bert, "entry")
     with torch.no_grad():  # as if it were trained
@@ -161,7 +175,7 @@ def test_an_adapter_that_begins_with_the_weights_is_saved_without_them(bert, tmp
     saving.settle(model)
     settled = logits(model, tokenizer, TEXTS)
     assert np.allclose(settled, before, atol=1e-5)
-    assert torch.equal(model.base_model.model.bert.get_submodule(query).base_layer.weight, whole)
+    assert torch.equal(model.base_model.model.bert.get_submodule(query).base_layer.weight, weight)
 
     saving.save(model, tokenizer, tmp_path / "saved")
     for decomposition in ("svd", "qr"):
@@ -233,8 +247,8 @@ def test_gpt2_with_a_prompt_answers_the_same_with_and_without_padding(checkpoint
 
 def test_without_moving_the_padding_a_prompt_is_refused(checkpoints, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(loading, "padding_first", lambda *_: None)
-    found = message(conf(checkpoints["openai-community/gpt2"]), "PROMPT_TUNING", num_virtual_tokens=4)
-    assert "PROMPT_TUNING does not fit" in found and "it would read the padding" in found
+    line = message(conf(checkpoints["openai-community/gpt2"]), "PROMPT_TUNING", num_virtual_tokens=4)
+    assert "PROMPT_TUNING does not fit" in line and "it would read the padding" in line
 
 
 # --- optimizers

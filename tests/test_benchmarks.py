@@ -16,8 +16,8 @@ def test_prepare_and_its_peer_keep_the_same_rows(tmp_path: Path, monkeypatch: py
     with (tmp_path / "data/raw/rows.csv").open("a", encoding="utf-8") as file:
         file.write("\n".join(MORE) + "\n")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    found = rows.beside_peer(tmp_path, rounds=1)
-    assert found["peer_over_prepare"] > 0
+    figures = rows.beside_peer(tmp_path, rounds=1)
+    assert figures["peer_over_prepare"] > 0
 
     def kept(folder: str) -> list[tuple]:
         table = pd.concat(pd.read_parquet(tmp_path / folder / f"{side}.parquet") for side in SIDES)

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from stages import prepare
 from tunediff.core.errors import UserError
 from tunediff.core.settings import read
-from tunediff.models import pretrained
+from tunediff.models import tokens
 from tunediff.settings import params
 from tunediff.sources import readers
 from tunediff.sources.settings import DataConf
@@ -216,8 +216,8 @@ def check_account(rows: list[dict], ending: str, conf: dict, profile: dict, kept
     assert not kept.row.duplicated().any()
     if "clean" not in conf and not isinstance(conf.get("labels"), dict):
         pairs = [(as_text(row["text"], ending), as_text(row["label"], ending).strip()) for row in rows]
-        whole = {(text, label) for text, label in pairs if text.strip() and label}
-        assert count["kept"] + count["outside_subset"] == len(whole)
+        complete = {(text, label) for text, label in pairs if text.strip() and label}
+        assert count["kept"] + count["outside_subset"] == len(complete)
         for row, text, label in kept[["row", "text", "label"]].itertuples(index=False):
             assert (text, label) == pairs[row - 1]
 
@@ -256,14 +256,14 @@ def test_rows_are_accounted_for(here: Project, replace, rows, ending, dialect, e
 
 @pytest.fixture
 def replace(here: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    whole = params.load()
+    shipped = params.load()
 
     def replaced(conf: dict, saved: list[pd.DataFrame]) -> None:
         def load() -> params.Settings:
-            return whole.model_copy(update={"data": params.DataConf.model_validate(conf)})
+            return shipped.model_copy(update={"data": params.DataConf.model_validate(conf)})
 
         monkeypatch.setattr(prepare, "load", load)
-        monkeypatch.setattr(pretrained, "token_lengths", lambda texts, *_: [len(text) for text in texts])
+        monkeypatch.setattr(tokens, "token_lengths", lambda texts, *_: [len(text) for text in texts])
         monkeypatch.setattr(prepare, "save", lambda rows, *_: saved.append(rows))
 
     return replaced
@@ -372,12 +372,12 @@ def test_any_settings_are_read_or_refused(here: Project, text: str, values: dict
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in (base | values).items()]
     path.write_text("\n".join([*lines, text, ""]), encoding="utf-8", errors="replace")
 
-    def read() -> None:
+    def read_settings_and_rows() -> None:
         conf = read(path, DataConf)
         if not readers.on_hub(conf):
             readers.read(conf, path)
 
-    refusal(read)
+    refusal(read_settings_and_rows)
 
 
 @pytest.mark.parametrize("text", YAML)

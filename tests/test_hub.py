@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT, SIDES, Project, World, make_project
 
-from tunediff.sources.hub import _evenly, _shares_asked_for
+from tunediff.sources.hub_part import _evenly, _shares_asked_for
 from tunediff.sources.settings import DataConf
 
 DATA = {
@@ -130,7 +130,7 @@ def test_a_few_rows_of_a_large_data_set_are_not_all_of_it(world: World, project:
     project.write_yaml("conf/data/amazon.yaml", {**DATA["amazon-polarity"], "rows": 200})
     project.edit_yaml("params.yaml", data="amazon")
     id = DATA["amazon-polarity"]["source"]
-    whole = sum(path.stat().st_size for path in world.folders[id].rglob("*.parquet"))
+    total = sum(path.stat().st_size for path in world.folders[id].rglob("*.parquet"))
     # Trouble on the way changes nothing.
     faults = [hub.Fault("/blob/.*train-00001", times=1, after=50), hub.Fault("/blob/.*test-00000", 1, status=503)]
     world.hub.requests.clear()
@@ -138,7 +138,7 @@ def test_a_few_rows_of_a_large_data_set_are_not_all_of_it(world: World, project:
     done = world.prepare(project, tmp_path / "home")
     assert done.returncode == 0, done.stderr
     assert [fault.times for fault in faults] == [0, 0]
-    assert 0 < world.hub.sent(".parquet") < 0.45 * whole
+    assert 0 < world.hub.sent(".parquet") < 0.45 * total
 
     # As many rows as asked for, from all over the splits, which are sorted by label: labels keep their shares.
     sizes = {"train": 120, "validation": 13, "test": 67}
@@ -193,7 +193,7 @@ import hashlib, json, sys
 from pathlib import Path
 import torch
 from safetensors.torch import load_file
-from tunediff.models import loading, pretrained
+from tunediff.models import loading, tokens
 from tunediff.core.errors import UserError
 from tunediff.models.settings import ModelConf
 
@@ -201,17 +201,18 @@ def digest(tensor):
     return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
 request, results = json.loads(sys.argv[1]), {}
-where, texts = Path("conf/model/hub.yaml"), request["texts"]
+place = Path("conf/model/hub.yaml")
+texts = request["texts"]
 for name, revision, folder in request["models"]:
     conf = ModelConf(name=name, revision=revision, max_length=32, learning_rate={})
     result = results[f"{name}@{revision}"] = {}
     try:
-        tokenizer = loading.load_tokenizer(conf, where)
+        tokenizer = loading.load_tokenizer(conf, place)
     except UserError as error:
         result["tokenizer error"] = str(error)
-        tokenizer = loading.load_tokenizer(ModelConf(name="gpt2", max_length=32, learning_rate={}), where)
+        tokenizer = loading.load_tokenizer(ModelConf(name="gpt2", max_length=32, learning_rate={}), place)
     try:
-        model = loading.load_classifier(conf, where, tokenizer, ["no", "yes", "maybe"], seed=3).eval()
+        model = loading.load_classifier(conf, place, tokenizer, ["no", "yes", "maybe"], seed=3).eval()
     except UserError as error:
         result["error"] = str(error)
         continue
@@ -230,7 +231,7 @@ for name, revision, folder in request["models"]:
         ids=ids,
         pieces=tokenizer.tokenize(texts[0]),
         decoded=tokenizer.batch_decode(ids, skip_special_tokens=True),
-        lengths=pretrained.token_lengths(texts, conf, where),
+        lengths=tokens.token_lengths(texts, conf, place),
         logits=logits.tolist(),
         padding_error=float((logits - torch.stack(alone)).abs().max()),
         lost=[key for key, value in load_file(Path(folder, "model.safetensors")).items() if digest(value) not in here],

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from tunediff.core.errors import UserError
 from tunediff.sources import readers, splitting
+from tunediff.sources.columns import Rows
+from tunediff.sources.formats import FORMATS
 from tunediff.sources.settings import DataConf
 
 # Whatever a reader may stumble over: quotes, separators, line breaks, other scripts; labels that look like values.
@@ -44,7 +46,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def read(source: str | dict, **conf: object) -> dict[str, readers.Rows]:
+def read(source: str | dict, **conf: object) -> dict[str, Rows]:
     conf = DataConf.model_validate({"source": source, "text": "text", "label": "label", **conf})
     return readers.read(conf, Path("conf/data/it.yaml"))
 
@@ -71,7 +73,7 @@ def save(records: list[dict[str, str]], path: Path) -> None:
 # --- formats
 
 
-@pytest.mark.parametrize("ending", readers.FORMATS)
+@pytest.mark.parametrize("ending", FORMATS)
 def test_every_format_gives_every_character_back(raw: Path, ending: str) -> None:
     save(HARD, raw / f"hard{ending}")
     table = read_one(f"hard{ending}", group="group")
@@ -81,7 +83,7 @@ def test_every_format_gives_every_character_back(raw: Path, ending: str) -> None
 
 def test_every_format_gives_the_same_prepared_bytes(project: Project, run_prepare: Callable) -> None:
     written = {}
-    for ending in readers.FORMATS:
+    for ending in FORMATS:
         save(HARD, project.folder / f"data/raw/hard{ending}")
         rows = run_prepare(source=f"hard{ending}")
         assert sorted(zip(rows.text, rows.name, strict=True)) == sorted((r["text"], r["label"]) for r in HARD)
@@ -320,11 +322,11 @@ def test_hub_data_from_the_cache(project: Project, run_prepare: Callable, hub_co
     splits = {"train": "train", "validation": 0.2, "test": "test"}
     rows = run_prepare(source="someone/tiny", revision=hub_commit, splits=splits)
     assert rows.side.value_counts().to_dict() == {"train": 32, "validation": 8, "test": 10}
-    found = project.profile()
-    assert found["labels"] == ["neg", "pos"]
-    assert found["source"] == {split: f"someone/tiny {hub_commit}" for split in ("train", "test")}
+    profile = project.profile()
+    assert profile["labels"] == ["neg", "pos"]
+    assert profile["source"] == {split: f"someone/tiny {hub_commit}" for split in ("train", "test")}
     # -1 marks a row without a label.
-    assert [(d["reason"], d["first"]) for d in found["dropped"]] == [("no label", ["train:41", "train:42"])]
+    assert [(d["reason"], d["first"]) for d in profile["dropped"]] == [("no label", ["train:41", "train:42"])]
 
 
 def test_another_commit_than_the_pinned_one_is_not_taken_from_the_cache(hub_commit: str) -> None:

@@ -30,7 +30,7 @@ USED = {  # by stages and commands that use the same, which are imported in one 
     ("status",): {"dvc"},
     ("cluster",): {"distributed", "dvc"},
     ("sweep",): {"dvc", "matplotlib", "optuna", "pandas", "scipy"},
-    ("export",): {*MODEL, "peft"},
+    ("export",): MODEL,
     ("serve",): set(),  # until its models are loaded
 }
 

@@ -26,6 +26,6 @@ def reason(error: Exception) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What a misspelt name may have been meant to be, as the end of a message."""
+    """The end of a message about an unknown name: the known names like it, or all known names if none is like it."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
     return f"did you mean {' or '.join(close)}?" if len(close) <= 3 else f"there are: {', '.join(close)}"

@@ -6,7 +6,7 @@ What is mapped is the operating system's to keep or to forget, so a split may be
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ import datasets
 import pandas as pd
 import platformdirs
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset
 from datasets.fingerprint import generate_random_fingerprint
 
 from tunediff.core.errors import UserError, reason
+from tunediff.core.parquet import read_batches
 
 CHUNK = 250  # texts that are held at once; a token takes some 250 bytes
 
@@ -29,28 +29,10 @@ def load_split(folder: Path, name: str) -> Dataset:
 
     Its columns are split, row, text, tokens and label, whose type is of the task. Raises UserError if it is torn.
     """
-    path = folder / f"{name}.parquet"
-
-    def broken(error: Exception) -> UserError:
-        return UserError(
-            f"{path}: not a whole Parquet file: {reason(error)}; fetch it with `dvc pull`, or make it again with `dvc "
-            "repro --force prepare`"
-        )
-
-    def rows() -> Iterator[pa.RecordBatch]:
-        try:
-            # One row group at a time: over all of them at once, pyarrow holds on to what it has read.
-            for group in range(file.num_row_groups):
-                yield from file.iter_batches(CHUNK, row_groups=[group])
-        except (pa.ArrowException, OSError) as error:
-            raise broken(error) from None
-
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise broken(error) from None
+    advice = "fetch it with `dvc pull`, or make it again with `dvc repro --force prepare`"
+    schema, batches = read_batches(folder / f"{name}.parquet", CHUNK, advice)
     # Not `Dataset.from_parquet`, which leaves a copy in the user's cache folder for each version of the file.
-    return mapped(file.schema_arrow, rows())
+    return mapped(schema, (batch for _, batch in batches))
 
 
 def save_split(rows: pd.DataFrame, label: Any, path: Path) -> None:

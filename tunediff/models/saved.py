@@ -28,9 +28,9 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if "adapter" in config.tunediff:
-            from tunediff.models.adapters import load_own
+            from tunediff.models import own_methods
 
-            model = load_own(_original(folder, config, tokenizer), folder)
+            model = own_methods.load(_original(folder, config, tokenizer), folder)
         elif (folder / "adapter_config.json").is_file():
             from peft import PeftModel
 

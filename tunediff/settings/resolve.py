@@ -82,9 +82,14 @@ def without_fine_tuning(study: Study, seed: int) -> WithoutFineTuning:
 
 
 def training(study: Study, method: str) -> Training:
-    """Raises UserError if the model's file has no learning rate for the method."""
+    """Raises UserError if the model's file has no learning rate for the method, or PEFT has no such method."""
     params = study.params
     entry = params.train_peft.entries.get(method)
+    if entry is not None:
+        # Here: PEFT takes seconds to import, and by default none of its methods is chosen.
+        from tunediff.models.adapters import check_entry
+
+        check_entry(entry.peft_type, entry.model_extra, f"params.yaml: train_peft.entries.{method}")
     lora = params.train_lora.get(method.removeprefix("lora-")) if entry is None else None
     return Training(
         method=method,

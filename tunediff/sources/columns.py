@@ -13,7 +13,6 @@ from tunediff.core.values import as_text
 from tunediff.sources.settings import DataConf
 
 RAW = Path("data/raw")
-FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 
 
 class Target(Protocol):

@@ -19,8 +19,8 @@ from tqdm import tqdm
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import atomic, read_json, sha256, write_json
 from tunediff.core.spreadsheets import harmless
-from tunediff.sources import readers
-from tunediff.sources.columns import as_text
+from tunediff.core.values import as_text
+from tunediff.sources import formats
 
 CHUNK = 2048  # rows in memory; no more are computed again after a break
 ROW_GROUP = 32  # chunks in a row group of a Parquet file
@@ -78,7 +78,7 @@ def read_file(path: Path, column: str, typed: bool) -> Input:
 
     Raises UserError, which names file and row, if it is not, or if a column that is to have one type has several.
     """
-    header, records = readers.read_records(path)
+    header, records = formats.read_records(path)
     if column not in header:
         raise UserError(
             f"{path}: no column '{column}'; it has: {', '.join(header)}. Name the column of texts with --text"
@@ -92,7 +92,7 @@ def read_file(path: Path, column: str, typed: bool) -> Input:
                 schema = _schema(path, header, chunk, schema)
             total += len(chunk)
             progress.update(len(chunk))
-    return Input(header, lambda: readers.read_records(path)[1], schema, total, sha256(path))
+    return Input(header, lambda: formats.read_records(path)[1], schema, total, sha256(path))
 
 
 def _check(rows: list[Row], column: str, first: int, where: Path | str) -> None:

@@ -1,0 +1,20 @@
+"""Names for the numbers in the ClassLabel columns of a Hub data set."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def with_label_names(records: Iterable[dict[str, Any]], features: "datasets.Features") -> Iterator[dict[str, Any]]:
+    """Yield the records with names in place of the numbers of ClassLabel columns.
+
+    The number -1 marks a row without a label; None takes its place.
+    """
+    names = {column: feature.int2str for column, feature in features.items() if hasattr(feature, "int2str")}
+    for record in records:
+        yield {
+            key: value if key not in names else None if value in (None, -1) else names[key](value)
+            for key, value in record.items()
+        }
