@@ -7,7 +7,7 @@ from contextlib import suppress
 from transformers import PreTrainedModel
 
 from tunediff.core.errors import UserError
-from tunediff.models.settings import ModelConf
+from tunediff.models.settings import Adapted
 
 # Sets of layers that an entry can name, for models whose file does not list them: the ends of the layers' names in
 # common encoders and decoders. Where none of them occurs, all linear layers are taken.
@@ -22,7 +22,7 @@ CONVENTIONS = {
 }
 
 
-def named_layers(wanted: str | list[str], model: PreTrainedModel, conf: ModelConf, place: str) -> str | list[str]:
+def named_layers(wanted: str | list[str], model: PreTrainedModel, conf: Adapted, place: str) -> str | list[str]:
     """Return the layers that the name of a set stands for, as the model's file lists them or the architecture tells.
 
     `wanted` may also be `all-linear`, a regular expression, or a list of names, as PEFT takes them. Raises UserError,

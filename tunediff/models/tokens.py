@@ -9,12 +9,12 @@ from pathlib import Path
 
 from tunediff.core.errors import UserError
 from tunediff.models.pretrained import hub_error, locate
-from tunediff.models.settings import ModelConf
+from tunediff.models.settings import Pretrained
 
 CHUNK = 250  # texts whose tokens are held at once; a token takes some 250 bytes
 
 
-def token_lengths(texts: Iterable[str], conf: ModelConf, place: Path) -> list[int]:
+def token_lengths(texts: Iterable[str], conf: Pretrained, place: Path) -> list[int]:
     """Return the length of each text in the model's tokens, special tokens included, before anything is cut.
 
     `place` is the model's file. Raises UserError if the model has no tokenizer that can be read.
@@ -33,7 +33,7 @@ def token_lengths(texts: Iterable[str], conf: ModelConf, place: Path) -> list[in
     return [len(encoding) for chunk in chunks for encoding in tokenizer.encode_batch_fast(chunk)]
 
 
-def _tokenizer_file(conf: ModelConf, place: Path) -> Path:
+def _tokenizer_file(conf: Pretrained, place: Path) -> Path:
     """The model's tokenizer.json, which is downloaded if it is not on this machine."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError

@@ -24,7 +24,7 @@ def package(trained: Path, model: Path, results: card.Results) -> None:
                 if path.suffix == WEIGHTS:
                     link(path, target / path.name)
                 elif path.is_file() and path.name != "training.json":
-                    shutil.copy(path, target / path.name)
+                    shutil.copyfile(path, target / path.name)  # writable, which DVC's outputs are not
             add_fitted(target / "config.json", results.detail["fitted"][seed])
             card.write(target, folder(model, seed, seeds), seed, results)
 
@@ -34,7 +34,7 @@ def link(path: Path, target: Path) -> None:
     try:
         os.link(path, target)
     except OSError:
-        shutil.copy(path, target)
+        shutil.copyfile(path, target)
 
 
 def add_fitted(config: Path, fitted: dict[str, Any]) -> None:

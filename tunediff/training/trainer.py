@@ -122,7 +122,7 @@ class ResumableTrainer(Trainer):
         # Also the loss: the Trainer's own is weighted where training is, and counts those rows twice that fill up the
         # last batch of several processes.
         figures = self.task.score(done.label_ids, probabilities(done.predictions))
-        done.metrics |= {f"eval_{name}": figures[name] for name in self.task.each_epoch}
+        done.metrics.update({f"eval_{name}": figures[name] for name in self.task.each_epoch})
         return done
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
