@@ -18,9 +18,10 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import trainer
 
 from benchmarks.training import WARM_UP, Clock, build, measure, ours, with_train
-from tunediff.core.splits import encode, load_split
+from tunediff.core.splits import load_split
 from tunediff.models.inference import HALVES, choose_precision
-from tunediff.settings.params import load
+from tunediff.settings.study import load
+from tunediff.tasks.features import encode
 from tunediff.training.ranks import GlobalBatches
 
 PARTS = {

@@ -20,7 +20,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from tunediff.models.pretrained import locate
-from tunediff.settings.params import load
+from tunediff.settings.study import load
 
 ROOT = Path(__file__).parents[1]
 PREPARE = ("-m", "stages.prepare", "--splits", "data/prepared", "--profile", "data/profile.json")

@@ -37,11 +37,11 @@ from transformers import (
 )
 
 from stages import train_full, train_lora
-from tunediff.core.splits import label_names, load_split
+from tunediff.core.splits import load_split
 from tunediff.models import loading
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import device
-from tunediff.settings.params import Settings, load
+from tunediff.settings.study import load
 from tunediff.training import loop
 
 PADDED = {"a": 512, "b": 128, "c": None}

@@ -23,12 +23,14 @@ from tunediff.core import devices
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import atomic, read_json, write_json
 from tunediff.core.process import run
-from tunediff.core.splits import encode, load_split
+from tunediff.core.splits import load_split
 from tunediff.evidence import uncertainty
 from tunediff.models.inference import predict_logits
 from tunediff.models.own_methods import BottleneckLayer
 from tunediff.models.saved import load_saved
-from tunediff.settings.params import Params, load
+from tunediff.settings.params import Params
+from tunediff.settings.study import load
+from tunediff.tasks.features import encode
 from tunediff.use.exported import FP32, INT8, OnnxClassifier
 
 if TYPE_CHECKING:

@@ -38,7 +38,8 @@ from tunediff.core.settings import Count, MethodName, Scalar, Section, number, r
 from tunediff.evidence.comparison import on_front
 from tunediff.experiments.clones import SCRATCH, clone, dvc, git, keep, reference
 from tunediff.report import plots
-from tunediff.settings.params import Params, load
+from tunediff.settings.params import Params
+from tunediff.settings.study import load
 
 CONF = Path("conf/sweep.yaml")
 OUT = Path("plots/sweep")  # a folder for each study

@@ -11,14 +11,14 @@ import torch
 from conftest import TEXTS, WHERE
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
-from stages.train_peft import make_optimizer
 from tunediff.core.errors import UserError
-from tunediff.core.splits import encode
 from tunediff.models import loading, saved, saving
 from tunediff.models.adapters import adapt, check_entry
 from tunediff.models.inference import predict_logits
 from tunediff.models.settings import ModelConf
+from tunediff.tasks.features import encode
 from tunediff.training.loop import BestWeights
+from tunediff.training.methods import make_optimizer
 from tunediff.training.settings import PeftMethod
 
 # Of PEFT's methods: for other tasks or several, for other architectures, or wanting more than an entry says.

@@ -14,10 +14,10 @@ from huggingface_hub import ModelCard
 
 from stages import export, predict
 from tunediff.core.errors import UserError
-from tunediff.core.splits import encode
 from tunediff.models import loading, saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
+from tunediff.tasks.features import encode
 from tunediff.use.exported import FP32, INT8, OnnxClassifier
 
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}

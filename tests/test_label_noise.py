@@ -14,8 +14,8 @@ from conftest import ROOT, Project
 from stages import label_noise, prepare
 from tunediff.baselines.linear import on_states
 from tunediff.core.errors import UserError
-from tunediff.core.splits import label_names, load_split
-from tunediff.settings.params import load
+from tunediff.core.splits import load_split
+from tunediff.settings.study import load
 
 COMMAND = ("--splits", "data/prepared", "--ranked", "data/label_noise.csv", "--metrics", "metrics/label_noise.json")
 

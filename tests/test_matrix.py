@@ -18,12 +18,12 @@ import yaml
 from conftest import ENVIRONMENT, ROOT, TEXTS
 from datasets import ClassLabel, Dataset, Features, Value
 
-from stages.train_peft import make_optimizer
 from tunediff.core.errors import UserError
 from tunediff.models import adapters, loading, saving
 from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
 from tunediff.training import loop
+from tunediff.training.methods import make_optimizer
 from tunediff.training.settings import PeftMethod
 
 PARAMS = Params.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
@@ -57,7 +57,7 @@ PEFT_CANNOT_MERGE = ("modernbert-base", "xlm-roberta-base")
 RELOAD = """
 import json, sys
 from pathlib import Path
-from tunediff.core.splits import encode
+from tunediff.tasks.features import encode
 from tunediff.models.inference import predict_logits
 from tunediff.models.saved import load_saved
 answers = {}

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tunediff.core.errors import UserError
-from tunediff.core.splits import encode
 from tunediff.models import loading, saved, saving
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
+from tunediff.tasks.features import encode
 
 WHERE = Path("conf/model/tiny.yaml")
 LABELS = ["bearish", "bullish", "neutral"]
@@ -136,7 +136,7 @@ def test_weights_that_fail_their_hash_are_refused(tiny_model: Path):
 
 
 def test_the_shipped_model_has_its_pinned_hash():
-    from tunediff.settings.params import load as load_settings
+    from tunediff.settings.study import load as load_settings
 
     settings = load_settings(Path(__file__).parents[1])
     assert settings.model.sha256

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from tunediff.core.errors import UserError
 from tunediff.models.settings import ModelConf
-from tunediff.settings.params import Params, Settings, load
+from tunediff.settings.params import Params
+from tunediff.settings.study import load
 from tunediff.sources.settings import DataConf
 
 PARAMS = {

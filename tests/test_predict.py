@@ -24,10 +24,10 @@ from conftest import ENVIRONMENT, ROOT, save_as_trained
 
 from stages import predict
 from tunediff.core.errors import UserError
-from tunediff.core.splits import encode
 from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
+from tunediff.tasks.features import encode
 from tunediff.use import batches
 from tunediff.use.classifiers import TorchClassifier
 

@@ -23,10 +23,10 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks import serve_load
 from stages import export, predict, serve
 from tunediff.core.errors import UserError
-from tunediff.core.splits import encode
 from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
+from tunediff.tasks.features import encode
 from tunediff.use import guard, service
 from tunediff.use.batching import Batcher, Full
 from tunediff.use.classifiers import Classifier, TorchClassifier

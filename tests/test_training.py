@@ -12,7 +12,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tunediff.models import loading
 from tunediff.models.settings import ModelConf
-from tunediff.settings.params import load
+from tunediff.settings.study import load
 from tunediff.training import loop
 
 WHERE = Path("conf/model/tiny.yaml")
