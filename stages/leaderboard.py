@@ -17,9 +17,9 @@ import pandas as pd
 from dvc.exceptions import DvcException
 from tqdm import tqdm
 
-from tunediff.baselines.settings import BASELINES
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import atomic
+from tunediff.core.methods import BASELINES
 from tunediff.core.process import run
 from tunediff.models.settings import ModelConf
 from tunediff.report import page, plots

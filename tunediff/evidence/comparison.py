@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from tunediff.baselines.settings import WITHOUT_LEARNING
+from tunediff.core.methods import WITHOUT_LEARNING
 from tunediff.evidence import uncertainty
 from tunediff.evidence.recommendation import by_cost, recommend
 from tunediff.evidence.settings import Report

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from tunediff.baselines.settings import WITHOUT_LEARNING
+from tunediff.core.methods import WITHOUT_LEARNING
 from tunediff.evidence.comparison import Predictions
 
 # Okabe and Ito's colours, which colour-blind readers tell apart too.

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from tunediff.baselines.settings import WITHOUT_LEARNING
+from tunediff.core.methods import WITHOUT_LEARNING
 from tunediff.evidence.comparison import FEW, Evidence, Predictions, worst_labels
 from tunediff.report.page import Section
 
