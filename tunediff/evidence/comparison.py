@@ -87,7 +87,7 @@ class Evidence:
 
 
 def predictions_of(table: pd.DataFrame) -> Predictions:
-    """From what `scoring.write` wrote, which repeats the rows for each training, the first training's first."""
+    """The predictions in a table that `scoring.write` wrote; it repeats the rows for each training."""
     rows = len(table.drop_duplicates(["split", "row"]))
     return Predictions(table.head(rows), table.predicted.cat.codes.to_numpy().reshape(-1, rows))
 

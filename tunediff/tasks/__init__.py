@@ -8,5 +8,5 @@ TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification,)}
 
 
 def with_keys(base: type[Section], task: str) -> type[Section]:
-    """`base`, the keys that all data files have, with those of a task: the class of one whole data file."""
+    """`base`, the keys that all data files have, with those of a task: the class of a data file."""
     return type(base.__name__, (base, TASKS[task].Keys), {})
