@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import ENVIRONMENT, ROOT, Project
 
-from tunediff.experiments import clones
+from tunediff.core.errors import UserError
+from tunediff.experiments import clones, cluster
 from tunediff.experiments.repository import git
 
 
@@ -40,3 +41,9 @@ def test_an_experiment_of_a_project_in_a_subfolder_is_kept(subproject: Project):
     assert subproject.run("git", "status", "--porcelain").stdout == ""
     subproject.run("dvc", "exp", "apply", "first")
     assert Path("out").read_text() == "x: 2\n"
+
+
+def test_a_cluster_refuses_a_project_in_a_subfolder(subproject: Project):
+    subproject.run("dvc", "exp", "run", "--queue", "--set-param=x=2")
+    with pytest.raises(UserError, match=r"at the top of its git repository, and this one is in sub folder/project/;"):
+        cluster.queued()

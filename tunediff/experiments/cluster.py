@@ -45,7 +45,10 @@ def queued() -> list[Experiment]:
     if not entries:
         raise UserError("nothing waits in DVC's queue; `dvc exp run --queue -S KEY=VALUE` puts an experiment there")
     if folder := _here("git", "rev-parse", "--show-prefix").strip():
-        raise UserError(f"this project is the subfolder {folder} of its git repository; workers take only a top folder")
+        raise UserError(
+            f"workers need the project at the top of its git repository, and this one is in {folder}; `dvc queue "
+            "start` runs its queue here"
+        )
     experiments = [
         Experiment(each.name, each.stash_rev, str(ExpRefInfo(each.baseline_rev, each.name)), *_given(each.stash_rev))
         for each in entries
