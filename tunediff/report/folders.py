@@ -30,14 +30,12 @@ def write(evidence: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, folder
         folder.mkdir()
         evidence.intervals.to_csv(folder / "intervals.csv")
         evidence.differences.to_csv(folder / "differences.csv", index=False)
-        plots.intervals(
-            evidence.intervals.reset_index(), shown, evidence.report.confidence, folder / "intervals.png"
-        )
+        plots.intervals(evidence.intervals.reset_index(), shown, evidence.report.confidence, folder / "intervals.png")
     with atomic(folders.slices) as folder:
         folder.mkdir()
         evidence.slices.assign(slice=evidence.slices.slice.map(harmless)).to_csv(folder / "slices.csv", index=False)
         evidence.cutting.to_csv(folder / "cut_texts.csv", index=False)
-        plots.slices(worst_labels(evidence.slices), evidence.main, folder / "slices.png")
+        plots.slices(worst_labels(evidence.slices, evidence.main.name), evidence.main, folder / "slices.png")
     with atomic(folders.calibration) as folder:
         folder.mkdir()
         bins = pd.concat(
