@@ -39,11 +39,7 @@ def main() -> None:
     # Split, and take the subset asked for.
     kept = preparing.split(table, conf, path, settings["seed"])
     task.check_splits(kept, path, list(conf.cut_splits), place, preparing.of_subset(conf))
-    told = {
-        "data": settings["name"],
-        "source": origins,
-        **profile.of_rows(rows_read, table, kept, dropped + duplicates),
-    }
+    told = profile.of_rows(settings["name"], origins, rows_read, table, kept, dropped + duplicates)
     told |= {**task.schema(), "splits": {}}
 
     # Save, now that nothing can be wrong any more.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from tunediff.baselines.settings import BASELINES
 from tunediff.core.files import read_json
+from tunediff.core.methods import BASELINES
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.evidence.comparison import predictions_of, weigh
@@ -32,9 +32,8 @@ def main() -> None:
     task = TASKS[settings.task]
 
     # Read, by name: an earlier run of other methods may have left its files.
-    methods = results.methods_table(
-        sorted([*BASELINES, *settings.trained]), args.metrics, args.cost, quality=task.headline[0]
-    )
+    names = sorted([*BASELINES, *settings.trained])
+    methods = results.methods_table(names, args.metrics, args.cost, quality=task.headline[0])
     predictions = {
         method: predictions_of(pd.read_parquet(args.predictions / f"{method}.parquet")) for method in methods.method
     }

@@ -6,9 +6,6 @@ from typing import Literal
 from tunediff.core.settings import Count, Positive, Precision, Section, Seed
 from tunediff.models.settings import Pretrained
 
-BASELINES = ("majority", "tfidf", "probe", "untrained")
-WITHOUT_LEARNING = ("majority", "untrained")
-
 
 class Baseline(Section):
     ngrams: Count

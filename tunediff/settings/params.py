@@ -2,8 +2,9 @@
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from tunediff.baselines.settings import BASELINES, Baseline
+from tunediff.baselines.settings import Baseline
 from tunediff.core.errors import nearest
+from tunediff.core.methods import BASELINES
 from tunediff.core.settings import MethodName, Precision, Section, Seed
 from tunediff.evidence.settings import Evaluate, Report
 from tunediff.training.settings import Lora, Train, TrainingRows, TrainPeft

@@ -10,10 +10,19 @@ from tunediff.sources import readers, splitting
 from tunediff.sources.settings import DataConf
 
 
-def of_rows(read: int, table: pd.DataFrame, kept: pd.DataFrame, dropped: list[splitting.Dropped]) -> dict[str, Any]:
+def of_rows(
+    name: str,
+    origins: dict[str, str],
+    read: int,
+    table: pd.DataFrame,
+    kept: pd.DataFrame,
+    dropped: list[splitting.Dropped],
+) -> dict[str, Any]:
     """How many rows were read, which were dropped to give `table`, and how many of that are `kept` in the subset."""
     disputed = splitting.contradictions(table)
     return {
+        "data": name,
+        "source": origins,
         "rows": {
             "read": read,
             "kept": len(kept),

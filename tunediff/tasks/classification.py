@@ -225,7 +225,7 @@ class Classification:
         return {**{name: float(value) for name, value in self.figures_of(sums).items()}, "loss": float(loss)}
 
     def rarer(self, train: "Dataset") -> int | None:
-        """Of two labels the class number of the one that fewer rows have; None if there are more labels.
+        """The class number of the rarer of two labels; None if there are more labels.
 
         It is the one that a user looks for, so it gets a threshold.
         """

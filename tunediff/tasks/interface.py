@@ -38,6 +38,11 @@ class Figure:
         """1 if higher is better, else -1: the best value is the largest after multiplication by it."""
         return 1 if self.higher_is_better else -1
 
+    @property
+    def title(self) -> str:
+        """Its name as a heading begins with it."""
+        return self.words[0].upper() + self.words[1:]
+
     def show(self, value: float) -> str:
         return f"{value:.1%}" if self.percent else f"{value:.3f}"
 

@@ -1,6 +1,7 @@
 """The one loop that every method is trained by."""
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,43 +67,29 @@ def fit(
 ) -> Fit | None:
     """Train what `model` leaves trainable; validate after every epoch; end with the best epoch's weights.
 
-    `train` and `validation` are splits as `splits.load_split` gives them; DVCLive writes to the folder `curves`;
-    `optimizer` is AdamW unless given. Of several processes (`ranks.py`) the first one has the result, the others None.
-    Raises UserError if no epoch gives a validation figure.
+    `train` and `validation` are prepared splits; DVCLive writes to the folder `curves`; `optimizer` is AdamW unless
+    given. Of several processes (`ranks.py`) the first one has the result, the others None. Raises UserError if no
+    epoch gives a validation figure.
     """
-    precision = choose_precision(training.precision)
     check_division(training)
+    precision = choose_precision(training.precision)
     loss = task.loss(train, training.train.class_weights)
     encoded = [task.encode(tokenizer, split) for split in (train, validation)]
     parameters = loading.count_parameters(model)
 
-    checkpoints, last = None, None
+    checkpoints = None
     if ranks().is_main_process:
         state = (seed, precision, device().type, optimizer and optimizer.defaults, ranks().num_processes, sharded())
         checkpoints = Checkpoints(made_from(model, encoded, (training.model_dump(exclude={"seeds"}), *state)))
-        last = checkpoints.last()
-    folder, last = of_the_first((checkpoints and checkpoints.folder, last))
+    folder, last = of_the_first(checkpoints and (checkpoints.folder, checkpoints.last()))
 
     with faster(model, tokenizer, encoded, precision), ExitStack() as stack:
         callbacks: list[TrainerCallback] = []
         if ranks().is_main_process:
             live = stack.enter_context(Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False))
             callbacks.append(Curves(live, task.each_epoch))
-        if training.train.patience:
-            callbacks.append(EarlyStoppingCallback(training.train.patience))
-        trainer = ResumableTrainer(
-            task,
-            BestWeights(task.figures[training.train.select_by]),
-            training.train.batch_size,
-            model=model,
-            args=arguments(training, task, seed, precision, folder),
-            train_dataset=encoded[0],
-            eval_dataset=encoded[1],
-            processing_class=tokenizer,
-            data_collator=task.collator(tokenizer),
-            compute_loss_func=loss,
-            callbacks=callbacks,
-        )
+        args = arguments(training, task, seed, precision, folder)
+        trainer = make_trainer(model, tokenizer, task, encoded, training, args, loss, callbacks)
         trainer.optimizer = optimizer  # not by its `optimizers`, which sharded weights forbid
         trainer.add_callback(Heartbeat(trainer, task.each_epoch, curves, seed))
         try:
@@ -114,19 +101,46 @@ def fit(
     if not ranks().is_main_process:
         return None
     saving.settle(trainer.model)
+    logits = predict_logits(trainer.model, tokenizer, encoded[1], training.batch_size, precision, "validation")
     return Fit(
         seed=seed,
         model=trainer.model,
         tokenizer=tokenizer,
-        validation_logits=predict_logits(
-            trainer.model, tokenizer, encoded[1], training.batch_size, precision, "validation"
-        ),
+        validation_logits=logits,
         best=trainer.best_figures(),
         hyperparameters=hyperparameters(trainer),
         parameters=parameters,
         train_seconds=trainer.seconds,
         peak_memory_bytes=peak_memory_bytes(),
         checkpoints=checkpoints,
+    )
+
+
+def make_trainer(
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    encoded: list[Dataset],
+    training: Training,
+    args: TrainingArguments,
+    loss: Callable[..., torch.Tensor],
+    callbacks: list[TrainerCallback],
+) -> ResumableTrainer:
+    """The trainer of the encoded splits, train and validation."""
+    if training.train.patience:
+        callbacks = [*callbacks, EarlyStoppingCallback(training.train.patience)]
+    return ResumableTrainer(
+        task,
+        BestWeights(task.figures[training.train.select_by]),
+        training.train.batch_size,
+        model=model,
+        args=args,
+        train_dataset=encoded[0],
+        eval_dataset=encoded[1],
+        processing_class=tokenizer,
+        data_collator=task.collator(tokenizer),
+        compute_loss_func=loss,
+        callbacks=callbacks,
     )
 
 
