@@ -45,14 +45,13 @@ def run(project: Project, stage: str, method: str) -> None:
         runpy.run_module(f"stages.{stage}", run_name="__main__")
 
 
-def make(project: Project, method: str) -> Path:
-    """Train, evaluate and package the method; return the card."""
+def make(project: Project, method: str) -> None:
+    """Train, evaluate and package the method."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(PACKAGES)
         project.prepare_here(patch)
     for stage in (KINDS[method][1], "evaluate", "package"):
         run(project, stage, method)
-    return project.folder / "models" / method / "README.md"
 
 
 @pytest.fixture(scope="module")
