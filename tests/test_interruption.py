@@ -1,11 +1,11 @@
 """Trainings that are killed go on, and end as if nothing had been."""
 
 import hashlib
-import importlib
 import multiprocessing
 import os
 import random
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -20,26 +20,38 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import ENVIRONMENT, Project, make_project
+from conftest import ENVIRONMENT, SETTINGS, Project, make_project
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
 
-from tunediff.core import process
+from stages import settings
 from tunediff.training.checkpoints import made_from
 
 KILLS = int(os.environ.get("TUNEDIFF_KILLS", "10"))
 STAGES = {"full": "train_full", "lora-v1": "train_lora", "prompts": "train_peft", "0.5": "training_rows"}
-OUTPUTS = ("models", "data/logits", "metrics/validation", "metrics/training_rows", "plots/curves")  # all but cost
+OUTPUTS = ("data/trained", "data/logits", "metrics/validation", "metrics/training_rows", "plots/curves")  # all but cost
 
 
 def arguments(method: str) -> list[str]:
     if STAGES[method] == "training_rows":
-        return ["--splits", "data/prepared", "--metrics", f"metrics/training_rows/{method}.json"]
+        return [
+            *("--settings", "data/settings/training_rows.json", "--splits", "data/prepared"),
+            *("--metrics", f"metrics/training_rows/{method}.json"),
+        ]
     return [
-        *("--splits", "data/prepared", "--model", f"models/{method}", "--logits", f"data/logits/{method}.npy"),
+        *("--settings", f"data/settings/training/{method}.json", "--splits", "data/prepared"),
+        *("--trained", f"data/trained/{method}", "--logits", f"data/logits/{method}.npy"),
         *("--validation", f"metrics/validation/{method}.json", "--cost", f"metrics/cost/training/{method}.json"),
         *("--curves", f"plots/curves/{method}"),
     ]
+
+
+def resolve(project: Project) -> None:
+    """After a change of settings, as DVC runs the stage `settings`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.folder)
+        patch.setattr(sys, "argv", ["settings", *SETTINGS])
+        settings.main()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +87,7 @@ def outputs(project: Project) -> dict[str, bytes]:
 def begin(project: Project, method: str) -> multiprocessing.Process:
     """The stage in a process of its own that has its modules already: a tenth of the time. stderr.txt has its words."""
     forked = multiprocessing.get_context("forkserver")
-    forked.set_forkserver_preload([f"stages.{stage}" for stage in STAGES.values()])
+    forked.set_forkserver_preload(["tunediff.training.stage", "tunediff.evidence.growth"])
     process = forked.Process(target=_stage, args=(project.folder, method))
     process.start()
     return process
@@ -87,8 +99,7 @@ def _stage(folder: Path, method: str) -> None:
     with open("stderr.txt", "w") as file:
         os.dup2(file.fileno(), 2)
     sys.argv = ["stage", *arguments(method)]
-    stage = importlib.import_module(f"stages.{STAGES[method]}")
-    process.run(stage.main)
+    runpy.run_module(f"stages.{STAGES[method]}", run_name="__main__")
 
 
 def train(project: Project, method: str, code: int = 0) -> str:
@@ -130,6 +141,7 @@ def start(project: Project, *command: str) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STAGES)
 def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(project: Project, method: str):
     """kill -9 of the training stage, as often as TUNEDIFF_KILLS says, all in all; after each, a run to the end."""
@@ -168,6 +180,7 @@ def versioned(project: Project) -> Project:
     return project
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "shell"), [("kill -9 of DVC", "sh"), ("Ctrl-C", "bash")])
 def test_dvc_repro_goes_on(versioned: Project, monkeypatch: pytest.MonkeyPatch, kind: str, shell: str):
     """DVC runs a stage by the user's shell; bash becomes the stage, and sh stays between the two."""
@@ -195,6 +208,7 @@ def alive(group: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_queued_experiment_goes_on(versioned: Project):
     """Its workspace is gone when it fails; the checkpoint is not."""
     queue = ("dvc", "exp", "run", "--queue", "-S", "train.weight_decay=0.02", "train_full", "-n")
@@ -211,12 +225,13 @@ def test_a_queued_experiment_goes_on(versioned: Project):
     assert not checkpoints(versioned)
     [ref] = [ref for ref in versioned.run("git", "for-each-ref").stdout.split() if ref.endswith("/again")]
     lock = yaml.safe_load(versioned.run("git", "show", f"{ref}:dvc.lock").stdout)
-    [model] = [out["md5"] for out in lock["stages"]["train_full"]["outs"] if out["path"] == "models/full"]
+    [model] = [out["md5"] for out in lock["stages"]["train_full"]["outs"] if out["path"] == "data/trained/full"]
     listed = versioned.read_json(f".dvc/cache/files/md5/{model[:2]}/{model[2:]}")
     values = versioned.read_yaml("params.yaml")["train"]
     versioned.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    resolve(versioned)
     train(versioned, "full")
-    folder = versioned.folder / "models/full"
+    folder = versioned.folder / "data/trained/full"
     expected = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     assert {entry["relpath"]: entry["md5"] for entry in listed} == expected
 
@@ -237,9 +252,11 @@ def killed(project: Project, method: str) -> list[Path]:
     return checkpoints(project)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_may_be_before_the_interruption(project: Project):
     """At this rate every text gets one label from the first epoch on, so that no later one is better."""
     project.edit_yaml("conf/model/tiny.yaml", learning_rate={"full": 0.3, "lora": 1e-2})
+    resolve(project)
     train(project, "full")
     expected = outputs(project)
     figures, rows = project.read_json("metrics/validation/full.json"), project.prepared().query("side == 'validation'")
@@ -252,6 +269,7 @@ def test_the_best_epoch_may_be_before_the_interruption(project: Project):
     assert outputs(project) == expected
 
 
+@pytest.mark.slow
 def test_a_torn_checkpoint_is_ignored_with_a_line(project: Project):
     train(project, "lora-v1")
     expected = outputs(project)
@@ -264,10 +282,12 @@ def test_a_torn_checkpoint_is_ignored_with_a_line(project: Project):
     assert outputs(project) == expected
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_training_is_not_taken_up(project: Project):
     left = killed(project, "lora-v1")
     values = project.read_yaml("params.yaml")["train"]
     project.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    resolve(project)
     assert "goes on" not in train(project, "lora-v1")
     assert checkpoints(project) == left
 
@@ -278,7 +298,7 @@ def test_what_a_training_is_made_from(tmp_path: Path, monkeypatch: pytest.Monkey
     code = tmp_path / "code.py"
     code.write_text("a")
     module = SimpleNamespace(__file__=str(code))
-    monkeypatch.setitem(sys.modules, "stages.another", module)
+    monkeypatch.setitem(sys.modules, "tunediff.another", module)
 
     def made(change: str = "") -> str:
         torch.manual_seed(0)
@@ -301,6 +321,7 @@ def test_what_a_training_is_made_from(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len({made(kind) for kind in kinds}) == len(kinds)
 
 
+@pytest.mark.slow
 def test_two_of_the_same_training_at_once(project: Project):
     """In two workspaces, as workers of DVC's queue have them. The second says so, and comes to the same result."""
     other = Project(shutil.copytree(project.folder, project.folder.with_name("other"), symlinks=True))
@@ -332,6 +353,7 @@ def test_a_cache_that_cannot_be_written_is_named_and_done_without(project: Proje
 
 def test_a_loss_that_is_no_number_stops_the_training_with_what_to_change(project: Project):
     project.edit_yaml("conf/model/tiny.yaml", learning_rate={"full": 1e30, "lora": 1e-2})
+    resolve(project)
     said = train(project, "full", code=1)
     assert re.search(r"error: step \d+ of \d+: the loss is (nan|inf): the training diverged .*; lower", said)
     assert "Traceback" not in said
@@ -363,6 +385,7 @@ def fill(disk: Path, free: int) -> Path:
     return filler
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: Path):
     project = Project(shutil.copytree(versioned.folder, small_disk / "project", symlinks=True))
     elsewhere = small_disk.parent / "elsewhere"
@@ -374,11 +397,13 @@ def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: 
     before = outputs(project)
     values = project.read_yaml("params.yaml")["train"]
     project.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    project.run("dvc", "repro", "settings")
     filler = fill(small_disk, free=2**16)
     said = train(project, "full", code=1)
-    assert "error: models/full: cannot be written: the disk is full; make room and run it again" in said
+    assert "error: data/trained/full: cannot be written: the disk is full; make room and run it again" in said
     assert "Traceback" not in said
-    assert {name: before[name] for name in before if name.startswith("models")}.items() <= outputs(project).items()
+    kept = {name: content for name, content in before.items() if name.startswith("data/trained")}
+    assert kept and kept.items() <= outputs(project).items()
     failed = project.run("dvc", "repro", "train_full", check=False)
     assert failed.returncode
     assert re.search("the disk is full|No space left on device", failed.stderr)
@@ -390,5 +415,6 @@ def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: 
     project.run("git", "stash", "pop", "-q")
     project.run("dvc", "repro", "train_full")
     versioned.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    resolve(versioned)
     train(versioned, "full")
     assert outputs(project) == outputs(versioned)
