@@ -31,7 +31,7 @@ from tunediff.models.saved import load_saved
 from tunediff.settings.params import Params
 from tunediff.settings.study import load
 from tunediff.tasks.features import encode
-from tunediff.use.exported import FP32, INT8, OnnxClassifier
+from tunediff.use.classifier_onnx import FP32, INT8, OnnxClassifier
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -22,7 +22,7 @@ from tunediff.core.process import run
 from tunediff.use import batches
 
 if TYPE_CHECKING:
-    from tunediff.use.classifiers import Classifier
+    from tunediff.use.classifier import Classifier
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ def ask(models: list[Path], compare: bool, accuracy: float | None) -> list[Asked
     for what is no model, or has no confidence that goes with that accuracy.
     """
     # Here, so that --help and a mistake in the arguments answer at once.
-    from tunediff.use.classifiers import Loader
+    from tunediff.use.classifier_loading import Loader
 
     names = [path.resolve().name for path in models]
     if twice := [name for name in names if names.count(name) > 1]:

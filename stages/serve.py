@@ -20,7 +20,8 @@ from tunediff.core.errors import UserError, reason
 from tunediff.core.process import run
 
 if TYPE_CHECKING:
-    from tunediff.use.classifiers import Classifier, Loader
+    from tunediff.use.classifier import Classifier
+    from tunediff.use.classifier_loading import Loader
     from tunediff.use.service import Served
 
 GRACE = 1  # seconds in which a connection that is kept open may send one more request
@@ -68,7 +69,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 def load(paths: list[Path]) -> "dict[str, Served]":
     """The models by the names of their folders, or of their .onnx files. Raises UserError if one cannot be loaded."""
-    from tunediff.use.classifiers import Loader
+    from tunediff.use.classifier_loading import Loader
     from tunediff.use.service import Served
 
     loader, tuned = Loader(), {}
@@ -82,7 +83,7 @@ def load(paths: list[Path]) -> "dict[str, Served]":
 
 def original(path: Path, loader: "Loader") -> "Classifier | None":
     """None for an exported model: its original would bring PyTorch, and the whole base, which it does without."""
-    from tunediff.use.classifiers import is_exported
+    from tunediff.use.classifier_loading import is_exported
 
     if is_exported(path):
         return None

@@ -18,7 +18,7 @@ from tunediff.models import loading, saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
 from tunediff.tasks.features import encode
-from tunediff.use.exported import FP32, INT8, OnnxClassifier
+from tunediff.use.classifier_onnx import FP32, INT8, OnnxClassifier
 
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
 CARD = "---\nlibrary_name: peft\n---\n# It\n\n## How to use\n\nWith PeftModel.\n\n## Training data\n\nTexts.\n"
@@ -73,7 +73,7 @@ def test_answers_are_pytorchs_alone_and_beside_longer_texts(exported: Project, t
 
 def test_an_exported_model_answers_without_torch(exported: Project):
     code = (
-        "import sys; from pathlib import Path; from tunediff.use.exported import OnnxClassifier; "
+        "import sys; from pathlib import Path; from tunediff.use.classifier_onnx import OnnxClassifier; "
         "OnnxClassifier(Path(sys.argv[1])).predict(['shares rose']); print(*sys.modules)"
     )
     command = [sys.executable, "-c", code, str(exported.folder / "models/lora-v1-exported")]

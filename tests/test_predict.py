@@ -29,7 +29,7 @@ from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
 from tunediff.tasks.features import encode
 from tunediff.use import batches
-from tunediff.use.classifiers import TorchClassifier
+from tunediff.use.classifier_torch import TorchClassifier
 
 LABELS = ["bearish", "bullish", "neutral"]
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
@@ -333,8 +333,8 @@ def test_memory_does_not_grow_with_the_file(folders, tmp_path: Path):
 def test_adapters_on_one_base_answer_as_each_alone(
     run: Run, folders, tmp_path: Path, texts, monkeypatch: pytest.MonkeyPatch
 ):
-    load, loaded = saved.load_classifier, []
-    monkeypatch.setattr(saved, "load_classifier", lambda *arguments: loaded.append(1) or load(*arguments))
+    load, loaded = saved.load_pretrained, []
+    monkeypatch.setattr(saved, "load_pretrained", lambda *arguments: loaded.append(1) or load(*arguments))
     source, out = write(tmp_path / "in.csv", [{"text": text} for text in texts]), tmp_path / "out.jsonl"
     models = [part for name in ("lora-v1", "full", "lora-v2") for part in ("--model", folders[name])]
     run(*models, "--file", source, "--out", out)

@@ -29,7 +29,8 @@ from tunediff.models.settings import ModelConf
 from tunediff.tasks.features import encode
 from tunediff.use import guard, service
 from tunediff.use.batching import Batcher, Full
-from tunediff.use.classifiers import Classifier, TorchClassifier
+from tunediff.use.classifier import Classifier
+from tunediff.use.classifier_torch import TorchClassifier
 
 TEXTS = ["shares rose", "wheat fell on monday in early trade", "the index", "copper jumped after the report"]
 LABELS = ["bearish", "bullish", "neutral"]

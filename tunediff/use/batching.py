@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tunediff.use.classifiers import Classifier
+from tunediff.use.classifier import Classifier
 
 
 class Full(Exception):

@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from tunediff.use.batching import Batcher, Full
-from tunediff.use.classifiers import Classifier
+from tunediff.use.classifier import Classifier
 from tunediff.use.guard import MAX_BODY, Guard, Metrics, refuse
 
 MAX_TEXTS = 256  # of a request
