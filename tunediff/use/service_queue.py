@@ -12,21 +12,24 @@ import numpy as np
 from tunediff.use.classifier import Classifier
 
 
-class Full(Exception):
+class QueueFull(Exception):
     """More texts would wait than may."""
 
 
 @dataclass
-class Job:
+class Waiting:
+    """The texts of a request, and the answers that are there."""
+
     texts: list[str]
     future: Future = field(default_factory=Future)
     started: int = 0
-    answers: list[np.ndarray] = field(default_factory=list)
-    """Probabilities of the first texts, those that are computed."""
+    """How many texts are in a batch, or were."""
+    answers: list[np.ndarray | None] = field(default_factory=list)
+    """Probabilities of the first texts, those that are computed; None where that failed."""
     error: Exception | None = None
 
     def add(self, answer: np.ndarray | None) -> None:
-        """After the last text's, tell who waits."""
+        """Keep the next text's answer; after the last one, tell who waits."""
         self.answers.append(answer)
         if len(self.answers) == len(self.texts):
             if self.error:
@@ -43,32 +46,36 @@ class Batcher:
     """
 
     def __init__(self, batch_size: int, limit: int, record: Callable[[int, float], None]):
-        """`limit` is of the texts that may wait; `record` is told each batch's texts and seconds."""
-        self.batch_size, self.limit, self.record = batch_size, limit, record
+        """At most `limit` texts may wait; `record` is told each batch's number of texts and seconds."""
+        self.batch_size = batch_size
+        self.limit = limit
+        self.record = record
         self.waiting = 0
-        self._jobs: dict[Classifier, deque[Job]] = {}
+        """How many texts wait."""
+        self._requests: dict[Classifier, deque[Waiting]] = {}
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="models")
         self._thread.start()
 
     def submit(self, classifier: Classifier, texts: list[str]) -> Future:
-        """Of probabilities, shape [texts, labels], or what `classifier` raised. Raises Full."""
-        job = Job(texts)
-        job.future.set_running_or_notify_cancel()  # who asked may go away, the thread goes on
+        """The future probabilities, shape [texts, labels], or what `classifier` raised. Raises QueueFull."""
+        request = Waiting(texts)
+        request.future.set_running_or_notify_cancel()  # who asked may go away, the thread goes on
         with self._changed:
             if self.waiting + len(texts) > self.limit:
-                raise Full
+                raise QueueFull
             self.waiting += len(texts)
-            self._jobs.setdefault(classifier, deque()).append(job)
+            self._requests.setdefault(classifier, deque()).append(request)
             self._changed.notify()
-        return job.future
+        return request.future
 
     def alive(self) -> bool:
+        """Whether the thread that runs models is there."""
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Returns when all that was submitted is answered."""
+        """Answer all that was submitted, and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -76,35 +83,36 @@ class Batcher:
 
     def _run(self) -> None:
         while batch := self._next():
-            classifier, jobs, texts = batch
+            classifier, requests, texts = batch
             started = time.perf_counter()
             try:
                 answers = classifier.predict(texts)
             except Exception as error:  # one batch's, such as no memory for it
                 answers = [None] * len(texts)
-                for job in jobs:
-                    job.error = error
+                for request in requests:
+                    request.error = error
             self.record(len(texts), time.perf_counter() - started)
-            for job, answer in zip(jobs, answers, strict=True):
-                job.add(answer)
+            for request, answer in zip(requests, answers, strict=True):
+                request.add(answer)
 
-    def _next(self) -> tuple[Classifier, list[Job], list[str]] | None:
-        """What to compute now, a job for each text; None when there will be nothing more."""
+    def _next(self) -> tuple[Classifier, list[Waiting], list[str]] | None:
+        """What to compute now: texts, and for each the request that it is from; None when there will be no more."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closed)
-            if not self._jobs:
+            self._changed.wait_for(lambda: self._requests or self._closed)
+            if not self._requests:
                 return None
-            classifier, waiting = next(iter(self._jobs.items()))
-            del self._jobs[classifier]
-            jobs, texts = [], []
-            while waiting and len(jobs) < self.batch_size:
-                job = waiting.popleft()
-                jobs.append(job)
-                texts.append(job.texts[job.started])
-                job.started += 1
-                if job.started < len(job.texts):
-                    waiting.append(job)
+            classifier, waiting = next(iter(self._requests.items()))
+            del self._requests[classifier]
+            requests = []
+            texts = []
+            while waiting and len(requests) < self.batch_size:
+                request = waiting.popleft()
+                requests.append(request)
+                texts.append(request.texts[request.started])
+                request.started += 1
+                if request.started < len(request.texts):
+                    waiting.append(request)
             if waiting:
-                self._jobs[classifier] = waiting  # the last in turn
+                self._requests[classifier] = waiting  # the last in turn
             self.waiting -= len(texts)
-            return classifier, jobs, texts
+            return classifier, requests, texts
