@@ -21,7 +21,7 @@ from conftest import ENVIRONMENT, ROOT, save_as_trained
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import serve_load
-from stages import export, predict
+from stages import predict
 from tunediff.core.errors import UserError
 from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
@@ -30,6 +30,7 @@ from tunediff.tasks.features import encode
 from tunediff.use import occlusion, service_app, service_guard, service_models, service_schema
 from tunediff.use.classifier import Classifier
 from tunediff.use.classifier_torch import TorchClassifier
+from tunediff.use.export_onnx import convert
 from tunediff.use.service_queue import Batcher, QueueFull
 
 TEXTS = ["shares rose", "wheat fell on monday in early trade", "the index", "copper jumped after the report"]
@@ -51,8 +52,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[
     fields = {"target_modules": "keys-values-feedforward", "feedforward_modules": "feedforward"}
     save_as_trained(conf, LABELS, root / "ia3", "IA3", 3, 4.5, **fields)
     onnx = shutil.copytree(full, root / "full-onnx", ignore=shutil.ignore_patterns("*.safetensors"))
-    export.export(*saved.load_saved(full), onnx, full)
-    export.quantize(onnx)
+    convert(*saved.load_saved(full), onnx, full)
     return {path.name: path for path in root.iterdir()}
 
 
