@@ -103,7 +103,7 @@ def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tu
     length = mask.shape[1]
     padding = length - mask.sum(1, keepdim=True).long()
     places = torch.arange(length, device=mask.device) - padding  # of what comes to stand there
-    places = torch.place(places < 0, places + length, places)
+    places = torch.where(places < 0, places + length, places)
     mask = mask.gather(1, places)
     return args, {
         **kwargs,
