@@ -13,31 +13,33 @@ import torch
 from tunediff.core import devices
 from tunediff.core.files import write_json
 from tunediff.core.process import run
+from tunediff.core.settings import read
 from tunediff.core.splits import load_split
 from tunediff.models.saved import load_saved_config, task_of
-from tunediff.settings.study import load
 from tunediff.use.export_comparison import compare_answers, compare_speed
 from tunediff.use.export_folder import export
+from tunediff.use.settings import Exporting
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
     parser.add_argument("--splits", type=Path, required=True, help="folder with test.parquet")
     parser.add_argument("--model", type=Path, required=True, help="folder of the trained model")
     parser.add_argument("--exported", type=Path, required=True, help="folder for the exported model")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file for size, accuracy and difference")
     parser.add_argument("--cost", type=Path, required=True, help="JSON file for latency and throughput")
     args = parser.parse_args()
-    params = load().params
+    settings = read(args.settings, Exporting)
     devices.take()
     test = load_split(args.splits, "test")
     texts = test["text"][:]
 
     systems = export(args.model, args.exported, texts)
     task = task_of(load_saved_config(args.model))
-    answers = compare_answers(systems, task, task.targets(test), params.report.confidence, params.seed)
+    answers = compare_answers(systems, task, task.targets(test), settings.confidence, settings.seed)
     write_json(args.metrics, {"rows": len(test), **answers})
-    speed = compare_speed({name: system.classifier.predict for name, system in systems.items()}, texts, params.seed)
+    speed = compare_speed({name: system.classifier.predict for name, system in systems.items()}, texts, settings.seed)
     write_json(args.cost, {"threads": torch.get_num_threads(), **speed})
 
 

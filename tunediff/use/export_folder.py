@@ -40,7 +40,8 @@ def export(trained: Path, exported: Path, texts: list[str]) -> dict[str, System]
     size = sum(weights.nbytes for weights in model.state_dict().values())
     systems = {}
     with atomic(exported) as folder:
-        shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("*.safetensors", "adapter_*", "seed-*"))
+        left_out = shutil.ignore_patterns("*.safetensors", "adapter_*", "seed-*")
+        shutil.copytree(trained, folder, ignore=left_out, copy_function=shutil.copyfile)  # writable, unlike DVC's
         convert(model, tokenizer, folder, trained)
         if loadable := is_loadable(model):
             model.config.tunediff.pop("adapter", None)  # which is in the weights now
