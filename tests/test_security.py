@@ -30,13 +30,9 @@ from tunediff.report import page
 from tunediff.settings.study import read_data
 from tunediff.sources import readers
 from tunediff.sources.settings import DataConf
-<<<<<<< HEAD
-from tunediff.use import job_input, job_output
-=======
 from tunediff.tasks import with_keys
 from tunediff.tasks.classification import Classification
-from tunediff.use import batches
->>>>>>> t1
+from tunediff.use import job_input, job_output
 
 WHERE = Path("conf/model/it.yaml")
 DATA_FILE = with_keys(DataConf, "classification")
