@@ -16,10 +16,11 @@ from tunediff.models import loading, saved, saving
 from tunediff.models.adapters import adapt, check_entry
 from tunediff.models.inference import predict_logits
 from tunediff.models.settings import ModelConf
+from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
-from tunediff.training.loop import BestWeights
 from tunediff.training.methods import make_optimizer
 from tunediff.training.settings import PeftMethod
+from tunediff.training.trainer import BestWeights
 
 # Of PEFT's methods: for other tasks or several, for other architectures, or wanting more than an entry says.
 CANNOT_CLASSIFY = {
@@ -39,7 +40,7 @@ def conf(folder: Path, **more: object) -> ModelConf:
 
 def load(model: ModelConf):
     tokenizer = loading.load_tokenizer(model, WHERE)
-    return loading.load_classifier(model, WHERE, tokenizer, ["down", "flat", "up"], 17), tokenizer
+    return loading.load_pretrained(model, WHERE, tokenizer, Classification(["down", "flat", "up"]), 17), tokenizer
 
 
 def adapted(model: ModelConf, peft_type: str, **fields: object):
@@ -292,7 +293,7 @@ def test_lorafa_is_refused_where_weights_are_sharded(monkeypatch: pytest.MonkeyP
 def test_the_best_epochs_weights_are_kept(select_by: str, figures: list[float], best: int):
     model = torch.nn.Linear(2, 2)
     model.bias.requires_grad = False
-    callback = BestWeights(select_by)
+    callback = BestWeights(Classification.figures[select_by])
     for epoch, figure in enumerate(figures):
         with torch.no_grad():
             model.weight.fill_(epoch)
@@ -303,7 +304,7 @@ def test_the_best_epochs_weights_are_kept(select_by: str, figures: list[float], 
 
 
 def test_a_figure_that_is_no_number_is_never_the_best():
-    callback = BestWeights("loss")
+    callback = BestWeights(Classification.figures["loss"])
     callback.on_evaluate(None, None, None, torch.nn.Linear(2, 2), {"eval_loss": float("nan")})
     assert not callback.metrics
 

@@ -4,6 +4,7 @@ import ast
 import functools
 import graphlib
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,16 @@ def test_metrics_and_plots_are_in_git(name):
 @each_stage
 def test_no_output_outlives_its_inputs(name):
     assert not [path for path, options in outputs(name).items() if "persist" in options]
+
+
+def test_a_clone_keeps_line_ends(tmp_path):
+    """Where git is told to write CRLF, as on Windows: every hash in dvc.lock would be another one."""
+    clone = tmp_path / "clone"
+    command = ["git", "-c", "core.autocrlf=true", "-c", "core.eol=crlf", "clone", "-q", "--depth", "1"]
+    subprocess.run([*command, ROOT.as_uri(), str(clone)], check=True)
+    for path in ("params.yaml", "stages/prepare.py", "data/raw/headlines.csv", "metrics/full.json"):
+        committed = subprocess.check_output(["git", "show", f"HEAD:{path}"], cwd=ROOT)
+        assert (clone / path).read_bytes() == committed
 
 
 def test_compiled_files_are_no_dependency():

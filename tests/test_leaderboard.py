@@ -9,6 +9,10 @@ from conftest import ENVIRONMENT, ROOT, Project
 
 from stages import leaderboard
 from tunediff.core.errors import UserError
+from tunediff.experiments import leaderboard_history
+from tunediff.experiments.leaderboard_history import TEST, results, revisions
+from tunediff.experiments.leaderboard_page import page_table
+from tunediff.experiments.leaderboard_table import compared, distinct, ranked
 
 HERE = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
 
@@ -18,7 +22,7 @@ def revision(name: str, figures: dict[str, tuple[float | None, float | None]], *
     row = {"Experiment": None, "rev": name, "typ": "baseline", "State": None, "data": "news", "model": "tiny"}
     row |= {"seed": 17.0, "train.epochs": 3.0, "stages/report.py": "0ab1", **more}
     for method, (test, validation) in figures.items():
-        row |= {f"metrics/{method}.json:{figure}": test for figure in leaderboard.TEST}
+        row |= {f"metrics/{method}.json:{figure}": test for figure in TEST}
         row |= {f"metrics/validation/{method}.json:{figure}": validation for figure in ("accuracy", "f1", "loss")}
         row |= {f"metrics/cost/{method}.json:train_seconds": test and 1.0}
     return row
@@ -29,8 +33,8 @@ def experiment(name: str, figures: dict, **more: object) -> dict[str, object]:
 
 
 def table(*revisions: dict) -> pd.DataFrame:
-    found = [result for row in revisions for result in leaderboard.results(row)]
-    return leaderboard.ranked(leaderboard.distinct(pd.DataFrame(found)))
+    found = [result for row in revisions for result in results(row)]
+    return ranked(distinct(pd.DataFrame(found)))
 
 
 def test_a_result_that_is_carried_along_is_there_once_with_what_made_it():
@@ -76,7 +80,7 @@ def test_a_training_that_was_not_evaluated_has_no_figures_of_another_one():
         ["main", 0.75, True],
         ["longer", 0.83, False],
     ]
-    assert found.loc[found.made_in == "longer", [*leaderboard.TEST, "train_seconds"]].isna().all(axis=None)
+    assert found.loc[found.made_in == "longer", [*TEST, "train_seconds"]].isna().all(axis=None)
     # Once it is evaluated, there is no row without.
     found = table(before, trained, experiment("evaluated", {"full": (0.82, 0.83)}, **{"train.epochs": 9.0}))
     assert found[["accuracy", "made_in"]].values.tolist() == [[0.82, "evaluated"], [0.8, "main"], [0.7, "main"]]
@@ -100,7 +104,7 @@ def test_the_run_is_chosen_on_validation_and_the_order_is_that_of_test():
         ["tfidf", "one", False],
         ["tfidf", "two", True],  # the newest of those without
     ]
-    assert leaderboard.compared(found)["news, tiny"].to_dict() == {"lora-v1": 0.85, "full": 0.8, "tfidf": 0.5}
+    assert compared(found)["news, tiny"].to_dict() == {"lora-v1": 0.85, "full": 0.8, "tfidf": 0.5}
 
 
 def test_settings_are_those_that_differ_and_that_the_method_depends_on():
@@ -127,7 +131,7 @@ def test_several_seeds_are_one_result_with_its_deviation():
     row |= {"metrics/full.json:accuracy_deviation": 0.012, "metrics/full.json:f1_deviation": 0.02}
     found = table(row)
     assert found.seeds.tolist() == ["17, 18", "17, 18"]
-    head, full, tfidf = leaderboard.page_table(found)
+    head, full, tfidf = page_table(found)
     assert dict(zip(head, full, strict=True))["accuracy"] == "80.0% ± 1.2"
     assert dict(zip(head, tfidf, strict=True))["accuracy"] == "60.0%"
 
@@ -145,7 +149,7 @@ def test_several_seeds_are_one_result_with_its_deviation():
     ids=lambda row: row["Experiment"] or row["rev"],
 )
 def test_a_revision_without_figures_of_its_own_gives_no_result(row: dict):
-    assert leaderboard.results(row) == []
+    assert results(row) == []
 
 
 # --- from git and DVC
@@ -248,9 +252,9 @@ def test_the_same_history_gives_the_same_bytes_however_it_is_read(
     monkeypatch.chdir(researched.folder)
     for name, at_once in (("one", 10), ("two", 1)):
         monkeypatch.setattr("sys.argv", ["leaderboard", "--out", str(tmp_path / name)])
-        monkeypatch.setattr(leaderboard, "AT_ONCE", at_once)
+        monkeypatch.setattr(leaderboard_history, "AT_ONCE", at_once)
         leaderboard.main()
-    assert [row["rev"] for row in leaderboard.revisions()].count("workspace") == 1
+    assert [row["rev"] for row in revisions()].count("workspace") == 1
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == [f"leaderboard.{kind}" for kind in ("csv", "html", "md", "png")]
     for name in names:

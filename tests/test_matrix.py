@@ -22,9 +22,10 @@ from tunediff.core.errors import UserError
 from tunediff.models import adapters, loading, saving
 from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
+from tunediff.tasks.classification import Classification
 from tunediff.training import loop
 from tunediff.training.methods import make_optimizer
-from tunediff.training.settings import PeftMethod
+from tunediff.training.settings import PeftMethod, Training
 
 PARAMS = Params.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
 FILES = {path.stem: path for path in sorted((ROOT / "conf/model").glob("*.yaml")) if path.stem != "minilm"}
@@ -94,7 +95,8 @@ def split(texts: list[str]) -> Dataset:
 def fit(entry: PeftMethod, conf: ModelConf, path: Path, folder: Path) -> Cell:
     """What train_peft does, on 16 texts for 2 epochs."""
     tokenizer = loading.load_tokenizer(conf, path)
-    base = loading.load_classifier(conf, path, tokenizer, LABELS, 17)
+    task = Classification(LABELS)
+    base = loading.load_pretrained(conf, path, tokenizer, task, 17)
     try:
         model = adapters.adapt(base, tokenizer, entry.peft_type, entry.model_extra, conf, "entry")
     except UserError as error:
@@ -102,18 +104,21 @@ def fit(entry: PeftMethod, conf: ModelConf, path: Path, folder: Path) -> Cell:
     idle_at_first = idle(model, tokenizer)  # as LoRA's A is while its B is zero
     optimizer = make_optimizer(model, entry, 0.01, "entry")
     changes = {"epochs": 2, "batch_size": 4, "weight_decay": 0.01, "warmup": 0, "patience": 0, "select_by": "loss"}
-    params = PARAMS.model_copy(update={"train": PARAMS.train.model_copy(update=changes), "precision": "fp32"})
-    fitted = loop.fit(
-        model,
-        tokenizer,
-        split(hub_models.ENGLISH[:16]),
-        split(TEXTS),
-        params,
-        entry.learning_rate,
-        17,
-        folder / "curves",
-        optimizer,
+    training = Training(
+        method=folder.name,
+        task=task.name,
+        seeds=[17],
+        precision="fp32",
+        train=PARAMS.train.model_copy(update=changes),
+        batch_size=PARAMS.evaluate.batch_size,
+        learning_rate=entry.learning_rate,
+        model=conf,
+        model_path=path,
+        entry=entry,
     )
+    train, validation = split(hub_models.ENGLISH[:16]), split(TEXTS)
+    fitted = loop.fit(model, tokenizer, task, train, validation, training, 17, folder / "curves", optimizer)
+    fitted.checkpoints.remove()
     saving.save(fitted.model, tokenizer, folder)
     return Cell(fitted=fitted, idle=idle_at_first & idle(model, tokenizer))
 

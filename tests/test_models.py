@@ -13,6 +13,7 @@ from tunediff.models import loading, saved, saving
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
+from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
 
 WHERE = Path("conf/model/tiny.yaml")
@@ -27,7 +28,7 @@ def conf(name: Path, **changes: object) -> ModelConf:
 
 def load(model: ModelConf, seed: int = 17):
     tokenizer = loading.load_tokenizer(model, WHERE)
-    return loading.load_classifier(model, WHERE, tokenizer, LABELS, seed), tokenizer
+    return loading.load_pretrained(model, WHERE, tokenizer, Classification(LABELS), seed), tokenizer
 
 
 def logits(model, tokenizer, texts: list[str] = TEXTS, batch_size: int = 4) -> np.ndarray:
@@ -140,9 +141,7 @@ def test_the_shipped_model_has_its_pinned_hash():
 
     settings = load_settings(Path(__file__).parents[1])
     assert settings.model.sha256
-    model = loading.load_classifier(
-        settings.model, WHERE, loading.load_tokenizer(settings.model, WHERE), LABELS, settings.params.seed
-    )
+    model, _ = load(settings.model, settings.params.seed)
     assert loading.count_parameters(model)["total_parameters"] > 22_000_000
 
 

@@ -259,7 +259,7 @@ def test_a_method_without_errors_has_none_to_read():
 def drawn(monkeypatch: pytest.MonkeyPatch, draw: Callable[[], None]) -> list[Figure]:
     """What `draw` would have saved."""
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
     draw()
     return figures
 

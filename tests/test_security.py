@@ -32,7 +32,7 @@ from tunediff.sources import readers
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import with_keys
 from tunediff.tasks.classification import Classification
-from tunediff.use import batches
+from tunediff.use import job_input, job_output
 
 WHERE = Path("conf/model/it.yaml")
 DATA_FILE = with_keys(DataConf, "classification")
@@ -181,14 +181,14 @@ def test_a_page_loads_no_picture_and_runs_no_script_of_a_text(tmp_path: Path):
 
 def test_answers_in_a_csv_are_no_formulas_and_the_users_cells_stay(tmp_path: Path):
     (tmp_path / "in.csv").write_text("text,=note\n=1+1,@SUM(A1)\n", encoding="utf-8")
-    source = batches.read_file(tmp_path / "in.csv", "text", typed=False)
+    source = job_input.read_file(tmp_path / "in.csv", "text", typed=False)
 
     def answer(texts: list[str]) -> list[dict]:
         return [{"predicted": '=HYPERLINK("x")', "p_-1": 0.5} for _ in texts]
 
     new = {"predicted": pa.string(), "p_-1": pa.float64()}
     for out in (tmp_path / "out.csv", tmp_path / "out.jsonl"):
-        batches.save(out, source, "text", answer, new, {})
+        job_output.save(out, source, answer, new, {})
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [
             ["text", "=note", "predicted", "p_-1"],

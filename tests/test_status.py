@@ -14,8 +14,7 @@ import psutil
 import pytest
 from conftest import ENVIRONMENT, Project
 
-from stages import status
-from tunediff.experiments import running
+from tunediff.experiments import running, status
 from tunediff.training import heartbeat
 
 

@@ -20,6 +20,12 @@ from optuna.trial import TrialState, create_trial
 
 from stages import sweep
 from tunediff.core.errors import UserError
+from tunediff.core.settings import read
+from tunediff.experiments import sweep_budget, sweep_trials
+from tunediff.experiments.sweep_settings import COST, VALIDATION, Sweep
+from tunediff.experiments.sweep_studies import committed, open_studies, search_space
+from tunediff.experiments.sweep_values import default_values, training_stage, write_values
+from tunediff.settings.params import load
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::optuna.exceptions.ExperimentalWarning", "ignore::UserWarning:optuna.importance"
@@ -120,14 +126,13 @@ def test_best_values_are_written_where_comments_stay(swept: Project, tmp_path: P
     project = copy_of(swept, tmp_path / "project")
     monkeypatch.chdir(project.folder)
     shutil.copy(ROOT / "params.yaml", "params.yaml")
-    conf = sweep.Sweep.model_validate(CONF)
     rate = "conf/model/minilm.yaml:learning_rate.full"
     values = [{"train.warmup": 0.1, rate: 8.25e-5}, {"train.warmup": 0.2, "train_lora.v1.dropout": 0.3}]
     table = pd.DataFrame({"method": ["full", "lora-v1"], "values": values, "best": True})
 
     with pytest.raises(UserError, match=r"train\.warmup is one value for all .* 0\.1 .* 0\.2 for lora-v1"):
-        sweep.write_values(conf, table, ["full", "lora-v1"])
-    sweep.write_values(conf, table, ["full"])
+        write_values(table, ["full", "lora-v1"])
+    write_values(table, ["full"])
     changed = subprocess.run(["diff", ROOT / "params.yaml", "params.yaml"], capture_output=True, text=True).stdout
     assert changed.splitlines()[1:] == [
         "<   warmup: 0.06                # share of the steps",
@@ -166,11 +171,11 @@ def test_a_poor_trial_ends_early_and_leaves_nothing(trained: Project, tmp_path: 
     committed = project.folder / "plots/curves/lora-v1/plots/metrics/validation/f1.tsv"
     committed.write_text("step\tf1\n" + "".join(f"{epoch}\t1.0\n" for epoch in range(1, 501)))  # not the trial's
     begin(project, trials=3, prune_after=2, train={"epochs": 500}, methods={"lora-v1": {}})
-    conf = sweep.Sweep.model_validate(project.read_yaml("conf/sweep.yaml"))
+    conf = Sweep.model_validate(project.read_yaml("conf/sweep.yaml"))
     storage = f"sqlite:///{project.folder}/sweeps.db"
     study = optuna.create_study(storage=storage, study_name="tiny/lora-v1", direction="maximize")
     # Two that no training here comes near to.
-    figures = dict.fromkeys((*sweep.VALIDATION, *sweep.COST), 1.0)
+    figures = dict.fromkeys((*VALIDATION, *COST), 1.0)
     for warmup in (0.01, 0.02):
         study.add_trial(
             create_trial(
@@ -182,7 +187,7 @@ def test_a_poor_trial_ends_early_and_leaves_nothing(trained: Project, tmp_path: 
             )
         )
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
-    for key, value in {"space": sweep.asked(conf, "lora-v1"), "stage": "train_lora@v1", "commit": commit}.items():
+    for key, value in {"space": search_space(conf, "lora-v1"), "stage": "train_lora@v1", "commit": commit}.items():
         study.set_user_attr(key, value)
 
     cache = tmp_path / "cache"
@@ -203,7 +208,7 @@ def test_failures_count_except_that_of_the_defaults(
     project.write_yaml("conf/sweep.yaml", {**CONF, "study": "failing", "trials": 5, "methods": {"full": {}}})
     monkeypatch.chdir(project.folder)
     monkeypatch.setattr(sys, "argv", ["sweep"])
-    figures = dict.fromkeys((*sweep.VALIDATION, *sweep.COST), 1.0)
+    figures = dict.fromkeys((*VALIDATION, *COST), 1.0)
     outcomes = ["no disk", figures, "no memory", figures, "no memory", "no power"]
 
     def train(*_: object) -> dict[str, float]:
@@ -212,7 +217,7 @@ def test_failures_count_except_that_of_the_defaults(
             raise UserError(outcome)
         return outcome
 
-    monkeypatch.setattr(sweep, "train", train)
+    monkeypatch.setattr(sweep_trials, "train", train)
     with pytest.raises(UserError, match="no disk"):
         sweep.main()
     with pytest.raises(UserError, match=r"two trials of full failed, one after the other: no power$"):
@@ -221,23 +226,23 @@ def test_failures_count_except_that_of_the_defaults(
     sweep.main()
     assert "full       5       0       3" in capsys.readouterr().out
     # Another worker is as far, and would begin one more.
-    conf = sweep.read(sweep.CONF, sweep.Sweep)
-    study = sweep.open_studies(conf)["full"]
-    sweep.one_trial(conf, "full", study)
+    conf = read(Path("conf/sweep.yaml"), Sweep)
+    study = open_studies(conf)["full"]
+    sweep_trials.one_trial(conf, "full", study)
     assert study.trials[-1].user_attrs == {"surplus": True}
-    assert sweep.begun(study) == 5
+    assert sweep_budget.begun(study) == 5
 
 
 def test_a_trial_that_died_before_its_first_heartbeat_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    conf, study = sweep.Sweep.model_validate(CONF), optuna.create_study()
+    study = optuna.create_study()
     number = study.ask().number
-    sweep.give_back_dead(conf, {"full": study})
+    sweep_budget.give_back_dead("tiny", {"full": study})
     assert [trial.state for trial in study.trials] == [TrialState.RUNNING]  # it may have just begun
-    monkeypatch.setattr(sweep, "GRACE", 0)
-    sweep.give_back_dead(conf, {"full": study})
+    monkeypatch.setattr(sweep_budget, "GRACE", 0)
+    sweep_budget.give_back_dead("tiny", {"full": study})
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
-    assert sweep.first_number(study.trials[1]) == number
+    assert sweep_budget.first_number(study.trials[1]) == number
 
 
 @pytest.mark.parametrize(
@@ -270,8 +275,11 @@ def test_what_is_wrong_is_named_before_any_training(
 
 def test_the_shipped_file_fits_the_shipped_settings(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
-    conf = sweep.read(sweep.CONF, sweep.Sweep)
-    stages = {method: sweep.defaults(conf, method)[0] for method in conf.methods}
+    conf = read(Path("conf/sweep.yaml"), Sweep)
+    settings = load()
+    for method in conf.methods:
+        assert set(default_values(settings, conf, method)) == set(conf.space(method))
+    stages = {method: training_stage(settings.params, method) for method in conf.methods}
     assert stages == {"full": "train_full", "lora-v2": "train_lora@v2"}
 
 
@@ -281,7 +289,7 @@ def test_a_sweep_begins_from_a_commit(swept: Project, tmp_path: Path, monkeypatc
     project.edit_yaml("params.yaml", seed=18)
     monkeypatch.chdir(project.folder)
     with pytest.raises(UserError, match=r"are of one commit, and this is not committed: params\.yaml$"):
-        sweep.committed()
+        committed()
 
 
 # --- PostgreSQL

@@ -9,13 +9,13 @@ from tunediff.baselines.settings import Baseline
 
 
 def on_tfidf(baseline: Baseline, class_weights: str) -> Pipeline:
-    """To be fitted to texts; `class_weights` as in `params.Train`."""
+    """Logistic regression to be fitted to texts; `class_weights` as in `training.settings.Train`."""
     words = TfidfVectorizer(ngram_range=(1, baseline.ngrams))
     return make_pipeline(words, _regression(baseline.tfidf_C, class_weights))
 
 
 def on_states(baseline: Baseline, class_weights: str) -> Pipeline:
-    """To be fitted to what `inference.embed` gives."""
+    """Logistic regression to be fitted to what `inference.embed` gives, shape [rows, hidden]."""
     return make_pipeline(StandardScaler(), _regression(baseline.probe_C, class_weights))
 
 

@@ -15,5 +15,5 @@ def peak_memory_bytes() -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Of the files in it, not of those in folders in it: a model's further seeds do not count."""
+    """The size of the files in a folder, without those in folders in it: a model's further seeds do not count."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

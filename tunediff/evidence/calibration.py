@@ -26,7 +26,7 @@ def fit_temperature(logits: np.ndarray, actual: np.ndarray) -> float:
 
 
 def fit_threshold(positive: np.ndarray, actual: np.ndarray) -> float:
-    """From which probability on to answer yes, so that the F1 of yes is highest; halfway to the next lower one.
+    """The probability from which on to answer yes, so that the F1 of yes is highest; halfway to the next lower one.
 
     `positive` has probabilities of yes, `actual` whether it is, both of shape [rows]; at least one must be.
     """

@@ -87,7 +87,7 @@ class Evidence:
 
 
 def predictions_of(table: pd.DataFrame) -> Predictions:
-    """From what `scoring.write` wrote, which repeats the rows for each training, the first training's first."""
+    """The predictions in a table that `scoring.write` wrote; it repeats the rows for each training."""
     rows = len(table.drop_duplicates(["split", "row"]))
     return Predictions(table.head(rows), table.predicted.cat.codes.to_numpy().reshape(-1, rows))
 
@@ -114,7 +114,7 @@ def differences_to(
 ) -> pd.DataFrame:
     """Each method against each of `others`, once for a pair: columns method, other, figures as above, p and p_holm.
 
-    p is that of McNemar's test between the first trainings.
+    p is that of `uncertainty.equally_often_right`.
     """
     pairs = []
     for other in others:
@@ -123,22 +123,22 @@ def differences_to(
     for method, other in tqdm(dict.fromkeys(pairs), desc="differences"):
         one, two = predictions[method], predictions[other]
         compared = uncertainty.differences(one.figures(), one.counts, two.counts, confidence, seed)
-        p = uncertainty.mcnemar(one.right[0], two.right[0])
+        p = uncertainty.equally_often_right(one.right, two.right, seed)
         rows.append({"method": method, "other": other, **_flat(compared), "p": p})
     return pd.DataFrame(rows).assign(p_holm=uncertainty.holm([row["p"] for row in rows]))
 
 
 def slices_of(predictions: dict[str, Predictions], max_length: int, confidence: float, seed: int) -> pd.DataFrame:
-    """Accuracy of each method that learns, on parts of the test texts.
+    """The first headline figure of each method that learns, on parts of the test texts.
 
-    Columns kind (`all`, `length`, `cut` or `label`), slice, rows, method, accuracy, accuracy_low, accuracy_high.
+    Columns kind (`all`, `length`, `cut` or `label`), slice, rows, method, and the figure, with `_low` and `_high`.
     """
     rows = []
     for kind, name, part in tqdm(_parts(predictions["tfidf"].table, max_length), desc="slices"):
         for method in (method for method in predictions if method not in WITHOUT_LEARNING):
             one = predictions[method]
-            accuracy = uncertainty.intervals(one.figures("accuracy"), one.counts[:, part], confidence, seed)
-            rows.append({"kind": kind, "slice": name, "rows": part.sum(), "method": method, **_flat(accuracy)})
+            figure = uncertainty.intervals(one.figures(one.task.headline[0]), one.counts[:, part], confidence, seed)
+            rows.append({"kind": kind, "slice": name, "rows": part.sum(), "method": method, **_flat(figure)})
     return pd.DataFrame(rows)
 
 
@@ -158,9 +158,9 @@ def _parts(table: pd.DataFrame, max_length: int) -> list[tuple[str, str, np.ndar
     return parts
 
 
-def worst_labels(slices: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `slices`, but of many labels only those on which the methods are right least often."""
-    by_label = slices[slices.kind == "label"].groupby("slice").accuracy.mean()
+def worst_labels(slices: pd.DataFrame, figure: str) -> pd.DataFrame:
+    """The rows of `slices`, but of many labels only those on which the methods' `figure` is lowest."""
+    by_label = slices[slices.kind == "label"].groupby("slice")[figure].mean()
     worst = by_label.nsmallest(LABELS).index
     return slices[(slices.kind != "label") | slices.slice.isin(worst)]
 

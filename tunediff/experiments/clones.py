@@ -1,7 +1,7 @@
 """DVC experiments in clones of this repository, which leave its workspace to the user.
 
-Not `dvc exp run --temp`: for each experiment that puts what the user is editing into git's stash and back, and where it
-is killed, its folder stays behind, with an experiment that `dvc exp show` takes to be running.
+`dvc exp run --temp` would not do. For each experiment it puts what the user is editing into git's stash and back. Where
+it is killed, its folder stays behind, with an experiment that `dvc exp show` takes to be running.
 """
 
 import os
@@ -18,43 +18,42 @@ from dvc.config import Config, merge
 from dvc.repo import Repo
 
 from tunediff.core.errors import UserError
+from tunediff.experiments.repository import git, reference, top_folder
 
 SCRATCH = Path(".dvc/tmp/sweep")  # the clones, named PID.NAME after their process, and the output of what failed
 # `process.run` ends DVC with the process that started it, and then the stage with DVC.
 DVC = "import sys; from dvc.cli import main; from tunediff.core.process import run; run(lambda: sys.exit(main()))"
 
 
-def git(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess:
-    """Raises UserError with what git says, unless its failure is an answer."""
-    done = subprocess.run(["git", *command], capture_output=True, text=True, check=False)
-    if check and done.returncode:
-        raise UserError(f"git {command[0]}: {' '.join(done.stderr.split())}")
-    return done
-
-
 @contextmanager
 def clone(commit: str, name: str) -> Iterator[Path]:
-    """A folder with the commit and with this project's cache and remotes; it is there as long as the block."""
-    folder = SCRATCH / f"{os.getpid()}.{name}"
+    """The project's folder in a clone with the commit and with this project's cache and remotes.
+
+    The clone is there as long as the block. Raises UserError with what git says.
+    """
+    clone_folder = SCRATCH / f"{os.getpid()}.{name}"
     user = {f"user.{key}": git("config", f"user.{key}", check=False).stdout.strip() for key in ("name", "email")}
     config = [f"--config={key}={value}" for key, value in user.items() if value]
+    top = top_folder()
     try:
-        git("clone", "--quiet", "--shared", "--no-checkout", *config, ".", folder)
-        git("-C", folder, "checkout", "--quiet", "--detach", commit)
-        with Repo() as here, Config(str(folder / ".dvc")).edit("local") as local:
+        git("clone", "--quiet", "--shared", "--no-checkout", *config, top, clone_folder)
+        git("-C", clone_folder, "checkout", "--quiet", "--detach", commit)
+        project = clone_folder.resolve() / Path().resolve().relative_to(top.resolve())
+        with Repo() as here, Config(str(project / ".dvc")).edit("local") as local:
             remotes = {key: {"url": remote["url"]} for key, remote in here.config["remote"].items()}
             merge(local, here.config.read("local"))
             merge(local, {"cache": {"dir": here.cache.local_cache_dir}, "remote": remotes})
-        yield folder.resolve()
+        yield project
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(clone_folder, ignore_errors=True)
 
 
 def dvc(folder: Path, name: str, *command: str, stop: Callable[[], bool] = lambda: False) -> bool:
-    """Run DVC there, in a process that ends when this one does. False if `stop`, asked now and then, ended it.
+    """Run a DVC command in the folder, in a process that ends when this one does.
 
-    What ran is then gone with its checkpoints; after an exception here these stay, for the same training to go on.
-    Raises UserError with what DVC says, if it fails; all of that is in SCRATCH/NAME.log.
+    `stop` is asked now and then. If it returns True, the command and all that it started are killed, their checkpoints
+    are removed, and the result is False. After an exception here the checkpoints stay, for the same training to go on.
+    Raises UserError with what DVC says if it fails; all of its output is then in SCRATCH/NAME.log.
     """
     log = SCRATCH / f"{name}.log"
     with log.open("w", encoding="utf-8") as file:
@@ -79,15 +78,15 @@ def dvc(folder: Path, name: str, *command: str, stop: Callable[[], bool] = lambd
         log.unlink()
         raise
     if process.returncode:
-        said = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        errors = [line for line in said if line.lower().startswith("error")]
-        raise UserError(f"{name}: {(errors or said or ['without a word'])[0]} (more in {log})")
+        output = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        errors = [line for line in output if line.lower().startswith("error")]
+        raise UserError(f"{name}: {(errors or output or ['without a word'])[0]} (more in {log})")
     log.unlink()
     return True
 
 
 def _end(process: psutil.Popen, forget: bool) -> None:
-    """Kill it and all that it started, and remove the checkpoints of the trainings among them."""
+    """Kill the process and all that it started; `forget` removes the checkpoints of the trainings among them."""
     with suppress(psutil.NoSuchProcess):  # it came to its end by itself
         processes = [process, *process.children(recursive=True)]
         locks = [lock for each in processes for lock in _checkpoint_locks(each)]
@@ -100,19 +99,14 @@ def _end(process: psutil.Popen, forget: bool) -> None:
 
 
 def _checkpoint_locks(process: psutil.Process) -> list[Path]:
-    """A training holds a lock with the name of the folder of its checkpoints: `checkpoints.Checkpoints`."""
+    """Files that the process locks, each named after the folder of its checkpoints: see `checkpoints.Checkpoints`."""
     with suppress(psutil.NoSuchProcess):
         paths = [Path(file.path) for file in process.open_files()]
         return [path for path in paths if path.suffix == ".lock" and path.parent.name == "checkpoints"]
     return []
 
 
-def reference(commit: str, name: str) -> str:
-    """Where DVC has an experiment that began from the commit."""
-    return f"refs/exps/{commit[:2]}/{commit[2:]}/{name}"
-
-
-def keep(folder: Path, commit: str, name: str) -> None:
-    """The experiment of a clone becomes one of this repository."""
+def keep(project: Path, commit: str, name: str) -> None:
+    """Make the experiment of a clone one of this repository. `project` is what `clone` gave."""
     ref = reference(commit, name)
-    git("fetch", "--quiet", "--no-write-fetch-head", folder, f"+{ref}:{ref}")
+    git("fetch", "--quiet", "--no-write-fetch-head", top_folder(project), f"+{ref}:{ref}")

@@ -74,15 +74,15 @@ def _by_length(
     title: str,
 ) -> np.ndarray:
     """Rows of `compute(batch)` in the order of `encoded`, computed in batches of texts of like length."""
-    where = device()
+    place = device()
     order = np.argsort(encoded["length"][:], kind="stable")[::-1]  # the longest first: memory runs out at once or never
-    numbers = torch.autocast(where.type, HALVES.get(precision), enabled=precision in HALVES)
+    numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     inputs = encoded.select_columns(["input_ids", "attention_mask"])
     parts = []
     with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            parts.append(compute(tokenizer.pad(inputs[rows], return_tensors="pt").to(where)).float().cpu().numpy())
+            parts.append(compute(tokenizer.pad(inputs[rows], return_tensors="pt").to(place)).float().cpu().numpy())
             progress.update(len(rows))
     result = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
     result[order] = np.concatenate(parts)

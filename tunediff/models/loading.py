@@ -94,7 +94,7 @@ def load_pretrained(
 def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
     """Move the padding of `inputs_embeds` from the right to the left, where a decoder's classifier does not read it.
 
-    Decoders answer at a text's last token. They find it by the padding's token ids, and where prompt tuning gives them
+    Decoders answer at a text's last token. They find it by the padding's token ids; where prompt tuning gives them
     embeddings instead, they take the last place, whatever is there. Positions still count from the first true token.
     """
     embeddings, mask = kwargs.get("inputs_embeds"), kwargs.get("attention_mask")

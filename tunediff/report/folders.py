@@ -13,27 +13,29 @@ from tunediff.report import plots
 
 def write(evidence: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, folders: argparse.Namespace) -> None:
     """Write the folders that `folders` names; `curves` and `growth` are those of `results`."""
+    decisive = evidence.task.figures[evidence.report.figure]
+    shown = [evidence.task.figures[name] for name in evidence.task.headline]
     with atomic(folders.learning_curves) as folder:
         folder.mkdir()
         curves.to_csv(folder / "learning_curves.csv", index=False)
-        plots.learning_curves(curves, folder / "learning_curves.png")
+        plots.learning_curves(curves, decisive, folder / "learning_curves.png")
         if not growth.empty:
             growth.to_csv(folder / "training_rows.csv", index=False)
-            plots.training_rows(growth, folder / "training_rows.png")
+            plots.training_rows(growth, decisive, folder / "training_rows.png")
     with atomic(folders.comparison) as folder:
         folder.mkdir()
         evidence.methods.to_csv(folder / "comparison.csv", index=False)
-        plots.quality_against_cost(evidence.methods, folder / "comparison.png")
+        plots.quality_against_cost(evidence.methods, evidence.main, folder / "comparison.png")
     with atomic(folders.uncertainty) as folder:
         folder.mkdir()
         evidence.intervals.to_csv(folder / "intervals.csv")
         evidence.differences.to_csv(folder / "differences.csv", index=False)
-        plots.intervals(evidence.intervals.reset_index(), evidence.report.confidence, folder / "intervals.png")
+        plots.intervals(evidence.intervals.reset_index(), shown, evidence.report.confidence, folder / "intervals.png")
     with atomic(folders.slices) as folder:
         folder.mkdir()
         evidence.slices.assign(slice=evidence.slices.slice.map(harmless)).to_csv(folder / "slices.csv", index=False)
         evidence.cutting.to_csv(folder / "cut_texts.csv", index=False)
-        plots.slices(worst_labels(evidence.slices), folder / "slices.png")
+        plots.slices(worst_labels(evidence.slices, evidence.main.name), evidence.main, folder / "slices.png")
     with atomic(folders.calibration) as folder:
         folder.mkdir()
         bins = pd.concat(

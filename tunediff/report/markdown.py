@@ -4,7 +4,7 @@ import re
 
 
 def cell(text: object) -> str:
-    """In one line of a table, where some characters have a meaning."""
+    """The text in one line, for a cell of a table: characters with a meaning there are escaped."""
     return _escaped(" ".join(str(text).split()))
 
 

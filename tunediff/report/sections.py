@@ -3,9 +3,7 @@
 import argparse
 import textwrap
 
-import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from tunediff.core.methods import WITHOUT_LEARNING
 from tunediff.evidence.comparison import FEW, Evidence, Predictions, worst_labels
@@ -37,7 +35,7 @@ def sections(
         Section("Confusion", pictures=[folders.confusion / f"{method}.png" for method in by_accuracy]),
         Section("Calibration", pictures=[folders.calibration / "reliability.png"]),
         Section("Learning curves", pictures=[folders.learning_curves / "learning_curves.png"]),
-        *([] if growth.empty else [more_labels(growth, validated, evidence.report.confidence, folders)]),
+        *([] if growth.empty else [more_labels(evidence, growth, validated, folders)]),
         wrong_for_all([evidence.predictions[method] for method in evidence.trained]),
         surest_errors(evidence.choice, evidence.predictions[evidence.choice]),
         label_noise(noise),
@@ -78,18 +76,30 @@ def methods(evidence: Evidence, folders: argparse.Namespace) -> Section:
     )
     if (trainings := max(len(one.predicted) for one in evidence.predictions.values())) > 1:
         said += f" Figures are means over up to {trainings} trainings, ± their standard deviation."
-    said = f"{said} {nothing_learned(evidence)}".strip()
+    said = " ".join(filter(None, [said, missing_labels(evidence), nothing_learned(evidence)]))
     return Section("Methods", said, [head, *rows], [folders.uncertainty / "intervals.png"], chosen=evidence.choice)
+
+
+def missing_labels(evidence: Evidence) -> str:
+    """A sentence if a label has no test text, or nothing."""
+    actual = evidence.predictions["majority"].table.actual
+    if not (missing := [label for label in actual.cat.categories if label not in set(actual)]):
+        return ""
+    return (
+        f"No test text has the label {', '.join(f'`{label}`' for label in missing)}: macro figures are over all labels "
+        "and count 0 for it."
+    )
 
 
 def nothing_learned(evidence: Evidence) -> str:
     """A sentence for each method that learns and is not above the majority class by its interval, or nothing."""
-    floor = evidence.intervals.accuracy["majority"]
+    main = evidence.main
+    floor = evidence.intervals[main.name]["majority"]
     learning = evidence.intervals.drop(index=[*WITHOUT_LEARNING])
     return " ".join(
-        f"The accuracy of `{method}` is not above that of one answer for all ({floor:.1%}), at "
+        f"The {main.words} of `{method}` is not above that of one answer for all ({main.show(floor)}), at "
         f"{100 * evidence.report.confidence:g}% confidence: it may have learned nothing."
-        for method in learning.index[learning.accuracy_low <= floor]
+        for method in learning.index[learning[f"{main.name}_low"] <= floor]
     )
 
 
@@ -107,8 +117,10 @@ def differences(evidence: Evidence) -> Section:
         ]
         for (_, row), verdict in zip(table.iterrows(), verdicts, strict=True)
     ]
+    several = any(len(one.predicted) > 1 for one in evidence.predictions.values())
+    test = "a permutation test of the mean accuracies" if several else "McNemar's exact test of the accuracies"
     said = (
-        "Paired on the same test texts, in points. p is that of McNemar's exact test of the accuracies, after Holm's "
+        f"Paired on the same test texts, in points. p is that of {test}, after Holm's "
         f"correction for all {len(table)} pairs; at {100 * confidence:g}% confidence, "
         f"{len(table) - verdicts.count('')} of them differ."
     )
@@ -125,9 +137,10 @@ def _verdict(difference: pd.Series, confidence: float) -> str:
 
 
 def where_it_fails(evidence: Evidence, folders: argparse.Namespace) -> Section:
-    slices = worst_labels(evidence.slices)
+    slices = worst_labels(evidence.slices, evidence.main.name)
+    main = evidence.main.name
     cells = {
-        (row["kind"], row["slice"], row["method"]): f"{row['accuracy']:.1%} ({_between(row, 'accuracy')})"
+        (row["kind"], row["slice"], row["method"]): f"{row[main]:.1%} ({_between(row, main)})"
         for row in slices.to_dict("records")
     }
     shown = [m for m in dict.fromkeys([evidence.choice, evidence.best, "full", "tfidf"]) if m in slices.method.values]
@@ -142,12 +155,14 @@ def where_it_fails(evidence: Evidence, folders: argparse.Namespace) -> Section:
     sure = f"{100 * evidence.report.confidence:g}%"
     said = (
         f"{weakest(evidence)} Each {sure} interval stands for itself: of many, some miss by chance. In the picture, "
-        "figures are bold where the method's own accuracy on all texts lies outside the interval."
+        "figures are bold where the method's own figure on all texts lies outside the interval."
     )
     all_labels, labels = (table.slice[table.kind == "label"].nunique() for table in (evidence.slices, slices))
     if labels < all_labels:
         said += f" Of {all_labels} labels, these are the {labels} on which the methods are right least often."
-    return Section("Where it fails", said, [["accuracy on", "texts", *shown], *rows], [folders.slices / "slices.png"])
+    return Section(
+        "Where it fails", said, [[f"{evidence.main.words} on", "texts", *shown], *rows], [folders.slices / "slices.png"]
+    )
 
 
 def weakest(evidence: Evidence) -> str:
@@ -204,28 +219,18 @@ def cut_texts(evidence: Evidence) -> Section:
 # --- the training rows
 
 
-def more_labels(growth: pd.DataFrame, validated: int, confidence: float, folders: argparse.Namespace) -> Section:
-    """The curve of macro F1 on `validated` rows, and what it says: see `report.growth_with_rows`."""
-    table = growth.pivot(index="method", columns="rows", values="f1")
+def more_labels(evidence: Evidence, growth: pd.DataFrame, validated: int, folders: argparse.Namespace) -> Section:
+    """The curve of the decisive figure on `validated` rows, and what it says: see `results.growth_with_rows`."""
+    figure = evidence.task.figures[evidence.report.figure]
+    table = growth.pivot(index="method", columns="rows", values=figure.name)
     counts, method = table.columns, table.iloc[:, -1].idxmax()
-    first, before, last = table.loc[method].iloc[[0, -2, -1]]
-    # Two figures taken as if they came from different texts: wider than need be, but no prediction is kept of a part.
-    chance = norm.ppf((1 + confidence) / 2) * np.sqrt((before * (1 - before) + last * (1 - last)) / validated)
+    before, last = table.loc[method].iloc[[-2, -1]]
     said = (
         f"With {counts[-1]:,} training rows instead of {counts[-2]:,}, `{method}` gains {100 * (last - before):+.1f} "
-        f"points of macro F1 on validation; chance alone may give {100 * chance:.1f} either way, at "
-        f"{100 * confidence:g}% confidence. "
+        f"points of {figure.words} on {validated:,} validation rows. How much of that is chance is not computed: train "
+        "with several seeds, and look whether the curve still rises."
     )
-    if last - before > chance:
-        said += "More labels would very likely help."
-    elif last - first > chance:
-        said += (
-            f"From {counts[0]:,} rows on it gains {100 * (last - first):+.1f}: labels have helped, but whether still "
-            "more would, these texts cannot tell."
-        )
-    else:
-        said += "There is no sign that more labels would help."
-    head = ["macro F1 on validation", *(f"{rows:,} rows" for rows in counts)]
+    head = [f"{figure.words} on validation", *(f"{rows:,} rows" for rows in counts)]
     rows = [[method, *(f"{value:.1%}" for value in values)] for method, *values in table.itertuples()]
     return Section("Would more labels help?", said, [head, *rows], [folders.learning_curves / "training_rows.png"])
 

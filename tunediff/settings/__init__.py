@@ -1,1 +1,1 @@
-"""All settings together: checked whole, and resolved for each stage and method."""
+"""All settings together: checked together, and resolved for each stage and method."""

@@ -41,7 +41,7 @@ class DataConf(Section):
         if len(shares) == 3 and abs(sum(shares) - 1) > 1e-6:
             raise ValueError(f"the shares add up to {sum(shares):g}, expected 1")
         if isinstance(splits["train"], float) and len(shares) < 3:
-            raise ValueError("where one is the name of a split of the source, `train` must be one too")
+            raise ValueError("if one is the name of a split of the source, `train` must be one too")
         if sum(shares) >= 1 and len(shares) < 3:
             raise ValueError("the shares leave nothing for `train`")
         return splits

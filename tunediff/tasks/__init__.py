@@ -2,11 +2,13 @@
 
 from tunediff.core.settings import Section
 from tunediff.tasks.classification import Classification
-from tunediff.tasks.interface import Task
+from tunediff.tasks.interface import Figure, Task
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification,)}
+FIGURES: dict[str, Figure] = {name: figure for task in TASKS.values() for name, figure in task.figures.items()}
+"""The figures of all tasks by name."""
 
 
 def with_keys(base: type[Section], task: str) -> type[Section]:
-    """`base`, the keys that all data files have, with those of a task: the class of one whole data file."""
+    """`base`, the keys that all data files have, with those of a task: the class of a data file."""
     return type(base.__name__, (base, TASKS[task].Keys), {})

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-import pandas as pd
 
 from tunediff.core.settings import Section
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from datasets import Dataset, Features
     from transformers import PreTrainedTokenizerBase
@@ -37,6 +37,11 @@ class Figure:
     def sign(self) -> int:
         """1 if higher is better, else -1: the best value is the largest after multiplication by it."""
         return 1 if self.higher_is_better else -1
+
+    @property
+    def title(self) -> str:
+        """Its name as a heading begins with it."""
+        return self.words[0].upper() + self.words[1:]
 
     def show(self, value: float) -> str:
         return f"{value:.1%}" if self.percent else f"{value:.3f}"
@@ -68,15 +73,15 @@ class Task(Protocol):
 
     @classmethod
     def check(
-        cls, table: pd.DataFrame, keys: Any, path: str, place: Callable[[pd.Series], str]
-    ) -> tuple["Task", pd.DataFrame]:
+        cls, table: "pd.DataFrame", keys: Any, path: str, place: "Callable[[pd.Series], str]"
+    ) -> "tuple[Task, pd.DataFrame]":
         """The task with the labels of this data, and the table with checked targets and a column `stratum`.
 
         `table` has a column `label`, as `target` gives it. `path` is the data file's and `place` says where a row comes
         from, for messages. Raises UserError if a label is not allowed, or if there are too few.
         """
 
-    def check_splits(self, table: pd.DataFrame, path: str, cut: Sequence[str], place: Callable, subset: str) -> None:
+    def check_splits(self, table: "pd.DataFrame", path: str, cut: Sequence[str], place: Callable, subset: str) -> None:
         """Raises UserError if a split lacks rows that it must have. `table` has a column `side`.
 
         `cut` names the splits that are drawn here, not by the source; `subset` ends "no row ..." in a message.
@@ -85,13 +90,13 @@ class Task(Protocol):
     def feature(self) -> Any:
         """The type of the column `label` in prepared splits, from the library datasets."""
 
-    def encoded(self, targets: pd.Series) -> pd.Series:
+    def encoded(self, targets: "pd.Series") -> "pd.Series":
         """Checked targets as the values of that type."""
 
     def schema(self) -> dict[str, Any]:
         """What data/profile.json says of the labels that there are."""
 
-    def describe(self, targets: pd.Series) -> dict[str, Any]:
+    def describe(self, targets: "pd.Series") -> dict[str, Any]:
         """What data/profile.json says of a split's targets."""
 
     # --- a model for it

@@ -1,7 +1,7 @@
-"""An interrupted training goes on after its last whole epoch.
+"""Checkpoints: an interrupted training goes on after its last complete epoch.
 
 After each epoch, all that the rest depends on goes to a folder in the user's cache, since DVC deletes a stage's outputs
-before it runs it, and a queued experiment's whole workspace when it fails. The folder is named after all that the
+before it runs it, and a queued experiment's workspace when it fails. The folder is named after all that the
 result depends on, so that no other training takes it up, and is removed when the stage has written its outputs.
 """
 
@@ -51,7 +51,7 @@ class Checkpoints:
             _forget(root)
 
     def last(self) -> Path | None:
-        """The newest that is whole; those that are not are removed."""
+        """The newest checkpoint that is complete; those that are not are removed."""
         for folder in sorted(self.folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
             note = folder / NOTE
             if note.is_file() and digests(folder) == read_json(note)["sha256"]:
@@ -81,21 +81,21 @@ def _forget(root: Path) -> None:
 
 
 def made_from(model: "PreTrainedModel | PeftModel", splits: Iterable[Dataset], settings: tuple) -> str:
-    """SHA-256 of all that a result depends on: weights, encoded splits, settings, code, versions, machine."""
-    found = hashlib.sha256()
+    """The SHA-256 of everything that a result depends on: weights, splits, settings, code, versions, machine."""
+    digest = hashlib.sha256()
     threads = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
-    found.update(repr((settings, [(name, version(name)) for name in PACKAGES], threads)).encode())
+    digest.update(repr((settings, [(name, version(name)) for name in PACKAGES], threads)).encode())
     for name, module in sorted(sys.modules.items()):
         if name.startswith("tunediff.") and module.__file__:
-            found.update(Path(module.__file__).read_bytes())
+            digest.update(Path(module.__file__).read_bytes())
     trained = {name for name, weights in model.named_parameters() if weights.requires_grad}
     for name, weights in model.state_dict().items():
-        found.update(f"{name} {name in trained} {weights.dtype} {tuple(weights.shape)}".encode())
-        found.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(f"{name} {name in trained} {weights.dtype} {tuple(weights.shape)}".encode())
+        digest.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     for split in splits:
-        with pa.ipc.new_stream(pa.PythonFile(_Sink(found), mode="w"), split.data.table.schema) as stream:
+        with pa.ipc.new_stream(pa.PythonFile(_Sink(digest), mode="w"), split.data.table.schema) as stream:
             stream.write_table(split.data.table)
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 class _Sink:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @cache
 def on_cpu() -> torch.library.Library:
-    """From here on in this process, dropout on a CPU draws its masks by `bernoulli_`, attention's too.
+    """Let dropout on a CPU draw its masks by `bernoulli_` from here on in this process, attention's too.
 
     And attention with dropout, for which a CPU has no kernel of its own, stays in bf16 where its input is.
     """
@@ -59,15 +59,15 @@ def cast_frozen(model: "PreTrainedModel | PeftModel", dtype: torch.dtype) -> Non
 class SeenTokens(nn.Module):
     """An embedding without the rows of tokens that are never met."""
 
-    def __init__(self, whole: nn.Embedding, seen: torch.Tensor):
+    def __init__(self, embedding: nn.Embedding, seen: torch.Tensor):
         """`seen`: ids, each once."""
         super().__init__()
-        place = torch.full((whole.num_embeddings,), len(seen))
+        place = torch.full((embedding.num_embeddings,), len(seen))
         place[seen] = torch.arange(len(seen))
         self.register_buffer("place", place, persistent=False)
-        self.padding_idx = None if whole.padding_idx is None else int(place[whole.padding_idx])
+        self.padding_idx = None if embedding.padding_idx is None else int(place[embedding.padding_idx])
         # No token has the last row. It comes to be what becomes of 1 if there is never a gradient.
-        self.weight = nn.Parameter(torch.cat([whole.weight.data[seen], torch.ones(1, whole.embedding_dim)]))
+        self.weight = nn.Parameter(torch.cat([embedding.weight.data[seen], torch.ones(1, embedding.embedding_dim)]))
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         return nn.functional.embedding(self.place[input_ids], self.weight, self.padding_idx)
@@ -75,24 +75,24 @@ class SeenTokens(nn.Module):
 
 @contextmanager
 def seen_tokens(model: "PreTrainedModel | PeftModel", pad: int, splits: Iterable[Dataset]) -> Iterator[None]:
-    """Train an embedding without the tokens that no text of `splits` (of `data.encode`) has; whole again afterwards.
+    """Train an embedding without the tokens that no text of the encoded `splits` has; it is complete again afterwards.
 
     Most of a vocabulary's rows are of words that a few thousand texts do not have. They get no gradient, and AdamW only
     scales them, by weight decay: all alike, so that it can be done at the end. Until then there is less to clear, to
     clip, to step and to keep.
     """
-    whole = model.get_input_embeddings()
-    names = [name for name, weights in model.named_parameters(remove_duplicate=False) if weights is whole.weight]
-    if type(whole) is not nn.Embedding or not whole.weight.requires_grad or len(names) > 1:
+    embedding = model.get_input_embeddings()
+    names = [name for name, weights in model.named_parameters(remove_duplicate=False) if weights is embedding.weight]
+    if type(embedding) is not nn.Embedding or not embedding.weight.requires_grad or len(names) > 1:
         yield
         return
     columns = (split.data.column("input_ids") for split in splits)
     ids = {pad}.union(*(pc.unique(pc.list_flatten(column)).to_pylist() for column in columns))
     seen = torch.tensor(sorted(ids))
-    few = SeenTokens(whole, seen)
+    few = SeenTokens(embedding, seen)
     model.set_input_embeddings(few)
     yield
     trained = few.weight.data.cpu()
-    whole.weight.data *= trained[-1]
-    whole.weight.data[seen] = trained[:-1]
-    model.set_input_embeddings(whole)
+    embedding.weight.data *= trained[-1]
+    embedding.weight.data[seen] = trained[:-1]
+    model.set_input_embeddings(embedding)

@@ -1,6 +1,6 @@
 """One training in several processes, as torchrun or `accelerate launch` starts them: PyTorch's DDP or FSDP.
 
-Each process runs the whole stage on its share of every step's texts; the first one alone writes.
+Each process runs the stage on its share of every step's texts; the first one alone writes.
 """
 
 import os
@@ -19,7 +19,7 @@ from tunediff.models.inference import device
 def ranks() -> PartialState:
     """Which of how many processes this is; begins the process group at the first call.
 
-    Raises UserError where the launcher asks for what the stages do not do.
+    Raises UserError if the launcher asks for what the stages do not do.
     """
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise UserError("params.yaml: launcher: the stages do not do DeepSpeed; use accelerate launch --use_fsdp")

@@ -167,21 +167,21 @@ class ResumableTrainer(Trainer):
 
 
 def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of them, whole."""
+    """A copy of the weights that are trained, each complete."""
     return gathered({name: weights for name, weights in model.named_parameters() if weights.requires_grad})
 
 
 def gathered(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A copy on the CPU, of sharded weights in the first process alone; the others take part in it."""
-    whole = {}
+    copies = {}
     for name, weights in state.items():
         weights = weights.detach()
         if isinstance(weights, DTensor):
             weights = weights.full_tensor()
             if not ranks().is_main_process:
                 continue
-        whole[name] = weights.to("cpu", copy=True).contiguous()
-    return whole
+        copies[name] = weights.to("cpu", copy=True).contiguous()
+    return copies
 
 
 def without_values(model: nn.Module) -> nn.Module:
