@@ -414,7 +414,7 @@ def test_package_that_is_not_installed(before: Project) -> None:
     before.edit_yaml("conf/model/tiny.yaml", name="package:no_such_package/model")
     message = fail(before)
     assert "conf/model/tiny.yaml: name: the Python package 'no_such_package' is not installed" in message
-    assert "run `pip install -r requirements.txt`" in message
+    assert "install it as the README says" in message
 
 
 @pytest.mark.parametrize("module", ["no_such_package.inner", "..json"])

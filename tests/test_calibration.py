@@ -1,13 +1,11 @@
-"""Calibration error, Brier score and temperature: by hand, and against another library."""
+"""Calibration error, Brier score and temperature: by hand, and against simulations with a known truth."""
 
 import numpy as np
 import pytest
-import torch
 from scipy.special import softmax
 from sklearn.metrics import f1_score
-from torchmetrics.classification import MulticlassCalibrationError
 
-from tunediff.evidence import calibration
+from tunediff.evidence import calibration, classification
 
 
 def answers(labels: int, rows: int = 500, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -32,23 +30,25 @@ def test_calibration_error_by_hand():
 
 
 @pytest.mark.parametrize("labels", [2, 3, 20])
-def test_calibration_error_is_torchmetrics(labels: int):
+def test_calibration_error_is_that_of_the_bins_in_the_picture(labels: int):
     actual, logits = answers(labels, temperature=3.0)
     probabilities = softmax(logits, axis=1)
-    theirs = MulticlassCalibrationError(num_classes=labels, n_bins=15, norm="l1")
-    expected = float(theirs(torch.tensor(probabilities), torch.tensor(actual)))
+    bins = calibration.reliability(actual, probabilities)
+    expected = np.average((bins.confidence - bins.accuracy).abs(), weights=bins.rows)
     assert calibration.calibration_error(actual, probabilities) == pytest.approx(expected, abs=1e-6)
 
 
-def test_certainty_and_a_single_label_are_in_a_bin():
-    assert calibration.calibration_error(np.array([0, 0]), np.array([[1.0, 0.0], [1.0, 0.0]])) == 0
-    assert calibration.calibration_error(np.array([0]), np.array([[1.0]])) == 0
+def test_certainty_is_in_a_bin():
+    for actual, error in (([0, 0], 0), ([0, 1], 0.5), ([1], 1)):
+        certain = np.array([[1.0, 0.0]] * len(actual))
+        assert calibration.calibration_error(np.array(actual), certain) == error
+        assert calibration.reliability(np.array(actual), certain).rows.tolist() == [len(actual)]
 
 
 def test_brier_by_hand():
     probabilities = np.array([[0.8, 0.2, 0.0], [0.5, 0.25, 0.25]])
     expected = ((0.2**2 + 0.2**2) + (0.5**2 + 0.25**2 + 0.75**2)) / 2
-    assert calibration.brier(np.array([0, 2]), probabilities) == pytest.approx(expected)
+    assert classification.calibrated(np.array([0, 2]), probabilities)["brier"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])

@@ -89,7 +89,12 @@ def test_the_front_has_what_nothing_else_beats_in_both():
         ],
         columns=["method", "accuracy", "cost"],
     )
-    assert table.method[comparison.on_front(table, "cost")].tolist() == ["cheapest", "good", "as good", "best"]
+    assert table.method[comparison.on_front(table, "accuracy", "cost")].tolist() == [
+        "cheapest",
+        "good",
+        "as good",
+        "best",
+    ]
 
 
 # --- parts of the test texts
@@ -115,7 +120,8 @@ def test_slices_are_quarters_by_length_what_is_cut_and_labels():
         ("label", "a", 5, 4 / 5),
         ("label", "b", 3, 2 / 3),
     ]
-    expected = uncertainty.intervals(np.array(actual), methods["tfidf"].predicted, 2, 0.9, 17)["accuracy"]
+    tfidf = methods["tfidf"]
+    expected = uncertainty.intervals(tfidf.figures("accuracy"), tfidf.counts, 0.9, 17)["accuracy"]
     assert (found.accuracy_low[0], found.accuracy_high[0]) == pytest.approx((expected.low, expected.high), abs=1 / 8)
     # Two texts, both wrong: the exact upper limit.
     assert found.accuracy_high[3] == pytest.approx(1 - 0.05 ** (1 / 2))
@@ -136,7 +142,7 @@ def test_of_many_labels_the_worst_are_shown(monkeypatch):
             "accuracy": [0.8, 0.9, 0.6, 0.8, 0.7, 0.8],
         }
     )
-    assert comparison.worst_labels(slices).slice.tolist() == ["all texts", "b"] * 2
+    assert comparison.worst_labels(slices, "accuracy").slice.tolist() == ["all texts", "b"] * 2
 
 
 def with_errors(on_whole: int, on_cut: int, whole: int = 200, cut: int = 100) -> Predictions:

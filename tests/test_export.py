@@ -25,18 +25,9 @@ from tunediff.use.export_onnx import convert
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
 CARD = "---\nlibrary_name: peft\n---\n# It\n\n## How to use\n\nWith PeftModel.\n\n## Training data\n\nTexts.\n"
 ARGUMENTS = [
-    "--settings",
-    "data/settings/export.json",
-    "--splits",
-    "data/prepared",
-    "--model",
-    "models/lora-v1",
-    "--exported",
-    "models/lora-v1-exported",
-    "--metrics",
-    "metrics/export/lora-v1.json",
-    "--cost",
-    "metrics/cost/export/lora-v1.json",
+    *("--settings", "data/settings/export.json", "--splits", "data/prepared", "--model", "models/lora-v1"),
+    *("--exported", "models/lora-v1-exported", "--metrics", "metrics/export/lora-v1.json"),
+    *("--cost", "metrics/cost/export/lora-v1.json"),
 ]
 
 

@@ -11,13 +11,20 @@ import pandas as pd
 import pytest
 from conftest import ROOT, Project
 
-from stages import label_noise, prepare
+from stages import label_noise as stage
+from tunediff.baselines import label_noise
 from tunediff.baselines.linear import on_states
 from tunediff.core.errors import UserError
-from tunediff.core.splits import load_split
+from tunediff.core.files import write_json
+from tunediff.core.splits import load_split, save_split
+from tunediff.settings import resolve
 from tunediff.settings.study import load
+from tunediff.tasks.classification import Classification
 
-COMMAND = ("--splits", "data/prepared", "--ranked", "data/label_noise.csv", "--metrics", "metrics/label_noise.json")
+COMMAND = (
+    *("--settings", "data/settings/label_noise.json", "--splits", "data/prepared"),
+    *("--ranked", "data/label_noise.csv", "--metrics", "metrics/label_noise.json"),
+)
 
 
 def labelled(labels: list[str]) -> pd.DataFrame:
@@ -29,14 +36,17 @@ def labelled(labels: list[str]) -> pd.DataFrame:
 # --- how much is found
 
 
+@pytest.mark.slow
 def test_half_of_the_flipped_labels_are_in_the_first_fifth(project: Project, monkeypatch: pytest.MonkeyPatch):
     """On the shipped data and model, 15% of the training labels flipped. Prints the figures of docs/evidence.md."""
     shutil.copy(ROOT / "data/raw/headlines.csv", project.folder / "data/raw/headlines.csv")
     project.edit_yaml("params.yaml", data="headlines", model="minilm")
     project.prepare_here(monkeypatch)
-    settings = load()
+    study = load()
+    settings = resolve.without_fine_tuning(study, study.params.seed)
     train = load_split(project.folder / "data/prepared", "train")
-    table = train.to_pandas().assign(label=pd.Categorical.from_codes(train["label"][:], label_names(train)))
+    names = Classification.of(train.features).labels
+    table = train.to_pandas().assign(label=pd.Categorical.from_codes(train["label"][:], names))
     judges, true = label_noise.judges(table, settings), table.label.cat.codes.to_numpy()
 
     caught, suspected = [], []
@@ -47,9 +57,7 @@ def test_half_of_the_flipped_labels_are_in_the_first_fifth(project: Project, mon
         labels[flipped] = (labels[flipped] + random.integers(1, 3, len(flipped))) % 3
         noisy = table.assign(label=pd.Categorical.from_codes(labels, table.label.cat.categories))
         bad = set(table.row[flipped])
-        found = {
-            name: label_noise.out_of_fold({name: judge}, labels, settings.params.seed) for name, judge in judges.items()
-        }
+        found = {name: label_noise.out_of_fold({name: judge}, labels, settings.seed) for name, judge in judges.items()}
         found["both"] = sum(found.values()) / 2
         lists = {name: label_noise.rank(noisy, probabilities) for name, probabilities in found.items()}
         lists["random order"] = noisy.sample(frac=1, random_state=seed)
@@ -58,7 +66,7 @@ def test_half_of_the_flipped_labels_are_in_the_first_fifth(project: Project, mon
         both = lists["both"][lists["both"].suspected]
         suspected.append({"rows": len(both), "flipped": both.row.isin(bad).mean()})
 
-    np.testing.assert_allclose(label_noise.out_of_fold(judges, labels, settings.params.seed), found["both"])
+    np.testing.assert_allclose(label_noise.out_of_fold(judges, labels, settings.seed), found["both"])
     caught = pd.DataFrame(caught)
     print(caught.agg(["mean", "min", "max"]).T.to_string(float_format="{:.1%}".format))
     print("suspected: {rows:.0f} rows, {flipped:.1%} of them flipped".format(**pd.DataFrame(suspected).mean()))
@@ -70,6 +78,7 @@ def test_half_of_the_flipped_labels_are_in_the_first_fifth(project: Project, mon
 # --- what a user gets to read
 
 
+@pytest.mark.slow
 def test_the_stage_finds_flipped_labels_and_repeats_itself(project: Project):
     source = project.folder / "data/raw/tiny.csv"
     table = pd.read_csv(source)
@@ -140,13 +149,15 @@ def test_a_row_whose_label_no_other_has_is_not_judged():
 
 def test_one_label_alone_cannot_be_judged(project: Project, monkeypatch: pytest.MonkeyPatch):
     (project.folder / "data/prepared").mkdir()
-    prepare.save(
-        labelled(["a"] * 5 + ["b"]).assign(tokens=3), ["a", "b"], project.folder / "data/prepared/train.parquet"
-    )
+    rows = labelled(["a"] * 5 + ["b"]).assign(tokens=3, label=[0] * 5 + [1])
+    save_split(rows, Classification(["a", "b"]).feature(), project.folder / "data/prepared/train.parquet")
+    study = load(project.folder)
+    settings = resolve.without_fine_tuning(study, study.params.seed)
+    write_json(project.folder / "data/settings/label_noise.json", settings.model_dump(mode="json"))
     monkeypatch.chdir(project.folder)
     monkeypatch.setattr(sys, "argv", ["label_noise", *COMMAND])
     with pytest.raises(UserError, match=re.escape("train.parquet: fewer than two labels have two rows or more")):
-        label_noise.main()
+        stage.main()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def _package_folder(name: str, place: Path) -> Path:
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            f"{place}: name: the Python package '{module}' is not installed; run `pip install -r requirements.txt`"
+            f"{place}: name: the Python package '{module}' is not installed; install it as the README says"
         )
     return Path(spec.submodule_search_locations[0], folder)
 
