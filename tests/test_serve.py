@@ -31,6 +31,7 @@ from tunediff.use import occlusion, service_app, service_guard, service_models, 
 from tunediff.use.classifier import Classifier
 from tunediff.use.classifier_torch import TorchClassifier
 from tunediff.use.export_onnx import convert
+from tunediff.use.service_hosts import Hosts
 from tunediff.use.service_queue import Batcher, QueueFull
 
 TEXTS = ["shares rose", "wheat fell on monday in early trade", "the index", "copper jumped after the report"]
@@ -97,7 +98,8 @@ def test_an_exported_model_is_served_without_pytorch(folders: dict[str, Path]):
     """Which would take several times the memory."""
     code = (
         "import sys; from pathlib import Path; from stages import serve; from tunediff.use.service_app import make_app;"
-        "make_app(serve.service_models.load([Path(sys.argv[1])]), 32); print('torch' in sys.modules)"
+        "served = serve.service_models.load([Path(sys.argv[1])]); make_app(served, 32, serve.Hosts('localhost'));"
+        "print('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(folders["full-onnx"])]
     assert subprocess.check_output(command, cwd=ROOT, env=ENVIRONMENT, text=True) == "False\n"
@@ -226,7 +228,7 @@ def test_closing_answers_what_waits_and_more_than_the_limit_is_refused():
 async def client(
     classifier: Classifier, original: Classifier | None = None, batch_size: int = 32
 ) -> AsyncIterator[httpx.AsyncClient]:
-    app = service_app.make_app({"slow": service_models.Served(classifier, original)}, batch_size)
+    app = service_app.make_app({"slow": service_models.Served(classifier, original)}, batch_size, Hosts("test"))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.app.router.lifespan_context(app.app),
@@ -418,8 +420,13 @@ def test_a_model_s_error_is_a_500_and_the_service_goes_on():
 @pytest.fixture(scope="module")
 def server(folders: dict[str, Path]) -> Iterator[serve_load.Server]:
     served = [folders[name] for name in ("lora-v1", "full", "full-onnx")]
-    with serve_load.serving(served, env=ENVIRONMENT) as started:
+    with serve_load.serving(served, "--allowed-host", "models.example", env=ENVIRONMENT) as started:
         yield started
+
+
+def test_names_are_answered_as_the_user_allows_them(server: serve_load.Server):
+    names = ["models.example", server.url.split("/")[2], "localhost:8000", "evil.example"]
+    assert [httpx.get(server.url, headers={"host": name}).status_code for name in names] == [200, 200, 200, 421]
 
 
 def test_schemathesis_finds_nothing(server: serve_load.Server, tmp_path: Path):
