@@ -1,12 +1,14 @@
 """What docs/security.md promises: nothing that is given as data is executed, and nothing of this machine goes out."""
 
 import csv
+import itertools
 import json
 import os
 import pickle
 import re
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +20,8 @@ import pyarrow as pa
 import pytest
 from conftest import ENVIRONMENT, ROOT, SECRET, Project, copy_of
 from datasets import ClassLabel, Dataset, Features, Value
+from dvc.parsing import DataResolver
+from dvc.repo import Repo
 from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 
@@ -138,6 +142,52 @@ def test_a_yaml_tag_runs_nothing(tmp_path: Path, trace: Path):
     with pytest.raises(UserError, match=r"it\.yaml: not valid YAML: could not determine a constructor for the tag"):
         read_data(path)
     assert not trace.exists()
+
+
+# What a shell would run, each in the way of another quote; DVC runs each line of a command for itself.
+COMMANDS = ("0.5; touch trace; true ", "a' ; touch trace; '", '" ; touch trace; "', "$(touch trace)", "`touch trace`")
+COMMANDS += ("a & touch trace &", "a\ntouch trace\n", "a'\ntouch trace\n'", "a\u2028touch trace", "{a,b}", "*", "$HOME")
+
+
+def test_no_shell_runs_a_value_of_params(project: Project, tmp_path: Path):
+    """DVC's own commands for each list that dvc.yaml goes through; `python` is a program that notes its words."""
+    variant = project.read_yaml("params.yaml")["train_lora"]["v1"]
+    chosen, values = {"methods": list(COMMANDS)}, dict.fromkeys(COMMANDS, variant)
+    changes = {"train_peft": chosen, "evaluate": chosen, "export": chosen, "training_rows": {"shares": list(COMMANDS)}}
+    project.edit_yaml("params.yaml", train_lora=values, **changes)
+    project.run("git", "init", "-q")
+    with Repo(str(project.folder)) as repo:
+        resolver = DataResolver(repo, str(project.folder), project.read_yaml("dvc.yaml"))
+        stages = {name: resolver.resolve_one(name)[name] for name in resolver.get_keys() if "@" in name}
+    assert len(stages) == 8 * len(COMMANDS)
+
+    words, python = project.folder / "words", tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" > {words}\n")
+    python.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    for (name, stage), shell in itertools.product(stages.items(), ("sh", "bash")):
+        words.unlink(missing_ok=True)
+        # DVC runs each line as a command, up to one that fails: the first, of which the quotes do not end.
+        first, *more = stage["cmd"].splitlines()
+        command = [shutil.which(shell), "-c", first]
+        done = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, check=False)
+        assert not (project.folder / "trace").exists(), first
+        if more:
+            assert done.returncode and not words.exists()
+        else:
+            assert words.read_text().split("\0")[-2] == name.split("@", 1)[1]
+
+
+@pytest.mark.slow
+def test_a_share_that_is_a_command_is_refused_by_settings_and_by_its_own_stage(trained: Project, tmp_path: Path):
+    project = copy_of(trained, tmp_path / "project")
+    project.edit_yaml("params.yaml", training_rows={"shares": [COMMANDS[0]], "methods": ["tfidf"]})
+    alone = project.run("dvc", "repro", "--single-item", "training_rows", check=False).stderr
+    assert f"error: --share: '{COMMANDS[0]}' is no name and no share; run: dvc repro settings" in alone
+    said = project.run("dvc", "repro", "training_rows", check=False).stderr
+    assert "error: params.yaml: training_rows.shares.0: " in said and "failed to reproduce 'settings'" in said
+    assert not (project.folder / "trace").exists()
 
 
 @pytest.mark.parametrize("key", ["source", "task"])
