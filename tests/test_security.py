@@ -33,7 +33,7 @@ from tunediff.models.settings import ModelConf
 from tunediff.report import folders as report_folders
 from tunediff.report import page
 from tunediff.settings.study import read_data
-from tunediff.sources import readers
+from tunediff.sources import find_source
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import with_keys
 from tunediff.tasks.classification import Classification
@@ -259,7 +259,7 @@ def test_a_terminal_is_told_no_control_characters(tmp_path: Path, monkeypatch: p
     Path("data/raw").mkdir(parents=True)
     Path("data/raw/a.csv").write_text("\x1b[2J,label\na,b\n")
     with pytest.raises(UserError) as error:
-        readers.read(DATA_FILE(source="a.csv", text="text", label="label"), WHERE, Classification)
+        find_source.read(DATA_FILE(source="a.csv", text="text", label="label"), WHERE, Classification)
     assert str(error.value).endswith(r"it has: \x1b[2J, label")
 
 
