@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from tunediff.core import devices
+from tunediff.core import arguments, devices
 from tunediff.core.files import write_json
 from tunediff.core.process import run
 from tunediff.core.settings import read
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--exported", type=Path, required=True, help="folder for the exported model")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file for size, accuracy and difference")
     parser.add_argument("--cost", type=Path, required=True, help="JSON file for latency and throughput")
-    args = parser.parse_args()
+    args = arguments.parse(parser, "method")
     settings = read(args.settings, Exporting)
     devices.take()
     test = load_split(args.splits, "test")

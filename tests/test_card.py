@@ -71,6 +71,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_tex
     package = made.folder / PACKAGES / "tiny_package"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    metadata = package.with_name("tiny_package-1.0.dist-info")
+    metadata.mkdir()
+    (metadata / "RECORD").write_text("tiny_package/__init__.py,,\n")
     (package / "model").symlink_to(tiny_model)
     for method in KINDS:
         name = "package:tiny_package/model" if method == "lora-v2" else str(tiny_model)

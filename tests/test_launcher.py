@@ -81,11 +81,12 @@ def project(steady: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def result(project: Project, method: str) -> tuple[dict, dict[str, np.ndarray]]:
     weights = {}
-    for path in (project.folder / "models" / method).rglob("*.safetensors"):
+    for path in (project.folder / "data/trained" / method).rglob("*.safetensors"):
         weights |= load_file(path)
     return project.read_json(f"metrics/validation/{method}.json"), weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "method"), [("train_full", "full"), ("train_lora@v1", "lora-v1")])
 def test_two_processes_end_as_one_does(project: Project, stage: str, method: str):
     project.run("dvc", "repro", stage)
@@ -95,8 +96,8 @@ def test_two_processes_end_as_one_does(project: Project, stage: str, method: str
         project.edit_yaml("params.yaml", launcher=launcher, train={**train, "accumulation": parts})
         said = project.run("dvc", "repro", stage)
         assert f"> {launcher} -m stages" in said.stdout
-        found, shared = result(project, method)
-        assert found == pytest.approx(figures, abs=1e-5)
+        now, shared = result(project, method)
+        assert now == pytest.approx(figures, abs=1e-5)
         assert shared.keys() == weights.keys()
         for name, expected in weights.items():
             if name.endswith("key.bias"):  # has no gradient but rounding, which Adam makes steps of
@@ -109,6 +110,7 @@ def test_two_processes_end_as_one_does(project: Project, stage: str, method: str
     assert project.run("dvc", "status", stage).stdout.strip().endswith("up to date.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("killed", "launcher"), [("a process", TWO), ("DVC", SHARDED)])
 def test_a_kill_ends_all_processes_and_the_next_run_goes_on(
     project: Project, monkeypatch: pytest.MonkeyPatch, killed: str, launcher: str
@@ -118,7 +120,7 @@ def test_a_kill_ends_all_processes_and_the_next_run_goes_on(
     project.edit_yaml("params.yaml", launcher=launcher, train={**train, "epochs": 12})
     project.run("dvc", "repro", "train_full")
     expected = result(project, "full")
-    shutil.rmtree(project.folder / "models/full")
+    shutil.rmtree(project.folder / "data/trained/full")
     dvc = subprocess.Popen(
         ["dvc", "repro", "-f", "--no-run-cache", "train_full"],
         cwd=project.folder, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -154,6 +156,7 @@ def wait_for(what, seconds: float = 120) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_launcher_that_does_not_fit_is_refused(project: Project):
     train = project.read_yaml("params.yaml")["train"]
     project.edit_yaml("params.yaml", launcher=TWO, train={**train, "batch_size": 3, "accumulation": 2})

