@@ -270,12 +270,25 @@ def test_a_page_loads_no_picture_and_runs_no_script_of_a_text(tmp_path: Path):
     hostile = (
         '<script>alert(1)</script> ![x](https://example.com/x.png) <img src="https://example.com/y.png" onerror=a()>'
     )
-    section = page.Section("Errors", f"Of `full`: {hostile}", [["text", "label"], [hostile, hostile]])
+    inside = f"``{hostile}"  # of backticks, which set code
+    said = f"Of `full`: {hostile}. No text has `{hostile}` or `{inside}`, `{inside}`"
+    section = page.Section(hostile, said, [["text", hostile, inside], [hostile, hostile, inside]])
     page.write(hostile, f"Use it: {hostile}", [section], tmp_path / "page.html", tmp_path / "page.md")
     rendered = MarkdownIt("commonmark").enable("table").render((tmp_path / "page.md").read_text(encoding="utf-8"))
     assert "&lt;script&gt;alert(1)" in rendered and "<table>" in rendered
     for html in (rendered, (tmp_path / "page.html").read_text(encoding="utf-8")):
         assert not re.search(r"<(script|img)", html)
+
+
+def test_a_page_has_no_control_characters(tmp_path: Path):
+    """Git would take it for a binary file, a terminal would obey it, and half a character is no UTF-8."""
+    text = "a\0b \x1bc \x9b2Jd \ud800e\tf"
+    section = page.Section("Errors", text, [["text"], [text]])
+    page.write(text, f"Use it: {text}", [section], tmp_path / "page.html", tmp_path / "page.md")
+    for path in (tmp_path / "page.html", tmp_path / "page.md"):
+        written = path.read_text(encoding="utf-8")
+        assert written.count("a�b �c �2Jd �e") == 4
+        assert set(re.findall(r"[^ -~\xa0-\U0010ffff]", written)) <= {"\n", "\t"}
 
 
 def test_answers_in_a_csv_are_no_formulas_and_the_users_cells_stay(tmp_path: Path):

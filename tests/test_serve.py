@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import csv
 import json
 import random
 import re
@@ -23,6 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks import serve_load
 from stages import predict
 from tunediff.core.errors import UserError
+from tunediff.core.spreadsheets import harmless
 from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
@@ -553,6 +555,29 @@ def test_a_csv_dropped_on_the_page_comes_back_as_predict_writes_it(
     found, expected = (pd.read_csv(tmp_path / f"{name}.csv", dtype={"price": str}) for name in ("out", "expected"))
     assert found.predicted.isna().tolist() == [False] * 300 + [True]
     pd.testing.assert_frame_equal(found[:300], expected[:300], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("page", [1200], indirect=True)
+def test_no_label_in_the_pages_csv_is_a_formula(page: Page, tmp_path: Path):
+    """They are written as `core.spreadsheets` has it; the user's own cells stay."""
+    labels = ["=1+1", "+1", "-1.5", "-", "@SUM(A1)", "\t=1", "＝1", "a=1", '=HYPERLINK("x")']
+    model = {"name": "it", "labels": labels, "original": True}
+    answers = [{"label": label, "probabilities": dict.fromkeys(labels, 0.1)} for label in labels]
+    page.route("**/models", lambda route: route.fulfill(json={"models": [model], "max_texts": 256, "max_length": 99}))
+    page.route("**/predict", lambda route: route.fulfill(json={"answers": answers, "originals": answers[::-1]}))
+    page.route("**/explain", lambda route: route.fulfill(json={"label": "-", "words": []}))
+    page.reload()
+    (tmp_path / "in.csv").write_text("text,=note\n" + "=x,@y\n" * len(labels), encoding="utf-8")
+    page.get_by_label("Or a CSV file").set_input_files(tmp_path / "in.csv")
+    page.get_by_role("button", name="Label").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download all as CSV").click()
+    download.value.save_as(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["predicted"] for row in rows] == [harmless(label) for label in labels]
+    assert [row["original"] for row in rows] == [harmless(label) for label in labels[::-1]]
+    assert [(row["text"], row["=note"]) for row in rows] == [("=x", "@y")] * len(labels)
 
 
 @pytest.mark.parametrize("page", [400], indirect=True)
