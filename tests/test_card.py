@@ -40,8 +40,11 @@ each = pytest.mark.parametrize("method", KINDS)
 
 def run(project: Project, stage: str, method: str) -> None:
     """A stage as dvc.yaml runs it, but in this process."""
-    command = STAGES[stage]["cmd"].replace("${item.method}", method)
-    arguments = shlex.split(command.replace("${item.variant}", method.removeprefix("lora-")))[3:]
+    command = STAGES[stage]["cmd"]
+    values = {"method": method, "variant": method.removeprefix("lora-")}
+    for key in STAGES[stage].get("matrix", {}):
+        command = command.replace("${item}", f"--{key} {values[key]}")
+    arguments = shlex.split(command)[3:]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.folder)
         patch.syspath_prepend(PACKAGES)

@@ -23,8 +23,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import serve_load
 from stages import predict
+from tunediff.core.csv_cells import harmless
 from tunediff.core.errors import UserError
-from tunediff.core.spreadsheets import harmless
 from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
@@ -559,7 +559,7 @@ def test_a_csv_dropped_on_the_page_comes_back_as_predict_writes_it(
 
 @pytest.mark.parametrize("page", [1200], indirect=True)
 def test_no_label_in_the_pages_csv_is_a_formula(page: Page, tmp_path: Path):
-    """They are written as `core.spreadsheets` has it; the user's own cells stay."""
+    """They are written as `core.csv_cells` has it; the user's own cells stay."""
     labels = ["=1+1", "+1", "-1.5", "-", "@SUM(A1)", "\t=1", "＝1", "a=1", '=HYPERLINK("x")']
     model = {"name": "it", "labels": labels, "original": True}
     answers = [{"label": label, "probabilities": dict.fromkeys(labels, 0.1)} for label in labels]
