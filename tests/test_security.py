@@ -358,6 +358,3 @@ def test_no_secret_and_no_path_of_this_machine_gets_out(trained: Project, tmp_pa
         content = path.read_bytes()
         for secret in private:
             assert secret.encode() not in content, (path, secret)
-
-
-# --- packages
