@@ -25,6 +25,8 @@ from tunediff.models.saved import load_saved
 from tunediff.report import card
 from tunediff.tasks.classification import Classification
 
+pytestmark = pytest.mark.slow
+
 # Each kind of folder, with its library and its stage; `lora-v2` is of a model that comes in a Python package.
 KINDS = {
     "full": ("transformers", "train_full"),

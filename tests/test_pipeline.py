@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from conftest import Project, make_project
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("full", "lora-v1", "lora-v2", "majority", "probe", "tfidf", "untrained")
 TRAINED = ("full", "lora-v1", "lora-v2")
 COST = {

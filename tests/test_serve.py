@@ -36,6 +36,8 @@ from tunediff.use.export_onnx import convert
 from tunediff.use.service_hosts import Hosts
 from tunediff.use.service_queue import Batcher, QueueFull
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["shares rose", "wheat fell on monday in early trade", "the index", "copper jumped after the report"]
 LABELS = ["bearish", "bullish", "neutral"]
 LORA = {

@@ -24,6 +24,8 @@ from tunediff.use import service_app, service_connections, service_guard, servic
 from tunediff.use.service_connections import Connections
 from tunediff.use.service_hosts import Hosts
 
+pytestmark = pytest.mark.slow
+
 HALF = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Half: "
 HEALTH = HALF + b"not\r\n\r\n"
 POST = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"

@@ -17,6 +17,8 @@ from conftest import ENVIRONMENT, Project
 from tunediff.experiments import running, status
 from tunediff.training import heartbeat
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
