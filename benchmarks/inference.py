@@ -15,7 +15,7 @@ from transformers import TextClassificationPipeline
 
 from tunediff.core.splits import load_split
 from tunediff.models.saved import load_saved
-from tunediff.use.classifiers import Loader
+from tunediff.use.classifier_loading import Loader
 
 SIZES = (1, 64)
 WARM_UP = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tunediff.core import devices
+from tunediff.core import arguments, devices
 from tunediff.core.cost import folder_bytes
 from tunediff.core.files import read_json, write_figures
 from tunediff.core.process import run
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--training-cost", type=Path, required=True, help="JSON file that the training stage wrote")
     parser.add_argument("--reload", type=Path, required=True, help="JSON file: how the reloaded model differs")
     scoring.add_arguments(parser)
-    args = parser.parse_args()
+    args = arguments.parse(parser, "method")
     settings = read(args.settings, Evaluation)
     devices.take()
     splits = {name: load_split(args.splits, name) for name in ("train", "validation", "test")}

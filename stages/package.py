@@ -6,6 +6,7 @@ dvc repro package@full
 import argparse
 from pathlib import Path
 
+from tunediff.core import arguments
 from tunediff.core.files import read_json
 from tunediff.core.process import run
 from tunediff.report.card import Results
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file: the method's figures on test")
     parser.add_argument("--detail", type=Path, required=True, help="JSON file: what was fitted on validation")
     parser.add_argument("--model", type=Path, required=True, help="folder for the model")
-    args = parser.parse_args()
+    args = arguments.parse(parser, "method")
 
     results = Results(
         training=read_json(args.trained / "training.json"),

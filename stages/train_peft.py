@@ -7,4 +7,4 @@ from tunediff.core.process import run
 from tunediff.training import methods, stage
 
 if __name__ == "__main__":
-    run(lambda: stage.main(__doc__, methods.peft))
+    run(lambda: stage.main(__doc__, methods.peft, "method"))

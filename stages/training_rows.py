@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tunediff.core import devices
+from tunediff.core import arguments, devices
 from tunediff.core.files import write_figures
 from tunediff.core.process import run
 from tunediff.core.settings import read
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
     parser.add_argument("--splits", type=Path, required=True, help="folder with train.parquet and validation.parquet")
     parser.add_argument("--metrics", type=Path, required=True, help="SHARE.json, for rows and each method's figures")
-    args = parser.parse_args()
+    args = arguments.parse(parser, "share")
     settings = read(args.settings, Growth)
     devices.take()
     train, validation = (load_split(args.splits, name) for name in ("train", "validation"))

@@ -1,9 +1,12 @@
 """The folder that people use of a trained model, and its card: what is in both, and whether the card's code runs."""
 
+import ast
+import html
 import json
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +17,15 @@ import yaml
 from conftest import ENVIRONMENT, ROOT, Project, make_project
 from huggingface_hub import ModelCard, metadata_load
 from huggingface_hub.repocard_data import eval_results_to_model_index
+from markdown_it import MarkdownIt
 
 from tunediff.evidence import calibration
 from tunediff.models.inference import probabilities
 from tunediff.models.saved import load_saved
 from tunediff.report import card
 from tunediff.tasks.classification import Classification
+
+pytestmark = pytest.mark.slow
 
 # Each kind of folder, with its library and its stage; `lora-v2` is of a model that comes in a Python package.
 KINDS = {
@@ -36,8 +42,11 @@ each = pytest.mark.parametrize("method", KINDS)
 
 def run(project: Project, stage: str, method: str) -> None:
     """A stage as dvc.yaml runs it, but in this process."""
-    command = STAGES[stage]["cmd"].replace("${item.method}", method)
-    arguments = shlex.split(command.replace("${item.variant}", method.removeprefix("lora-")))[3:]
+    command = STAGES[stage]["cmd"]
+    values = {"method": method, "variant": method.removeprefix("lora-")}
+    for key in STAGES[stage].get("matrix", {}):
+        command = command.replace("${item}", f"--{key} {values[key]}")
+    arguments = shlex.split(command)[3:]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.folder)
         patch.syspath_prepend(PACKAGES)
@@ -67,6 +76,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_tex
     package = made.folder / PACKAGES / "tiny_package"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    metadata = package.with_name("tiny_package-1.0.dist-info")
+    metadata.mkdir()
+    (metadata / "RECORD").write_text("tiny_package/__init__.py,,\n")
     (package / "model").symlink_to(tiny_model)
     for method in KINDS:
         name = "package:tiny_package/model" if method == "lora-v2" else str(tiny_model)
@@ -197,6 +209,43 @@ def test_a_label_of_any_name_stays_in_its_cell():
     counts = {"train": {"a|b": 2, "c": 1}, "validation": {"c": 1}, "test": {"a|b": 3}}
     profile = {"labels": ["a|b", "c"], "splits": {side: {"labels": labels} for side, labels in counts.items()}}
     assert card.rows(profile) == [(r"a\|b", 2, 0, 3), ("c", 1, 1, 0)]
+
+
+@each
+def test_a_name_of_any_characters_is_text(trained: Project, tmp_path: Path, method: str):
+    """Of the data, of a file, of a split, of a label: no HTML, no picture, no control character, no other code."""
+    hostile = '``<img src=x onerror=a()> <b>" ![x](https://example.com/x.png) `<i>`\0\x1b[2J'
+    folder = shutil.copytree(trained.folder / "models" / method, tmp_path / method)
+    source = trained.read_json("data/prepared/source.json")
+    profile = trained.read_json("data/profile.json")
+    splits = {side: {"rows": 1, "labels": {hostile: 1}} for side in ("train", "validation", "test")}
+    results = card.Results(
+        training=trained.read_json(f"data/trained/{method}/training.json"),
+        source={**source, "data": hostile, "source": f"{hostile}.csv", "splits": dict.fromkeys(splits, hostile)},
+        profile={**profile, "labels": [hostile], "splits": splits},
+        figures=trained.read_json(f"metrics/{method}.json"),
+        detail=trained.read_json(f"metrics/detail/{method}.json"),
+    )
+    card.write(folder, folder, "17", results)
+    written = ModelCard.load(folder / "README.md")
+    assert written.data.model_name == f"{hostile}-{method}"
+    assert not re.search(r"[\0-\x08\x0b-\x1f]", (folder / "README.md").read_text(encoding="utf-8"))
+    rendered = MarkdownIt("commonmark").enable("table").render(written.text)
+    assert not re.search("<(img|b|i)[ >]", rendered)
+    assert rendered.count("&lt;img src=x onerror=a()&gt;") >= 7
+    assert f"{html.escape(hostile[:20])}" in re.search("<h1>(.*)</h1>", rendered)[1]
+
+
+@pytest.mark.parametrize("name", ["acme/bert", 'package:it/"; import os', "package:it`<b>/x"])
+def test_the_name_of_a_pretrained_model_is_text_and_a_string_of_the_code(name: str):
+    base = card.pretrained(name, 'main", evil="<b>`<i>`')
+    assert not re.search("<(b|i)>", MarkdownIt("commonmark").render(base.words))
+    [call] = ast.parse(f"load({base.code})").body
+    constants = [
+        node.value for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    given = name.removeprefix("package:").split("/") if "package:" in name else [name, 'main", evil="<b>`<i>`']
+    assert {constant.removeprefix("/") for constant in constants} == {*given}
 
 
 # --- what else is in the folder

@@ -15,6 +15,8 @@ import pytest
 import yaml
 from conftest import ENVIRONMENT, GOAL, Project, copy_of
 
+pytestmark = pytest.mark.slow
+
 TARGET = "train_lora@v1"
 
 

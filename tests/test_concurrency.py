@@ -13,6 +13,8 @@ import pytest
 import yaml
 from conftest import ENVIRONMENT, GOAL, Project, copy_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(trained: Project, tmp_path: Path) -> Iterator[Project]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-from conftest import ROOT, Project, copy_of
+from conftest import PREPARE, ROOT, SETTINGS, Project, copy_of
 
 from tunediff.core.errors import UserError
 from tunediff.core.splits import load_split
@@ -24,7 +24,8 @@ def model(trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A trained adapter beside the pretrained model that it names."""
     project = tmp_path / "project"
     for folder in ("models/lora-v1", "tiny-model"):
-        shutil.copytree(trained.folder / folder, project / folder)
+        # Not with their modes: what DVC wrote is read-only.
+        shutil.copytree(trained.folder / folder, project / folder, copy_function=shutil.copyfile)
     monkeypatch.chdir(project)
     return Path("models/lora-v1")
 
@@ -125,7 +126,6 @@ def test_a_truncated_split_is_named(trained: Project, tmp_path: Path):
 LIMIT = """
 import re, sys
 from stages import prepare
-sys.argv = ["prepare", "--splits", "data/prepared", "--profile", "data/profile.json"]
 prepare.run(prepare.main)
 # Not getrusage, which may count the memory of the process that began it.
 print("peak", int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024, file=sys.stderr)
@@ -134,11 +134,13 @@ print("peak", int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read(
 
 def prepare_measured(project: Project) -> tuple[subprocess.CompletedProcess, int]:
     """Peak memory in MB of a process of its own."""
-    done = project.run("python", "-c", LIMIT, check=False)
+    project.run("python", "-m", "stages.settings", *SETTINGS)
+    done = project.run("python", "-c", LIMIT, *PREPARE, check=False)
     peak = re.search(r"peak (\d+)", done.stderr)
     return done, int(peak[1]) if peak else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "labels", "limit"), [(200_000, 2, 380), (20_000, 1000, 800)], ids=["rows", "labels"])
 def test_large_data_is_prepared_in_bounded_memory(project: Project, rows: int, labels: int, limit: int):
     with (project.folder / "data/raw/tiny.csv").open("w") as file:
@@ -149,6 +151,7 @@ def test_large_data_is_prepared_in_bounded_memory(project: Project, rows: int, l
     assert peak < limit
 
 
+@pytest.mark.slow
 def test_a_text_of_10_mb_is_prepared_and_cut(project: Project):
     with (project.folder / "data/raw/tiny.csv").open("a") as file:
         file.write(f"{'shares rose ' * 900_000},bullish\n")

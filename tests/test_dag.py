@@ -184,10 +184,16 @@ def test_only_the_stage_settings_depends_on_parameters():
     assert {path: keys for entry in STAGES["settings"]["params"] for path, keys in entry.items()} == files
 
 
+def words_of(name: str) -> list[str]:
+    """Words of a stage's command, with its paths as they are declared: `arguments.parse` fills in `{KEY}`."""
+    [key] = STAGES[name].get("matrix", [""])
+    return shlex.split(STAGES[name]["cmd"].removesuffix(" ${item}").replace(f"{{{key}}}", f"${{item.{key}}}"))
+
+
 @each_stage
 def test_a_stage_depends_on_its_own_settings(name):
     listed = [dep for dep in STAGES[name]["deps"] if dep.startswith("data/settings")]
-    words = shlex.split(STAGES[name]["cmd"])
+    words = words_of(name)
     given = [words[words.index("--settings") + 1]] if "--settings" in words else []
     assert listed == given
     assert given or name in ("settings", "package", "package_peft")
@@ -210,8 +216,17 @@ def related(path: str, others: set[str]) -> bool:
 
 
 @each_stage
+def test_a_value_of_params_comes_into_a_command_in_quotes_alone(name):
+    """DVC quotes a value for `${item}`, which becomes `--KEY VALUE`, and for nothing else."""
+    matrix = STAGES[name].get("matrix")
+    words = STAGES[name]["cmd"].split(" ")
+    values = [word for word in words[name in TRAINING :] if "$" in word]
+    assert values == (["${item}"] if matrix else [])
+
+
+@each_stage
 def test_paths_of_the_command_are_declared(name):
-    words = shlex.split(STAGES[name]["cmd"])
+    words = words_of(name)
     options, given = words[3::2], words[4::2]
     dependencies = {dep for dep in STAGES[name]["deps"] if not dep.startswith(("stages/", "tunediff"))}
     declared = dependencies | set(outputs(name))

@@ -15,6 +15,7 @@ from tunediff.core import splits
 from tunediff.core.errors import UserError
 from tunediff.models import loading
 from tunediff.models.settings import ModelConf
+from tunediff.tasks import features
 
 
 @pytest.fixture
@@ -43,15 +44,16 @@ def test_tokens_are_the_tokenizers_whatever_the_chunks(
     expected = tokenizer(texts, truncation=True)["input_ids"]
     assert {len(ids) for ids in expected} == {6, 7}
     monkeypatch.setattr(splits, "CHUNK", 7)
+    monkeypatch.setattr(features, "CHUNK", 7)
     split = splits.load_split(folder, "train")
     assert split["text"][:] == texts
-    encoded = splits.encode(tokenizer, split["text"], split["label"])
+    encoded = features.encode(tokenizer, split["text"], split["label"])
     assert encoded["input_ids"][:] == expected
     assert encoded["attention_mask"][:] == [[1] * len(ids) for ids in expected]
     assert encoded["length"][:] == [len(ids) for ids in expected]
     assert encoded["labels"][:] == list(range(len(texts)))
     some = split.select([150, 3, 80])
-    assert splits.encode(tokenizer, some["text"])["input_ids"][:] == [expected[row] for row in (150, 3, 80)]
+    assert features.encode(tokenizer, some["text"])["input_ids"][:] == [expected[row] for row in (150, 3, 80)]
 
 
 def test_rows_are_on_disk_and_leave_no_file(folder: Path, tokenizer: PreTrainedTokenizerBase, cache: Path):
@@ -60,7 +62,7 @@ def test_rows_are_on_disk_and_leave_no_file(folder: Path, tokenizer: PreTrainedT
         return [path for path in found if path.startswith(str(cache))]
 
     split = splits.load_split(folder, "train")
-    encoded = splits.encode(tokenizer, split["text"])
+    encoded = features.encode(tokenizer, split["text"])
     assert len(deleted()) == 2 and all(path.endswith("(deleted)") for path in deleted())
     assert not [path for path in cache.rglob("*") if path.is_file()]
     del split, encoded
@@ -89,17 +91,19 @@ from pathlib import Path
 from tunediff.core import splits
 from tunediff.models import loading
 from tunediff.models.settings import ModelConf
+from tunediff.tasks import features
 def held():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 tokenizer = loading.load_tokenizer(ModelConf(name=sys.argv[1], max_length=7, learning_rate={"full": 1e-3}), Path("x"))
 tokenizer(["once"])
 before = held()
 split = splits.load_split(Path(sys.argv[2]), "train")
-encoded = splits.encode(tokenizer, split["text"], split["label"])
+encoded = features.encode(tokenizer, split["text"], split["label"])
 print(held() - before)
 """
 
 
+@pytest.mark.slow
 def test_a_part_of_the_tokens_is_held_at_once(tmp_path: Path, tiny_model: Path):
     texts = [f"{'shares rose ' * 50}{row}" for row in range(5000)]
     Dataset.from_dict({"text": texts, "label": [0] * len(texts)}).to_parquet(tmp_path / "train.parquet")

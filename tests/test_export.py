@@ -18,14 +18,19 @@ from tunediff.models import loading, saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
 from tunediff.tasks.features import encode
-from tunediff.use.exported import FP32, INT8, OnnxClassifier
+from tunediff.use import export_comparison, export_folder
+from tunediff.use.classifier_onnx import FP32, INT8, OnnxClassifier
+from tunediff.use.export_onnx import convert
+
+pytestmark = pytest.mark.slow
 
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
 CARD = "---\nlibrary_name: peft\n---\n# It\n\n## How to use\n\nWith PeftModel.\n\n## Training data\n\nTexts.\n"
-ARGUMENTS = (
-    *("--splits", "data/prepared", "--model", "models/lora-v1", "--exported", "models/lora-v1-exported"),
-    *("--metrics", "metrics/export/lora-v1.json", "--cost", "metrics/cost/export/lora-v1.json"),
-)
+ARGUMENTS = [
+    *("--settings", "data/settings/export.json", "--splits", "data/prepared", "--model", "models/lora-v1"),
+    *("--exported", "models/lora-v1-exported", "--metrics", "metrics/export/lora-v1.json"),
+    *("--cost", "metrics/cost/export/lora-v1.json"),
+]
 
 
 def pytorch_logits(folder: Path, texts: list[str]) -> np.ndarray:
@@ -73,7 +78,7 @@ def test_answers_are_pytorchs_alone_and_beside_longer_texts(exported: Project, t
 
 def test_an_exported_model_answers_without_torch(exported: Project):
     code = (
-        "import sys; from pathlib import Path; from tunediff.use.exported import OnnxClassifier; "
+        "import sys; from pathlib import Path; from tunediff.use.classifier_onnx import OnnxClassifier; "
         "OnnxClassifier(Path(sys.argv[1])).predict(['shares rose']); print(*sys.modules)"
     )
     command = [sys.executable, "-c", code, str(exported.folder / "models/lora-v1-exported")]
@@ -136,7 +141,7 @@ def test_only_what_transformers_can_make_is_saved_for_it(tmp_path: Path, tiny_mo
     conf, kinds = ModelConf(name=str(tiny_model), max_length=16), {"BITFIT": {}, "BOTTLENECK": {"size": 4}}
     kinds["PROMPT_TUNING"] = {"num_virtual_tokens": 4}
     folders = {kind: save_as_trained(conf, ["a", "b"], tmp_path / kind, kind, **kinds[kind]) for kind in kinds}
-    loadable = {kind: export.is_loadable(export.merged(folder)) for kind, folder in folders.items()}
+    loadable = {kind: export_folder.is_loadable(export_folder.merged(folder)) for kind, folder in folders.items()}
     assert loadable == {"BITFIT": True, "BOTTLENECK": False, "PROMPT_TUNING": False}
 
 
@@ -158,8 +163,7 @@ def test_metrics_say_what_it_cost_and_what_it_gained(exported: Project):
 def test_equal_models_are_exported_as_equal_bytes(exported: Project, tmp_path: Path):
     folder = exported.folder / "models/lora-v1"
     _, tokenizer = saved.load_saved(folder)
-    export.export(export.merged(folder), tokenizer, tmp_path, folder)
-    export.quantize(tmp_path)
+    convert(export_folder.merged(folder), tokenizer, tmp_path, folder)
     for name in (FP32, INT8, "tokenizer.json"):
         assert (tmp_path / name).read_bytes() == (exported.folder / "models/lora-v1-exported" / name).read_bytes()
 
@@ -182,8 +186,7 @@ def test_architectures_and_methods_answer_as_in_pytorch(checkpoints, tmp_path: P
     folder = save_as_trained(conf, ["down", "flat", "up"], tmp_path / "trained", peft_type, **fields)
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     _, tokenizer = saved.load_saved(folder)
-    export.export(export.merged(folder), tokenizer, tmp_path, folder)
-    export.quantize(tmp_path)
+    convert(export_folder.merged(folder), tokenizer, tmp_path, folder)
     expected = pytorch_logits(folder, TEXTS)
     assert np.ptp(expected, axis=0).max() > 1e-2, "one answer for every text"
     assert np.allclose(OnnxClassifier(tmp_path, FP32).logits(TEXTS), expected, atol=1e-4)
@@ -199,7 +202,7 @@ def test_a_model_that_cannot_be_traced_is_refused(tmp_path: Path, tiny_model: Pa
 
     conf = ModelConf(name=str(tiny_model), max_length=16)
     with pytest.raises(UserError, match=r"^models/odd: cannot be exported to ONNX: .*; use it with PyTorch$"):
-        export.export(Stubborn(), loading.load_tokenizer(conf, WHERE), tmp_path, Path("models/odd"))
+        convert(Stubborn(), loading.load_tokenizer(conf, WHERE), tmp_path, Path("models/odd"))
 
 
 def test_an_export_that_answers_otherwise_is_not_kept(exported: Project, monkeypatch: pytest.MonkeyPatch):
@@ -209,9 +212,9 @@ def test_an_export_that_answers_otherwise_is_not_kept(exported: Project, monkeyp
             model.classifier.weight.neg_()
         return model
 
-    merged = export.merged
+    merged = export_folder.merged
     monkeypatch.chdir(exported.folder)
-    monkeypatch.setattr(export, "merged", negated)
+    monkeypatch.setattr(export_folder, "merged", negated)
     before = (exported.folder / "models/lora-v1-exported" / FP32).read_bytes()
     monkeypatch.setattr(sys, "argv", ["export", *ARGUMENTS])
     with pytest.raises(UserError, match="models/lora-v1: cannot be exported: the exported model answers otherwise"):
@@ -251,8 +254,10 @@ def test_speed_compares_systems_that_answer_the_same_texts(monkeypatch: pytest.M
 
         return answer
 
-    monkeypatch.setattr(export.time, "perf_counter", lambda: clock[0])
-    found = export.speed({"slow": system("slow", 0.008), "fast": system("fast", 0.002)}, list("abcdef"), 17)
+    monkeypatch.setattr(export_comparison.time, "perf_counter", lambda: clock[0])
+    found = export_comparison.compare_speed(
+        {"slow": system("slow", 0.008), "fast": system("fast", 0.002)}, list("abcdef"), 17
+    )
     assert asked["slow"] == asked["fast"]
     assert found["slow"] == pytest.approx({"p50_ms": 8, "p95_ms": 8, "texts_per_second": 125})
     times = {"speedup": 4, "speedup_low": 4, "speedup_high": 4}

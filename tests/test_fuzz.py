@@ -24,12 +24,15 @@ from hypothesis import strategies as st
 
 from stages import prepare
 from tunediff.core.errors import UserError
-from tunediff.core.settings import read
-from tunediff.models import tokens
-from tunediff.settings import params
-from tunediff.sources import readers
+from tunediff.core.settings import check
+from tunediff.settings.resolve import preparation
+from tunediff.settings.study import load, read_data
+from tunediff.sources import find_source
 from tunediff.sources.settings import DataConf
+from tunediff.tasks import with_keys
+from tunediff.tasks.classification import Classification
 
+DATA_FILE = with_keys(DataConf, "classification")
 CASES = int(os.environ.get("FUZZ_CASES", 2000))
 
 
@@ -234,15 +237,17 @@ def run_on(here: Project, rows: list[dict], ending: str, dialect: dict, encoding
 ROWS = {"rows": tables(), "ending": FORMATS, "dialect": DIALECTS, "encoding": ENCODINGS, "conf": CONFS}
 
 
+@pytest.mark.slow
 @fuzz(0.06)
 @given(**ROWS)
-def test_prepare_accounts_for_every_row(here: Project, rows, ending, dialect, encoding, conf):
+def test_prepare_accounts_for_every_row(here: Project, monkeypatch, rows, ending, dialect, encoding, conf):
     (here.folder / "conf/data/tiny.yaml").write_text(run_on(here, rows, ending, dialect, encoding, conf))
-    if refusal(prepare.main) is None:
+    if refusal(lambda: here.prepare_here(monkeypatch)) is None:
         kept = here.prepared()
         check_account(rows, ending, conf, here.profile(), kept.assign(label=kept.name))
 
 
+@pytest.mark.slow
 @fuzz(0.3)
 @given(**ROWS)
 def test_rows_are_accounted_for(here: Project, replace, rows, ending, dialect, encoding, conf):
@@ -251,20 +256,21 @@ def test_rows_are_accounted_for(here: Project, replace, rows, ending, dialect, e
     saved = []
     replace(conf=values, saved=saved)
     if refusal(prepare.main) is None:
-        check_account(rows, ending, conf, here.profile(), pd.concat(saved))
+        profile, kept = here.profile(), pd.concat(saved)
+        check_account(rows, ending, conf, profile, kept.assign(label=[profile["labels"][i] for i in kept.label]))
 
 
 @pytest.fixture
 def replace(here: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    shipped = params.load()
+    shipped = load()
 
     def replaced(conf: dict, saved: list[pd.DataFrame]) -> None:
-        def load() -> params.Settings:
-            return shipped.model_copy(update={"data": params.DataConf.model_validate(conf)})
+        def resolved(path: Path) -> dict:
+            return preparation(shipped.model_copy(update={"data": DATA_FILE.model_validate(conf)}))
 
-        monkeypatch.setattr(prepare, "load", load)
-        monkeypatch.setattr(tokens, "token_lengths", lambda texts, *_: [len(text) for text in texts])
-        monkeypatch.setattr(prepare, "save", lambda rows, *_: saved.append(rows))
+        monkeypatch.setattr(prepare, "read_json", resolved)
+        monkeypatch.setattr(prepare, "token_lengths", lambda texts, *_: [len(text) for text in texts])
+        monkeypatch.setattr(prepare, "save_split", lambda rows, *_: saved.append(rows))
 
     return replaced
 
@@ -320,7 +326,7 @@ def test_a_broken_file_is_read_or_refused(here: Project, data: st.DataObject, en
     ending, content = data.draw(broken_files())
     Path(f"data/raw/broken.{ending}").write_bytes(content)
     conf = {"source": f"broken.{ending}", "text": "text", "label": "label", "encoding": encoding or "utf-8"}
-    refusal(lambda: readers.read(params.DataConf.model_validate(conf), Path("conf/data/tiny.yaml")))
+    refusal(lambda: find_source.read(DATA_FILE.model_validate(conf), Path("conf/data/tiny.yaml"), Classification))
 
 
 @pytest.mark.parametrize(
@@ -337,13 +343,13 @@ def test_a_broken_file_is_read_or_refused(here: Project, data: st.DataObject, en
 )
 def test_a_value_that_python_cannot_hold_is_refused(here: Project, column: pa.Array):
     pq.write_table(pa.table({"text": column, "label": ["a"]}), "data/raw/odd.parquet")
-    conf = params.DataConf(source="odd.parquet", text="text", label="label")
-    refusal(lambda: readers.read(conf, Path("conf/data/tiny.yaml")))
+    conf = DATA_FILE(source="odd.parquet", text="text", label="label")
+    refusal(lambda: find_source.read(conf, Path("conf/data/tiny.yaml"), Classification))
 
 
 # --- settings that are anything
 
-KEYS = st.sampled_from([*params.DataConf.model_fields, "sorce", "a\nb", "1"])
+KEYS = st.sampled_from([*DATA_FILE.model_fields, "sorce", "a\nb", "1"])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 NESTED = st.recursive(
     SCALARS | st.sampled_from([*ODD[:-1], "x" * 300 + ".csv", "a/b"]),
@@ -360,6 +366,7 @@ YAML = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @fuzz(0.32)
 @example(text="9" * 5000, values={})
 @given(
@@ -373,9 +380,12 @@ def test_any_settings_are_read_or_refused(here: Project, text: str, values: dict
     path.write_text("\n".join([*lines, text, ""]), encoding="utf-8", errors="replace")
 
     def read_settings_and_rows() -> None:
-        conf = read(path, DataConf)
-        if not readers.on_hub(conf):
-            readers.read(conf, path)
+        conf = read_data(path)
+        # What `prepare` reads is what the stage before it wrote.
+        written = json.loads(json.dumps(conf.model_dump(mode="json")))
+        assert repr(check(written, DATA_FILE, path)) == repr(conf)
+        if not find_source.on_hub(conf):
+            find_source.read(conf, path, Classification)
 
     refusal(read_settings_and_rows)
 
@@ -384,4 +394,4 @@ def test_any_settings_are_read_or_refused(here: Project, text: str, values: dict
 def test_a_yaml_that_python_cannot_read_is_refused(here: Project, text: str):
     path = Path("conf/data/tiny.yaml")
     path.write_text(f"revision: {text}\n")
-    assert refusal(lambda: read(path, DataConf))
+    assert refusal(lambda: read_data(path))

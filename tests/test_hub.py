@@ -17,6 +17,9 @@ from conftest import ROOT, SIDES, Project, World, make_project
 
 from tunediff.sources.hub_part import _evenly, _shares_asked_for
 from tunediff.sources.settings import DataConf
+from tunediff.tasks import with_keys
+
+pytestmark = pytest.mark.slow  # of a server, and of clients that wait for it
 
 DATA = {
     name: yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text(encoding="utf-8"))
@@ -48,7 +51,8 @@ def hub_project(folder: Path, tiny_texts: list[tuple[str, str]]) -> Project:
     """A project with DistilBERT from the Hub, and `tiny` as a data set of its own."""
     made = make_project(folder, Path("unused"), tiny_texts)
     made.write_yaml(
-        "conf/model/hub.yaml", {"name": "distilbert-base-cased", "max_length": 64, "learning_rate": {"full": 1e-4}}
+        "conf/model/hub.yaml",
+        {"name": "distilbert-base-cased", "max_length": 64, "learning_rate": {"full": 1e-4, "lora": 1e-3}},
     )
     made.edit_yaml("params.yaml", model="hub")
     return made
@@ -165,7 +169,7 @@ def test_a_few_rows_of_a_large_data_set_are_not_all_of_it(world: World, project:
 
 def test_how_much_of_each_split_is_read() -> None:
     def shares(rows: int | dict, **changes: object) -> dict[str, float]:
-        conf = DataConf(**{**DATA["amazon-polarity"], **changes, "rows": rows})
+        conf = with_keys(DataConf, "classification")(**{**DATA["amazon-polarity"], **changes, "rows": rows})
         sizes = {"train": 8000, "test": 2000} if conf.named_splits else {"train": 8000}
         return {split: round(share, 9) for split, share in _shares_asked_for(conf, sizes).items()}
 
@@ -196,6 +200,7 @@ from safetensors.torch import load_file
 from tunediff.models import loading, tokens
 from tunediff.core.errors import UserError
 from tunediff.models.settings import ModelConf
+from tunediff.tasks.classification import Classification
 
 def digest(tensor):
     return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
@@ -212,7 +217,7 @@ for name, revision, folder in request["models"]:
         result["tokenizer error"] = str(error)
         tokenizer = loading.load_tokenizer(ModelConf(name="gpt2", max_length=32, learning_rate={}), place)
     try:
-        model = loading.load_classifier(conf, place, tokenizer, ["no", "yes", "maybe"], seed=3).eval()
+        model = loading.load_pretrained(conf, place, tokenizer, Classification(["no", "yes", "maybe"]), seed=3).eval()
     except UserError as error:
         result["error"] = str(error)
         continue

@@ -16,6 +16,8 @@ from tunediff.core.errors import UserError
 from tunediff.training import ranks
 from tunediff.training.ranks import GlobalBatches
 
+pytestmark = pytest.mark.slow
+
 TWO = "torchrun --nproc-per-node 2"
 SHARDED = "accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2"
 

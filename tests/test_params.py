@@ -1,19 +1,24 @@
 """Settings: every mistake is found before any work starts, and is told with its file and key."""
 
 import copy
+import difflib
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, SETTINGS, Project
+from dvc.utils.hydra import apply_overrides
 from pydantic import ValidationError
 
 from tunediff.core.errors import UserError
 from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
-from tunediff.settings.study import load
+from tunediff.settings.resolve import resolve
+from tunediff.settings.study import Study, load
 from tunediff.sources.settings import DataConf
+from tunediff.tasks import with_keys
 
 PARAMS = {
     "data": "texts",
@@ -39,6 +44,7 @@ MODEL = {"name": "tiny", "max_length": 16, "learning_rate": {"full": 1e-4, "lora
 VALUES = {"params.yaml": PARAMS, "conf/data/texts.yaml": DATA, "conf/model/tiny.yaml": MODEL}
 PARAMS_FILE, DATA_FILE, MODEL_FILE = VALUES
 ABSENT = object()
+WHOLE_DATA = with_keys(DataConf, "classification")
 
 SHIPPED_DATA = sorted((ROOT / "conf/data").glob("*.yaml"))
 SHIPPED_MODELS = sorted((ROOT / "conf/model").glob("*.yaml"))
@@ -72,7 +78,7 @@ class Files:
             del section[last]
         self.write()
 
-    def load(self) -> Settings:
+    def load(self) -> Study:
         return load(self.folder)
 
     def mistakes(self) -> list[str]:
@@ -94,11 +100,16 @@ def files(tmp_path: Path) -> Files:
     ("file", "key", "value", "message"),
     [
         # unknown
-        (PARAMS_FILE, "sead", 1, "unknown key"),
-        (PARAMS_FILE, "train.epoch", 1, "unknown key"),
-        (PARAMS_FILE, "train_lora.v1.r", 1, "unknown key"),
-        (DATA_FILE, "lable", "label", "unknown key"),
-        (MODEL_FILE, "lr", 1e-3, "unknown key"),
+        (PARAMS_FILE, "sead", 1, "unknown key; did you mean seed or seeds?"),
+        (PARAMS_FILE, "train.epoch", 1, "unknown key; did you mean epochs?"),
+        (PARAMS_FILE, "train_lora.v1.r", 1, "unknown key; there are: alpha, dropout, rank, targets"),
+        (DATA_FILE, "lable", "label", "unknown key; did you mean label or labels?"),
+        (
+            MODEL_FILE,
+            "lr",
+            1e-3,
+            "unknown key; there are: head, learning_rate, max_length, name, revision, sha256, targets",
+        ),
         # missing
         (PARAMS_FILE, "seed", ABSENT, "missing key"),
         (PARAMS_FILE, "train.epochs", ABSENT, "missing key"),
@@ -122,7 +133,13 @@ def files(tmp_path: Path) -> Files:
         (PARAMS_FILE, "export.methods", ["lora-v2", "full"], "nothing trains lora-v2; trained are full, lora-v1, dora"),
         (PARAMS_FILE, "train.epochs", 0, "greater than or equal to 1, found 0"),
         (PARAMS_FILE, "train.warmup", 1.0, "less than 1, found 1.0"),
-        (PARAMS_FILE, "train.select_by", "recall", "'loss', 'accuracy' or 'f1', found 'recall'"),
+        (PARAMS_FILE, "train.select_by", "recall", "expected accuracy, f1, loss, found 'recall'"),
+        (
+            PARAMS_FILE,
+            "train.select_by",
+            "acuracy",
+            "expected accuracy, f1, loss, found 'acuracy'; did you mean accuracy?",
+        ),
         (PARAMS_FILE, "precision", "fp8", "found 'fp8'"),
         (PARAMS_FILE, "baseline.probe_C", float("inf"), "finite number, found inf"),
         (PARAMS_FILE, "train_lora.v1.alpha", 0, "greater than 0, found 0"),
@@ -132,6 +149,7 @@ def files(tmp_path: Path) -> Files:
         (MODEL_FILE, "learning_rate.full", -1e-3, "greater than 0, found -0.001"),
         # a method that nothing trains, a variant that nothing evaluates
         (PARAMS_FILE, "evaluate.methods", ["full", "lora-v1", "lora-v3"], "nothing trains lora-v3"),
+        (PARAMS_FILE, "evaluate.methods", ["ful", "lora-v1"], "trained are full, lora-v1; did you mean full?"),
         (PARAMS_FILE, "evaluate.methods", ["full"], "lora-v1 would be trained but not evaluated"),
         (PARAMS_FILE, "train_peft.methods", ["dora", "ia3"], "no entry for ia3; there are: dora"),
         (PARAMS_FILE, "train_peft.methods", ["dora", "dora"], "dora is there twice"),
@@ -142,7 +160,7 @@ def files(tmp_path: Path) -> Files:
         (PARAMS_FILE, "report.margin", 2, "less than 1, found 2"),
         (PARAMS_FILE, "report.confidence", 0.5, "greater than 0.5, found 0.5"),
         (PARAMS_FILE, "report.confidence", 95, "less than 1, found 95"),
-        (PARAMS_FILE, "report.figure", "mcc", "'accuracy' or 'f1', found 'mcc'"),
+        (PARAMS_FILE, "report.figure", "mcc", "expected accuracy, f1, found 'mcc'"),
         # splits that do not add up
         (DATA_FILE, "splits", {"train": 0.5, "validation": 0.2, "test": 0.2}, "the shares add up to 0.9, expected 1"),
         (DATA_FILE, "splits", {"train": 0.5, "test": 0.5}, "expected the keys train, validation and test"),
@@ -173,11 +191,41 @@ def test_a_mistake_in_an_entry_is_told_of_the_entry_alone(files, key, value, lin
 
 
 @pytest.mark.parametrize("kind", ["data", "model"])
-@pytest.mark.parametrize("name", ["nosuch", "../model/tiny", "../data/texts"])
+@pytest.mark.parametrize("name", ["nosuch", "../model/tiny", "../data/texts", "tinny"])
 def test_an_unknown_name_is_answered_with_those_present(files, kind, name):
     files.change(PARAMS_FILE, kind, name)
     present = {"data": "texts", "model": "tiny"}[kind]
-    assert files.mistakes() == [f"params.yaml: {kind}: there is no conf/{kind}/{name}.yaml; present are: {present}"]
+    like = {("data", "../data/texts"): "; did you mean texts?", ("model", "tinny"): "; did you mean tiny?"}
+    line = f"params.yaml: {kind}: there is no conf/{kind}/{name}.yaml; present are: {present}"
+    assert files.mistakes() == [line + like.get((kind, name), "")]
+
+
+@pytest.mark.parametrize(
+    ("task", "line"),
+    [
+        ("clasification", "there is no task 'clasification'; did you mean classification?"),
+        (["classification"], "Input should be a valid string, found ['classification']"),
+        (None, "Input should be a valid string, found None"),
+    ],
+)
+def test_a_task_that_does_not_exist_is_refused(files, task, line):
+    files.change(DATA_FILE, "task", task)
+    assert files.mistakes() == [f"{DATA_FILE}: task: {line}"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("lora_alfa", 8, "LoraConfig has no such field; did you mean lora_alpha"),
+        ("r", "many", "Input should be a valid integer, unable to parse string as an integer, found 'many'"),
+        ("peft_type", "LORAA", "there is no method 'LORAA'; did you mean LORA or "),
+    ],
+)
+def test_the_fields_of_a_chosen_entry_are_checked(files, field, value, message):
+    files.change(PARAMS_FILE, f"train_peft.entries.dora.{field}", value)
+    with pytest.raises(UserError) as error:
+        resolve(files.load())
+    assert str(error.value).startswith(f"params.yaml: train_peft.entries.dora.{field}: {message}")
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(files):
@@ -318,6 +366,13 @@ def test_an_entrys_name_is_fit_for_a_folder(files, key, entry, name):
     assert f"'{name}' is no name for a method" in "\n".join(files.mistakes())
 
 
+@pytest.mark.parametrize("share", ["0.5; touch x", "0.5\n", " 0.5", "0.50"])
+def test_a_share_is_written_as_its_file_is_named(files, share):
+    files.change(PARAMS_FILE, "training_rows.shares", [0.25, share])
+    (line,) = files.mistakes()
+    assert re.match(rf"{PARAMS_FILE}: training_rows.shares.1: .* number.*, found {re.escape(repr(share))}$", line)
+
+
 def test_a_model_file_of_two_lines(files):
     files.values[MODEL_FILE] = {"name": "tiny", "revision": "main"}
     files.write()
@@ -349,12 +404,12 @@ def test_no_learning_rate_at_all(method, lines):
 
 
 def test_the_shipped_settings_load():
-    assert isinstance(load(ROOT), Settings)
+    assert isinstance(load(ROOT), Study)
 
 
 @pytest.mark.parametrize(
     ("path", "section"),
-    [*((path, DataConf) for path in SHIPPED_DATA), *((path, ModelConf) for path in SHIPPED_MODELS)],
+    [*((path, WHOLE_DATA) for path in SHIPPED_DATA), *((path, ModelConf) for path in SHIPPED_MODELS)],
     ids=lambda value: value.stem if isinstance(value, Path) else value.__name__,
 )
 def test_a_shipped_file_loads_and_shares_no_key_with_params(path, section):
@@ -363,7 +418,7 @@ def test_a_shipped_file_loads_and_shares_no_key_with_params(path, section):
     assert not set(values) & set(read_yaml(ROOT / "params.yaml"))
 
 
-@pytest.mark.parametrize("section", [DataConf, ModelConf])
+@pytest.mark.parametrize("section", [WHOLE_DATA, ModelConf])
 def test_no_setting_has_two_homes(section):
     assert not set(section.model_fields) & set(Params.model_fields)
 
@@ -374,3 +429,106 @@ def test_a_shipped_model_serves_every_method(path):
     model = ModelConf.model_validate(read_yaml(path))
     for method in params.evaluate.methods:
         assert model.learning_rate_of(method, path) > 0
+
+
+# --- the stage
+
+
+def change(project: Project, key: str, value: object) -> None:
+    """Set a key of params.yaml; `train.epochs` is one of a section."""
+    section, _, name = key.rpartition(".")
+    params = project.read_yaml("params.yaml")
+    project.edit_yaml("params.yaml", **({section: {**params[section], name: value}} if section else {name: value}))
+
+
+WRONG = {
+    "evaluate.methods": (
+        ["ful", "lora-v1", "lora-v2"],
+        "nothing trains ful; trained are full, .* did you mean full\\?",
+    ),
+    "train_peft.methods": (["doraa"], "no entry for doraa; there are: .*; did you mean dora or .*\\?"),
+    "training_rows.shares": ([0.5, 2], "Input should be less than 1, found 2"),
+    "train.select_by": ("f2", "classification has no such figure: expected .*, found 'f2'; did you mean f1\\?"),
+    "report.figure": ("recall", "classification has no such figure: expected accuracy, f1, found 'recall'"),
+    "train.epoch": (3, "unknown key; did you mean epochs\\?"),
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_a_mistake_ends_the_stage_before_it_writes_anything(project: Project, key: str):
+    value, message = WRONG[key]
+    change(project, key, value)
+    done = project.run("python", "-m", "stages.settings", *SETTINGS, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: params\.yaml: {re.escape(key)}(\.1)?: {message}.*\n", done.stderr), done.stderr
+    assert [path.name for path in (project.folder / "data").iterdir()] == ["raw"]
+
+
+@pytest.mark.slow
+def test_a_mistake_ends_dvc_repro_before_anything_runs(project: Project):
+    """Though `prepare` is up to date, so that the training would be next."""
+    project.run("git", "init", "-q")
+    project.run("dvc", "repro", "prepare")
+    change(project, "evaluate.methods", ["ful", "lora-v1", "lora-v2"])
+    done = project.run("dvc", "repro", check=False)
+    assert done.returncode
+    assert re.findall(r"^Running stage '(.+)':$", done.stdout, re.MULTILINE) == ["settings"]
+    assert "did you mean full?" in done.stderr
+    assert not [name for name in ("data/trained", "models", "metrics") if (project.folder / name).exists()]
+
+
+@pytest.mark.parametrize(
+    ("method", "changed"),
+    # `training_rows` trains `full` as well, on a share of the rows.
+    [("lora-v1", {"training/lora-v1.json"}), ("full", {"training/full.json", "training_rows.json"})],
+)
+def test_a_learning_rate_changes_the_file_of_its_method_alone(project: Project, method: str, changed: set[str]):
+    def written() -> dict[str, bytes]:
+        project.run("python", "-m", "stages.settings", *SETTINGS)
+        folder = project.folder / "data/settings"
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.json")}
+
+    before = written()
+    rates = project.read_yaml("conf/model/tiny.yaml")["learning_rate"]
+    project.edit_yaml("conf/model/tiny.yaml", learning_rate={**rates, method: 5e-4})
+    after = written()
+    assert {"prepare.json", "report.json", "training/full.json", "training/lora-v2.json"} <= set(after)
+    assert set(before) == set(after)
+    assert {name for name, content in after.items() if content != before[name]} == changed
+
+
+# --- dvc exp run -S
+
+
+def lines_changed(path: Path) -> list[str]:
+    """Of the shipped params.yaml, as a diff shows them."""
+    before, after = ((each.read_text(encoding="utf-8").splitlines()) for each in (ROOT / "params.yaml", path))
+    lines = difflib.unified_diff(before, after, n=0, lineterm="")
+    return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("data=imdb", "seed=18", "precision=fp32", "train.weight_decay=1e-5", "train_lora.v2.targets=attention"),
+        *("train_peft.entries.lora-plus.learning_rate=1e-4", "evaluate.batch_size=8", "report.margin=0.05"),
+    ],
+)
+def test_a_value_for_one_run_is_one_line_of_the_shipped_file(tmp_path: Path, override: str):
+    """DVC writes the file anew, and every list on lines of its own: so they are written like that."""
+    path = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    apply_overrides(path, [override])
+    old, new = lines_changed(path)
+    name = override.partition("=")[0].rpartition(".")[2]
+    assert old.lstrip("- ").startswith(f"{name}: ") and new.lstrip("+ ").startswith(f"{name}: ")
+    assert old.partition("#")[2] == new.partition("#")[2]
+
+
+@pytest.mark.slow
+def test_dvc_exp_run_changes_one_line_of_the_shipped_file(project: Project):
+    shutil.copy(ROOT / "params.yaml", project.folder)
+    for command in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "code")):
+        project.run("git", *command)
+    project.run("dvc", "exp", "run", "-S", "train.epochs=3", "settings")
+    assert lines_changed(project.folder / "params.yaml") == ["-  epochs: 6", "+  epochs: 3"]
+    assert project.read_json("data/settings/training/full.json")["train"]["epochs"] == 3

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from conftest import Project, make_project
 
-METHODS = ("baseline", "full", "lora-v1", "lora-v2", "majority", "probe", "tfidf")
+pytestmark = pytest.mark.slow
+
+METHODS = ("full", "lora-v1", "lora-v2", "majority", "probe", "tfidf", "untrained")
 TRAINED = ("full", "lora-v1", "lora-v2")
 COST = {
     "train_seconds",
@@ -62,7 +64,7 @@ def test_every_method_has_its_figures(finished: Project):
     for method in METHODS:
         assert set(finished.read_json(f"metrics/{method}.json")) == {"accuracy", "f1", "precision", "recall", "loss"}
         assert set(finished.read_json(f"metrics/cost/{method}.json")) == COST
-        assert (finished.folder / f"plots/confusion/{method}.png").read_bytes().startswith(b"\x89PNG")
+        assert (finished.folder / f"plots/confusion_matrices/{method}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_training_learns_what_a_bag_of_words_can_tell(finished: Project):
@@ -108,6 +110,12 @@ def test_model_folders_hold_what_from_pretrained_reads_and_the_card(finished: Pr
         assert {path.name for path in (finished.folder / "models" / method).iterdir()} == shared | own
 
 
+def test_large_weights_are_on_the_disk_once(finished: Project):
+    """DVC links its cache to where they were trained and to where they are used."""
+    trained, packaged = (finished.folder / f"{place}/full/model.safetensors" for place in ("data/trained", "models"))
+    assert trained.stat().st_ino == packaged.stat().st_ino
+
+
 def test_transformers_and_peft_load_the_models_by_themselves(finished: Project, tiny_model: Path):
     from peft import PeftModel
     from transformers import AutoConfig, AutoModelForSequenceClassification, pipeline
@@ -148,7 +156,7 @@ def test_comparison_holds_every_method(finished: Project):
 
 def test_slices_hold_every_method_that_learns_and_every_text(finished: Project):
     slices = pd.read_csv(finished.folder / "plots/slices/slices.csv")
-    assert set(slices.method) == {*METHODS} - {"majority", "baseline"}
+    assert set(slices.method) == {*METHODS} - {"majority", "untrained"}
     rows = slices[slices.method == "full"].groupby("kind").rows.sum()
     assert rows.to_dict() == dict.fromkeys(["all", "length", "label"], 30)  # no text is cut
     assert pd.read_csv(finished.folder / "plots/slices/cut_texts.csv").empty
@@ -196,19 +204,20 @@ def test_second_repro_does_nothing_and_status_is_clean(copy: Project):
 def test_editing_scoring_trains_nothing(copy: Project):
     with (copy.folder / "tunediff/evidence/scoring.py").open("a") as file:
         file.write("\n# edited\n")
-    assert changed(copy) == {"baseline", "evaluate@full", "evaluate@lora-v1", "evaluate@lora-v2"}
+    evaluated = {f"evaluate@{method}" for method in TRAINED}
+    assert changed(copy) == {"settings", "baseline", "report", *evaluated}
 
 
 def test_editing_the_loop_trains_everything(copy: Project):
     with (copy.folder / "tunediff/training/loop.py").open("a") as file:
         file.write("\n# edited\n")
-    assert changed(copy) == {"train_full", "train_lora@v1", "train_lora@v2"}
+    assert changed(copy) == {"settings", "train_full", "train_lora@v1", "train_lora@v2"}
 
 
 def test_changing_a_variant_runs_that_variant_alone(copy: Project):
     variants = copy.read_yaml("params.yaml")["train_lora"]
     copy.edit_yaml("params.yaml", train_lora={**variants, "v2": {**variants["v2"], "rank": 4}})
-    assert repro(copy) == ["train_lora@v2", "evaluate@lora-v2", "report"]
+    assert repro(copy) == ["settings", "train_lora@v2", "evaluate@lora-v2", "package@lora-v2", "report"]
 
 
 def test_each_seed_is_a_training_of_its_own(copy: Project):
@@ -217,7 +226,7 @@ def test_each_seed_is_a_training_of_its_own(copy: Project):
 
     def trained_with(*seeds: int) -> dict:
         copy.edit_yaml("params.yaml", seeds=list(seeds))
-        assert "train_full" in repro(copy, "evaluate@full")
+        assert "train_full" in repro(copy, "package@full")
         return copy.read_json("metrics/full.json")
 
     first, alone = weights("models/full"), copy.read_json("metrics/full.json")
@@ -232,13 +241,15 @@ def test_each_seed_is_a_training_of_its_own(copy: Project):
     assert not (copy.folder / "models/full/seed-18").exists()
     for name, value in both.items():
         if not name.endswith("_deviation"):
-            assert value == pytest.approx((alone[name] + other[name]) / 2)
-    assert both["f1_deviation"] == pytest.approx(abs(alone["f1"] - other["f1"]) / np.sqrt(2))
+            assert value == pytest.approx((alone[name] + other[name]) / 2, abs=2e-6)  # files have six decimals
+    assert both["f1_deviation"] == pytest.approx(abs(alone["f1"] - other["f1"]) / np.sqrt(2), abs=2e-6)
 
 
 def test_class_weights_reach_every_method_and_nothing_else_runs(copy: Project):
     train = copy.read_yaml("params.yaml")["train"]
     copy.edit_yaml("params.yaml", train={**train, "class_weights": "balanced"})
+    assert changed(copy) == {"settings"}
+    copy.run("dvc", "repro", "settings")
     assert changed(copy) == {"baseline", "label_noise", "train_full", "train_lora@v1", "train_lora@v2"}
 
 
@@ -251,16 +262,16 @@ def test_a_method_is_named_trained_and_left_out_again(copy: Project):
     def compared() -> set[str]:
         return set(pd.read_csv(copy.folder / "plots/cost/comparison.csv").method)
 
-    assert methods(["ia3"]) == ["train_peft@ia3", "evaluate_peft@ia3", "report"]
+    assert methods(["ia3"]) == ["settings", "train_peft@ia3", "evaluate_peft@ia3", "package_peft@ia3", "report"]
     assert compared() == {*METHODS, "ia3"}
-    assert methods([]) == ["report"]
+    assert methods([]) == ["report"]  # DVC has kept what `settings` gave for these values
     assert compared() == set(METHODS)
 
 
 def test_fewer_training_rows_have_figures_of_their_own(copy: Project):
     assert "Would more labels help?" not in (copy.folder / "plots/report.md").read_text(encoding="utf-8")
     copy.edit_yaml("params.yaml", training_rows={"shares": [0.25, 0.5], "methods": ["tfidf", "lora-v1"]})
-    assert repro(copy) == ["training_rows@0.25", "training_rows@0.5", "report"]
+    assert repro(copy) == ["settings", "training_rows@0.25", "training_rows@0.5", "report"]
     assert "Would more labels help?" in (copy.folder / "plots/report.md").read_text(encoding="utf-8")
     assert (copy.folder / "plots/learning_curves/training_rows.png").read_bytes().startswith(b"\x89PNG")
     quarter, half = (copy.read_json(f"metrics/training_rows/{share}.json") for share in (0.25, 0.5))
@@ -275,15 +286,17 @@ def test_fewer_training_rows_have_figures_of_their_own(copy: Project):
         "python",
         "-m",
         "stages.training_rows",
+        "--settings",
+        "data/settings/training_rows.json",
         "--splits",
         "data/prepared",
         "--metrics",
         "metrics/training_rows/1.0.json",
     )
-    whole = copy.read_json("metrics/training_rows/1.0.json")
+    all_rows = copy.read_json("metrics/training_rows/1.0.json")
     for method in ("tfidf", "lora-v1"):
         own = copy.read_json(f"metrics/validation/{method}.json")
-        assert whole[method] == {name: own[name] for name in ("accuracy", "f1", "loss")}
+        assert all_rows[method] == {name: own[name] for name in ("accuracy", "f1", "loss")}
 
 
 def test_a_share_that_leaves_a_label_without_rows_is_refused(copy: Project):
@@ -328,6 +341,14 @@ def test_a_number_set_on_the_command_line_is_a_number(copy: Project):
     diff = json.loads(copy.run("dvc", "metrics", "diff", "main", "--json").stdout)
     assert diff["metrics/validation/full.json"]["loss"]["new"] == copy.read_json("metrics/validation/full.json")["loss"]
     assert 0 <= accuracy <= 1
+
+
+def test_a_value_of_one_method_trains_that_method_alone_in_an_experiment(copy: Project):
+    ran = copy.run("dvc", "exp", "run", "-S", "conf/model/tiny.yaml:learning_rate.full=1e-4", "-n", "slower").stdout
+    stages = re.findall("^Running stage '(.+)':$", ran, re.MULTILINE)
+    assert stages == ["settings", "train_full", "evaluate@full", "package@full", "report"]
+    shown = json.loads(copy.run("dvc", "params", "diff", "--json").stdout)
+    assert shown["conf/model/tiny.yaml"]["learning_rate.full"]["new"] == "1e-04"
 
 
 def test_queued_grid_finishes_and_is_compared(copy: Project):
@@ -458,7 +479,7 @@ def test_a_changed_model_is_not_scored(copy: Project):
     """A head lost on the way is noticed, whatever the accuracy says."""
     from safetensors.numpy import load_file, save_file
 
-    weights = copy.folder / "models/full/model.safetensors"
+    weights = copy.folder / "data/trained/full/model.safetensors"
     tensors = load_file(weights)
     tensors["classifier.weight"] = -tensors["classifier.weight"]
     weights.unlink()

@@ -28,8 +28,8 @@ from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
 from tunediff.tasks.features import encode
-from tunediff.use import batches
-from tunediff.use.classifiers import TorchClassifier
+from tunediff.use import job_input
+from tunediff.use.classifier_torch import TorchClassifier
 
 LABELS = ["bearish", "bullish", "neutral"]
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
@@ -69,7 +69,7 @@ def as_in_a_subprocess(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """With one thread, which rounds as the other process does; and a pipe that is closed ends no test run."""
     threads, signalled = torch.get_num_threads(), signal.getsignal(signal.SIGPIPE)
     torch.set_num_threads(1)
-    monkeypatch.setattr(batches, "CHUNK", CHUNK)
+    monkeypatch.setattr(job_input, "CHUNK", CHUNK)
     yield
     torch.set_num_threads(threads)
     signal.signal(signal.SIGPIPE, signalled)
@@ -181,8 +181,8 @@ def test_texts_and_standard_input_are_answered_as_a_file_is(run: Run, folders, t
     printed = run("--model", folders["full"], stdin="\ufeff".encode() + "\n".join(lines).encode())
     rows = list(csv.DictReader(io.StringIO(printed.out, newline="")))
     assert [row["text"] for row in rows] == lines  # also the empty one
-    shares = np.array([[float(row[f"p_{label}"]) for label in LABELS] for row in rows])
-    assert np.allclose(shares, expected(folders["full"], lines), atol=1e-6)
+    answered = np.array([[float(row[f"p_{label}"]) for label in LABELS] for row in rows])
+    assert np.allclose(answered, expected(folders["full"], lines), atol=1e-6)
     shown = run("--model", folders["full"], *lines[4:6]).out.splitlines()
     assert shown[0].split() == ["text", "predicted", *(f"p_{label}" for label in LABELS)]
     for line, row in zip(shown[1:], rows[4:6], strict=True):
@@ -235,8 +235,8 @@ def test_columns_keep_their_types(run: Run, folders, tmp_path: Path):
 COMMAND = f"""
 import re
 from stages import predict
-from tunediff.use import batches
-batches.CHUNK = {CHUNK}
+from tunediff.use import job_input
+job_input.CHUNK = {CHUNK}
 predict.main()
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
@@ -333,17 +333,17 @@ def test_memory_does_not_grow_with_the_file(folders, tmp_path: Path):
 def test_adapters_on_one_base_answer_as_each_alone(
     run: Run, folders, tmp_path: Path, texts, monkeypatch: pytest.MonkeyPatch
 ):
-    load, loaded = saved.load_classifier, []
-    monkeypatch.setattr(saved, "load_classifier", lambda *arguments: loaded.append(1) or load(*arguments))
+    load, loaded = saved.load_pretrained, []
+    monkeypatch.setattr(saved, "load_pretrained", lambda *arguments: loaded.append(1) or load(*arguments))
     source, out = write(tmp_path / "in.csv", [{"text": text} for text in texts]), tmp_path / "out.jsonl"
     models = [part for name in ("lora-v1", "full", "lora-v2") for part in ("--model", folders[name])]
     run(*models, "--file", source, "--out", out)
     assert len(loaded) == 1
     rows = read(out)
     for name in ("lora-v1", "full", "lora-v2"):
-        shares = expected(folders[name], texts)
-        assert np.allclose([[row[f"{name}_p_{label}"] for label in LABELS] for row in rows], shares, atol=1e-6), name
-        assert [row[name] for row in rows] == [LABELS[i] for i in shares.argmax(1)]
+        alone = expected(folders[name], texts)
+        assert np.allclose([[row[f"{name}_p_{label}"] for label in LABELS] for row in rows], alone, atol=1e-6), name
+        assert [row[name] for row in rows] == [LABELS[i] for i in alone.argmax(1)]
     assert len({(row["lora-v1"], row["lora-v2"]) for row in rows}) > 1
 
 
@@ -353,9 +353,9 @@ def test_the_original_stands_beside_the_trained_model(run: Run, folders, texts, 
     printed = run("--model", folders[name], "--compare", stdin="\n".join(lines).encode())
     found = pd.read_csv(io.StringIO(printed.out))
     model, tokenizer = saved.load_original(folders[name])
-    shares = probabilities(predict_logits(model, tokenizer, encode(tokenizer, lines), 8, "fp32", ""))
-    assert np.allclose(found[[f"original_p_{label}" for label in LABELS]], shares, atol=1e-6)
-    assert found.original.tolist() == [LABELS[i] for i in shares.argmax(1)]
+    original = probabilities(predict_logits(model, tokenizer, encode(tokenizer, lines), 8, "fp32", ""))
+    assert np.allclose(found[[f"original_p_{label}" for label in LABELS]], original, atol=1e-6)
+    assert found.original.tolist() == [LABELS[i] for i in original.argmax(1)]
     assert np.allclose(found[[f"p_{label}" for label in LABELS]], expected(folders[name], lines), atol=1e-6)
 
 

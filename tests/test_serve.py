@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import csv
 import json
 import random
 import re
@@ -21,15 +22,21 @@ from conftest import ENVIRONMENT, ROOT, save_as_trained
 from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import serve_load
-from stages import export, predict, serve
+from stages import predict
+from tunediff.core.csv_cells import harmless
 from tunediff.core.errors import UserError
 from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
 from tunediff.tasks.features import encode
-from tunediff.use import guard, service
-from tunediff.use.batching import Batcher, Full
-from tunediff.use.classifiers import Classifier, TorchClassifier
+from tunediff.use import occlusion, service_app, service_guard, service_models, service_schema
+from tunediff.use.classifier import Classifier
+from tunediff.use.classifier_torch import TorchClassifier
+from tunediff.use.export_onnx import convert
+from tunediff.use.service_hosts import Hosts
+from tunediff.use.service_queue import Batcher, QueueFull
+
+pytestmark = pytest.mark.slow
 
 TEXTS = ["shares rose", "wheat fell on monday in early trade", "the index", "copper jumped after the report"]
 LABELS = ["bearish", "bullish", "neutral"]
@@ -50,8 +57,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[
     fields = {"target_modules": "keys-values-feedforward", "feedforward_modules": "feedforward"}
     save_as_trained(conf, LABELS, root / "ia3", "IA3", 3, 4.5, **fields)
     onnx = shutil.copytree(full, root / "full-onnx", ignore=shutil.ignore_patterns("*.safetensors"))
-    export.export(*saved.load_saved(full), onnx, full)
-    export.quantize(onnx)
+    convert(*saved.load_saved(full), onnx, full)
     return {path.name: path for path in root.iterdir()}
 
 
@@ -61,8 +67,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[
 def test_models_loaded_together_answer_as_each_alone(folders: dict[str, Path]):
     """In turns, so that one model's adapter would be seen in the next one's answer."""
     folders = {name: folder for name, folder in folders.items() if name != "full-onnx"}
-    together = serve.load(list(folders.values()))
-    original = serve.load([folders["full"]])["full"].original.predict(TEXTS)
+    together = service_models.load(list(folders.values()))
+    original = service_models.load([folders["full"]])["full"].original.predict(TEXTS)
     for _ in range(2):
         for name, folder in folders.items():
             model, tokenizer = saved.load_saved(folder)
@@ -75,7 +81,7 @@ def test_models_loaded_together_answer_as_each_alone(folders: dict[str, Path]):
 
 def test_adapters_of_one_kind_share_one_base_and_all_models_one_original(folders: dict[str, Path]):
     """The original is an adapter's base without it, and not loaded again."""
-    together = serve.load([folders[name] for name in ("full", *LORA, "ia3")])
+    together = service_models.load([folders[name] for name in ("full", *LORA, "ia3")])
     assert together["lora-v1"].tuned._model is together["lora-v2"].tuned._model
     assert together["ia3"].tuned._model is not together["lora-v1"].tuned._model
     [original] = {one.original for one in together.values()}
@@ -84,7 +90,7 @@ def test_adapters_of_one_kind_share_one_base_and_all_models_one_original(folders
 
 def test_an_exported_model_is_served_in_8_bits_or_by_its_file_and_without_an_original(folders: dict[str, Path]):
     onnx = folders["full-onnx"]
-    together = serve.load([folders["full"], onnx, onnx / "model.onnx"])
+    together = service_models.load([folders["full"], onnx, onnx / "model.onnx"])
     full, int8, fp32 = (one.tuned.predict(TEXTS) for one in together.values())
     assert list(together) == ["full", "full-onnx", "model.onnx"]
     assert np.allclose(fp32, full, atol=1e-5)
@@ -95,8 +101,9 @@ def test_an_exported_model_is_served_in_8_bits_or_by_its_file_and_without_an_ori
 def test_an_exported_model_is_served_without_pytorch(folders: dict[str, Path]):
     """Which would take several times the memory."""
     code = (
-        "import sys; from pathlib import Path; from stages import serve; from tunediff.use.service import make_app;"
-        "make_app(serve.load([Path(sys.argv[1])]), 32); print('torch' in sys.modules)"
+        "import sys; from pathlib import Path; from stages import serve; from tunediff.use.service_app import make_app;"
+        "served = serve.service_models.load([Path(sys.argv[1])]); make_app(served, 32, serve.Hosts('localhost'));"
+        "print('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(folders["full-onnx"])]
     assert subprocess.check_output(command, cwd=ROOT, env=ENVIRONMENT, text=True) == "False\n"
@@ -110,22 +117,22 @@ def test_a_model_whose_original_is_gone(folders: dict[str, Path], tmp_path: Path
     config["tunediff"]["pretrained"] = "package:no_such_package/model"
     (folder / "config.json").write_text(json.dumps(config))
     if name == "full":
-        assert serve.load([folder])["full"].original is None
+        assert service_models.load([folder])["full"].original is None
         assert "'no_such_package' is not installed" in capsys.readouterr().err
     else:
         with pytest.raises(UserError, match="'no_such_package' is not installed"):
-            serve.load([folder])
+            service_models.load([folder])
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="nope: no trained model there"):
-        serve.load([tmp_path / "nope"])
+        service_models.load([tmp_path / "nope"])
 
 
 def test_two_folders_of_one_name_are_refused(folders: dict[str, Path], tmp_path: Path):
     other = shutil.copytree(folders["full"], tmp_path / "full")
     with pytest.raises(UserError, match="another model is named 'full'"):
-        serve.load([folders["full"], other])
+        service_models.load([folders["full"], other])
 
 
 # --- batches
@@ -211,7 +218,7 @@ def test_closing_answers_what_waits_and_more_than_the_limit_is_refused():
     futures = [made.submit(slow, ["first"])]
     slow.busy.wait(timeout=30)
     futures.append(made.submit(slow, ["a", "b", "c"]))
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
         made.submit(slow, ["d"])
     threading.Timer(0.1, slow.free.set).start()
     made.close()
@@ -225,7 +232,7 @@ def test_closing_answers_what_waits_and_more_than_the_limit_is_refused():
 async def client(
     classifier: Classifier, original: Classifier | None = None, batch_size: int = 32
 ) -> AsyncIterator[httpx.AsyncClient]:
-    app = service.make_app({"slow": service.Served(classifier, original)}, batch_size)
+    app = service_app.make_app({"slow": service_models.Served(classifier, original)}, batch_size, Hosts("test"))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.app.router.lifespan_context(app.app),
@@ -271,13 +278,13 @@ def test_the_words_that_mattered():
     ],
 )
 def test_a_word_is_left_out_with_the_space_behind_it(text: str, expected: list[tuple[str, str]]):
-    assert service.leave_out(text) == expected
+    assert occlusion.leave_out(text) == expected
 
 
 def test_of_a_long_text_runs_of_words_are_left_out():
     words = [f"w{i}" for i in range(300)]
-    runs = service.leave_out(" ".join(words))
-    assert len(runs) <= service.MAX_PIECES
+    runs = occlusion.leave_out(" ".join(words))
+    assert len(runs) <= occlusion.MAX_PIECES
     assert " ".join(run for run, _ in runs).split() == words
     assert all(len(rest.split()) == 300 - len(run.split()) for run, rest in runs)
 
@@ -356,8 +363,8 @@ def test_five_hundred_malformed_bodies_are_the_senders_mistake():
 
 def test_too_much_at_once_is_refused_until_there_is_room(monkeypatch: pytest.MonkeyPatch):
     """One text is computed, two may wait; then as many requests as may be in work at a time."""
-    monkeypatch.setattr(service, "MAX_WAITING", 2)
-    monkeypatch.setattr(guard, "MAX_REQUESTS", 3)
+    monkeypatch.setattr(service_schema, "MAX_WAITING", 2)
+    monkeypatch.setattr(service_guard, "MAX_REQUESTS", 3)
 
     async def ask() -> None:
         slow = Slow()
@@ -385,7 +392,7 @@ def test_too_much_at_once_is_refused_until_there_is_room(monkeypatch: pytest.Mon
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(guard, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(service_guard, "BODY_SECONDS", 0.05)
 
     async def trickle() -> AsyncIterator[bytes]:
         yield b'{"texts": '
@@ -417,8 +424,13 @@ def test_a_model_s_error_is_a_500_and_the_service_goes_on():
 @pytest.fixture(scope="module")
 def server(folders: dict[str, Path]) -> Iterator[serve_load.Server]:
     served = [folders[name] for name in ("lora-v1", "full", "full-onnx")]
-    with serve_load.serving(served, env=ENVIRONMENT) as started:
+    with serve_load.serving(served, "--allowed-host", "models.example", env=ENVIRONMENT) as started:
         yield started
+
+
+def test_names_are_answered_as_the_user_allows_them(server: serve_load.Server):
+    names = ["models.example", server.url.split("/")[2], "localhost:8000", "evil.example"]
+    assert [httpx.get(server.url, headers={"host": name}).status_code for name in names] == [200, 200, 200, 421]
 
 
 def test_schemathesis_finds_nothing(server: serve_load.Server, tmp_path: Path):
@@ -519,8 +531,8 @@ def test_texts_typed_into_the_page(page: Page):
     assert cards.first.locator(".text").inner_text() == "shares rose <b>on</b> monday"
     titles = cards.first.locator("h3").all_inner_texts()
     assert [title.split(":")[0] for title in titles] == ["full", "original, untrained"]
-    shares = [float(cell[:-1]) for cell in cards.first.locator(".tuned td:last-child").all_inner_texts()]
-    assert sum(shares) == pytest.approx(100, abs=0.2) and shares == sorted(shares, reverse=True)
+    percentages = [float(cell[:-1]) for cell in cards.first.locator(".tuned td:last-child").all_inner_texts()]
+    assert sum(percentages) == pytest.approx(100, abs=0.2) and percentages == sorted(percentages, reverse=True)
     cards.first.locator("summary").click()
     assert cards.first.get_by_role("cell", name="shares", exact=True).is_visible()
 
@@ -545,6 +557,29 @@ def test_a_csv_dropped_on_the_page_comes_back_as_predict_writes_it(
     found, expected = (pd.read_csv(tmp_path / f"{name}.csv", dtype={"price": str}) for name in ("out", "expected"))
     assert found.predicted.isna().tolist() == [False] * 300 + [True]
     pd.testing.assert_frame_equal(found[:300], expected[:300], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("page", [1200], indirect=True)
+def test_no_label_in_the_pages_csv_is_a_formula(page: Page, tmp_path: Path):
+    """They are written as `core.csv_cells` has it; the user's own cells stay."""
+    labels = ["=1+1", "+1", "-1.5", "-", "@SUM(A1)", "\t=1", "＝1", "a=1", '=HYPERLINK("x")']
+    model = {"name": "it", "labels": labels, "original": True}
+    answers = [{"label": label, "probabilities": dict.fromkeys(labels, 0.1)} for label in labels]
+    page.route("**/models", lambda route: route.fulfill(json={"models": [model], "max_texts": 256, "max_length": 99}))
+    page.route("**/predict", lambda route: route.fulfill(json={"answers": answers, "originals": answers[::-1]}))
+    page.route("**/explain", lambda route: route.fulfill(json={"label": "-", "words": []}))
+    page.reload()
+    (tmp_path / "in.csv").write_text("text,=note\n" + "=x,@y\n" * len(labels), encoding="utf-8")
+    page.get_by_label("Or a CSV file").set_input_files(tmp_path / "in.csv")
+    page.get_by_role("button", name="Label").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download all as CSV").click()
+    download.value.save_as(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["predicted"] for row in rows] == [harmless(label) for label in labels]
+    assert [row["original"] for row in rows] == [harmless(label) for label in labels[::-1]]
+    assert [(row["text"], row["=note"]) for row in rows] == [("=x", "@y")] * len(labels)
 
 
 @pytest.mark.parametrize("page", [400], indirect=True)

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import PREPARE, SIDES, Project
+from conftest import PREPARE, SETTINGS, SIDES, Project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunediff.core.errors import UserError
-from tunediff.sources import readers, splitting
+from tunediff.sources import find_source, splitting
 from tunediff.sources.columns import Rows
 from tunediff.sources.formats import FORMATS
 from tunediff.sources.settings import DataConf
+from tunediff.tasks import with_keys
+from tunediff.tasks.classification import Classification, natural_order
 
 # Whatever a reader may stumble over: quotes, separators, line breaks, other scripts; labels that look like values.
 HARD_TEXTS = [
@@ -47,8 +49,9 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def read(source: str | dict, **conf: object) -> dict[str, Rows]:
-    conf = DataConf.model_validate({"source": source, "text": "text", "label": "label", **conf})
-    return readers.read(conf, Path("conf/data/it.yaml"))
+    kind = with_keys(DataConf, "classification")
+    conf = kind.model_validate({"source": source, "text": "text", "label": "label", **conf})
+    return find_source.read(conf, Path("conf/data/it.yaml"), Classification)
 
 
 def read_one(source: str, **conf: object) -> pd.DataFrame:
@@ -233,8 +236,8 @@ def test_merged_labels_leave_no_duplicates(project: Project, run_prepare: Callab
     ],
 )
 def test_natural_order_of_labels(labels: list[str], expected: list[str]) -> None:
-    assert splitting.natural_order(labels) == expected
-    assert splitting.natural_order(labels[::-1]) == expected
+    assert natural_order(labels) == expected
+    assert natural_order(labels[::-1]) == expected
 
 
 @pytest.mark.parametrize(
@@ -369,6 +372,7 @@ def fake_hub_cache(folder: Path, commit: str) -> Path:
 
 
 def test_prepare_imports_no_torch(project: Project) -> None:
+    project.run("python", "-m", "stages.settings", *SETTINGS)
     done = project.run("python", "-X", "importtime", "-m", "stages.prepare", *PREPARE)
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert {"pandas", "tokenizers", "stages"} <= imported  # the list is whole

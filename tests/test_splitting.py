@@ -23,7 +23,7 @@ def leaky_table(seed: int, rows: int = 300) -> pd.DataFrame:
         text = f"{rng.choice(words)} {rng.choice(words[:5])} straße"
         group = f"g{rng.randrange(rows)}" if rng.random() < 0.3 else ""
         records.append([number + 1, rng.choice(spellings)(text), rng.choice("aab"), group])
-    return pd.DataFrame(records, columns=["row", "text", "label", "group"])
+    return pd.DataFrame(records, columns=["row", "text", "stratum", "group"])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -40,7 +40,7 @@ def test_variants_of_a_text_and_groups_are_never_on_two_sides(seed: int) -> None
 
 
 def test_rows_without_a_group_are_not_tied_together() -> None:
-    table = pd.DataFrame({"text": [f"text {i}" for i in range(10)], "label": "a", "group": ""})
+    table = pd.DataFrame({"text": [f"text {i}" for i in range(10)], "group": ""})
     assert len(set(splitting.units(table))) == 10
 
 
@@ -56,7 +56,7 @@ def test_ties_are_followed_through_texts_and_groups() -> None:
 @pytest.mark.parametrize("sizes", [{"a": 500, "b": 500}, {"a": 900, "b": 77, "c": 23}, {"a": 20, "b": 20}])
 def test_shares_hold_for_each_label_within_two_rows(sizes: dict[str, int], seed: int) -> None:
     labels = [label for label, rows in sizes.items() for _ in range(rows)]
-    table = pd.DataFrame({"text": [f"text {i}" for i in range(len(labels))], "label": labels, "group": ""})
+    table = pd.DataFrame({"text": [f"text {i}" for i in range(len(labels))], "stratum": labels, "group": ""})
     sides = splitting.assign(table, SHARES, seed)
     found = Counter(zip(labels, sides, strict=True))
     for label, rows in sizes.items():

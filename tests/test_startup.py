@@ -10,6 +10,8 @@ from conftest import ENVIRONMENT, ROOT
 
 from tunediff.core.process import run
 
+pytestmark = pytest.mark.slow
+
 # Libraries that take a tenth of a second or more. PEFT comes with the Trainer, DVC with DVCLive.
 HEAVY = {
     *("accelerate", "cleanlab", "datasets", "distributed", "dvc", "dvclive", "evaluate", "huggingface_hub"),
@@ -17,14 +19,17 @@ HEAVY = {
     *("transformers", "transformers.pipelines", "transformers.trainer"),
 }
 MODEL = {"accelerate", "datasets", "huggingface_hub", "pandas", "scipy", "sympy", "tokenizers", "torch", "transformers"}
-TRAINER = {*MODEL, "dvc", "dvclive", "peft", "sklearn", "transformers.trainer"}
+TRAINER = {*MODEL, "dvc", "dvclive", "peft", "transformers.trainer"}
 FIGURES = {"evaluate", "sklearn", "transformers.pipelines"}  # `evaluate` imports the pipelines
 USED = {  # by stages and commands that use the same, which are imported in one process here
-    ("prepare", "predict"): {"pandas"},
+    ("settings",): set(),
+    ("prepare",): {"datasets", "huggingface_hub", "pandas"},
+    ("predict",): {"pandas"},
+    ("package",): {"huggingface_hub"},
     ("baseline", "evaluate"): {*MODEL, *FIGURES},
     ("label_noise",): {*MODEL, "cleanlab", "sklearn"},
     ("train_full", "train_lora", "train_peft"): TRAINER,
-    ("training_rows",): {*TRAINER, *FIGURES},
+    ("training_rows",): {"datasets", "huggingface_hub", "pandas", "torch"},
     ("report",): {"matplotlib", "pandas", "scipy"},
     ("leaderboard",): {"dvc", "matplotlib", "pandas"},
     ("status",): {"dvc"},
@@ -37,7 +42,7 @@ USED = {  # by stages and commands that use the same, which are imported in one 
 # As `-m` starts it: the folder of the project is first on the path, so that `evaluate` could be the stage's file.
 START = """
 import gc, importlib, sys
-names, sys.argv = sys.argv[1:], ["-m"]
+names, sys.argv = sys.argv[1:], ["/somewhere/stages/name.py"]
 for name in names:
     importlib.import_module(f"stages.{name}")
 print(gc.isenabled(), *sys.modules)

@@ -17,6 +17,8 @@ from conftest import ENVIRONMENT, Project
 from tunediff.experiments import running, status
 from tunediff.training import heartbeat
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -53,6 +55,7 @@ def wait_for(what: Callable[[], Any]) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_a_queued_experiment_is_followed_by_its_name_until_it_dies(
     queue: Project, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -62,7 +65,7 @@ def test_a_queued_experiment_is_followed_by_its_name_until_it_dies(
         ]
 
     monkeypatch.chdir(queue.folder)
-    assert wait_for(others)[0][:2] == ["decay-1", "prepare"]
+    assert wait_for(others)[0][:2] in (["decay-1", "settings"], ["decay-1", "prepare"])
     [beat] = wait_for(lambda: [beat for beat in running.trainings() if beat["epoch"] > 2])
     shown = queue.run("python", "-m", "stages.status").stdout
     [row] = [line for line in shown.splitlines() if "decay-1" in line]
@@ -87,11 +90,12 @@ def test_a_queued_experiment_is_followed_by_its_name_until_it_dies(
     assert not (cache / f"{beat['pid']}.json").exists()
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_leaves_no_heartbeat(project: Project, cache: Path):
     project.edit_yaml("conf/model/tiny.yaml", learning_rate={"full": 1e30, "lora": 1e-2})
     project.prepare()
-    paths = {"splits": "data/prepared", "model": "models/full", "validation": "v.json", "logits": "l.npy"}
-    paths |= {"cost": "c.json", "curves": "plots/curves/full"}
+    paths = {"settings": "data/settings/training/full.json", "splits": "data/prepared", "trained": "data/trained/full"}
+    paths |= {"validation": "v.json", "logits": "l.npy", "cost": "c.json", "curves": "plots/curves/full"}
     options = [word for name, path in paths.items() for word in (f"--{name}", path)]
     done = project.run("python", "-m", "stages.train_full", *options, check=False)
     assert "the training diverged" in done.stderr
@@ -136,7 +140,7 @@ def test_a_step_neither_writes_nor_waits_for_the_device_more_than_once_a_second(
     trainer, args = Trainer(), SimpleNamespace(metric_for_best_model="eval_f1")
     state = SimpleNamespace(global_step=0, max_steps=1280, epoch=0.0, num_train_epochs=10, log_history=[])
     state.is_world_process_zero = True
-    beating = heartbeat.Heartbeat(trainer, Path("plots/curves/lora-v1/seed-18"), 18)
+    beating = heartbeat.Heartbeat(trainer, ("f1", "loss"), Path("plots/curves/lora-v1/seed-18"), 18)
     beating.on_train_begin(args, state, None)
     for step in range(1, 641):
         now[0] += 1 / 64

@@ -9,6 +9,8 @@ import pytest
 from conftest import ROOT, Project, World
 from huggingface_hub import ModelCard
 
+pytestmark = pytest.mark.slow
+
 # From the README's table: the arguments of one `dvc exp run` for each system.
 COMMANDS = [
     shlex.split(line)[3:]
@@ -16,7 +18,7 @@ COMMANDS = [
 ]
 NAMES = [dict(change.split("=") for change in command[1::2][:2]) for command in COMMANDS]
 FIGURES = {"accuracy", "f1", "precision", "recall", "loss"}
-BASELINES = {"majority", "tfidf", "probe", "baseline"}
+BASELINES = {"majority", "tfidf", "probe", "untrained"}
 
 
 @pytest.fixture(params=range(5), ids=[f"{name['data']}-{name['model']}" for name in NAMES])

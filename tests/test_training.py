@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tunediff.baselines.linear import on_tfidf
-from tunediff.evidence import classification, growth, scoring
+from tunediff.evidence import details, growth, scoring
 from tunediff.models import loading
 from tunediff.models.inference import probabilities
 from tunediff.models.settings import ModelConf
@@ -97,7 +97,7 @@ def test_a_rare_label_is_found_with_balanced_weights(rare: Dataset, fit):
         return np.mean(fitted.validation_logits.argmax(1)[actual == 1])
 
     assert recall(plain) < recall(balanced)
-    threshold = classification.fit(task, plain.validation_logits, actual, task.rarer(rare))["threshold"]
+    threshold = details.fit(task, plain.validation_logits, actual, task.rarer(rare))["threshold"]
     assert threshold["label"] == "rare" and 0 < threshold["value"] < 1
 
 

@@ -27,5 +27,15 @@ def reason(error: Exception) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known names like it, or all known names if none is like it."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
+    close = _close(name, known) or sorted(known)
     return f"did you mean {' or '.join(close)}?" if len(close) <= 3 else f"there are: {', '.join(close)}"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of a message that lists the known names: those like an unknown name, or nothing if none is like it."""
+    close = _close(name, known)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)

@@ -22,7 +22,7 @@ def run(main: Callable[[], None]) -> None:
         child = _child_of_dvc()
         threading.Thread(target=_end_with_parent, args=(child, child.ppid()), daemon=True).start()
     gc.freeze()  # what was imported is there to stay
-    gc.enable()  # after `stages/__init__.py`
+    gc.enable()  # which `core/__init__.py` has turned off
     try:
         main()
     except UserError as error:

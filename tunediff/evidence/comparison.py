@@ -114,7 +114,7 @@ def differences_to(
 ) -> pd.DataFrame:
     """Each method against each of `others`, once for a pair: columns method, other, figures as above, p and p_holm.
 
-    p is that of McNemar's test between the first trainings.
+    p is that of `uncertainty.equally_often_right`.
     """
     pairs = []
     for other in others:
@@ -123,7 +123,7 @@ def differences_to(
     for method, other in tqdm(dict.fromkeys(pairs), desc="differences"):
         one, two = predictions[method], predictions[other]
         compared = uncertainty.differences(one.figures(), one.counts, two.counts, confidence, seed)
-        p = uncertainty.mcnemar(one.right[0], two.right[0])
+        p = uncertainty.equally_often_right(one.right, two.right, seed)
         rows.append({"method": method, "other": other, **_flat(compared), "p": p})
     return pd.DataFrame(rows).assign(p_holm=uncertainty.holm([row["p"] for row in rows]))
 

@@ -4,11 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
-
 from tunediff.baselines.settings import Baseline
 from tunediff.core.errors import UserError
-from tunediff.core.sampling import sample
 from tunediff.core.seeds import summary
 from tunediff.core.settings import Section, Seed
 from tunediff.tasks.interface import Task
@@ -35,6 +32,10 @@ class Growth(Section):
 
 def take(train: "Dataset", share: float, seed: int, task: Task) -> "Dataset":
     """A stratified sample of the rows; a smaller share's are among those of a larger one. Raises UserError."""
+    import pandas as pd
+
+    from tunediff.core.sampling import sample
+
     labels = task.targets(train)
     part = train.select(sample(pd.DataFrame({"stratum": labels}), max(1, round(share * len(train))), seed).index)
     if missing := set(labels) - set(task.targets(part)):

@@ -77,8 +77,25 @@ def unseen(rows: int, confidence: float) -> float:
     return binomtest(0, rows).proportion_ci(confidence, method="exact").high
 
 
+def equally_often_right(right: np.ndarray, other: np.ndarray, seed: int) -> float:
+    """The two-sided p that two methods are right equally often on the same rows.
+
+    Both arrays say whether an answer is right, shape [trainings, rows]. For one training of each it is that of
+    McNemar's exact test. For several it is that of a permutation test, which swaps the two methods' mean correctness on
+    random rows.
+    """
+    if len(right) == len(other) == 1:
+        return mcnemar(right[0], other[0])
+    difference = (right.mean(0) - other.mean(0)).round(9)
+    # Rows with the same difference are alike to the test: what is drawn is how many of them are swapped.
+    sizes, rows = np.unique(np.abs(difference), return_counts=True)
+    swapped = np.random.default_rng(seed).binomial(rows, 0.5, (RESAMPLES, len(rows)))
+    drawn = np.abs((rows - 2 * swapped) @ sizes)
+    return float((1 + np.sum(drawn >= abs(difference.sum()) - 1e-6)) / (1 + RESAMPLES))
+
+
 def mcnemar(right: np.ndarray, other_right: np.ndarray) -> float:
-    """Exact two-sided p of McNemar's test that two methods are right equally often.
+    """The exact two-sided p of McNemar's test that two methods are right equally often.
 
     Both arrays say whether an answer is right, shape [rows].
     """

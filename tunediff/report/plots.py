@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterable
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from tunediff.core.methods import WITHOUT_LEARNING
-from tunediff.evidence.comparison import Predictions
 from tunediff.tasks.interface import Figure as Quality
+
+if TYPE_CHECKING:
+    from tunediff.evidence.comparison import Predictions
 
 # Okabe and Ito's colours, which colour-blind readers tell apart too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
@@ -45,7 +48,7 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", dpi=120, metadata={"Software": None})
 
 
-def confusion(method: str, predictions: Predictions, path: Path) -> None:
+def confusion(method: str, predictions: "Predictions", path: Path) -> None:
     """Draw a matrix of counts: rows are the labels that texts have, columns those they were given.
 
     The colour is a count's share of its row.

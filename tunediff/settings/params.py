@@ -3,7 +3,7 @@
 from pydantic import Field, ValidationInfo, field_validator
 
 from tunediff.baselines.settings import Baseline
-from tunediff.core.errors import nearest
+from tunediff.core.errors import suggestion
 from tunediff.core.methods import BASELINES
 from tunediff.core.settings import MethodName, Precision, Section, Seed
 from tunediff.evidence.settings import Evaluate, Report
@@ -85,5 +85,5 @@ class Params(Section):
 def _nothing_trains(methods: list[str], trained: list[str]) -> str:
     """What is wrong with a list of methods of which some are not trained; empty if nothing is."""
     if unknown := [method for method in methods if method not in trained]:
-        return f"nothing trains {', '.join(unknown)}; trained are {', '.join(trained)}; {nearest(unknown[0], trained)}"
+        return f"nothing trains {', '.join(unknown)}; trained are {', '.join(trained)}{suggestion(unknown[0], trained)}"
     return ""

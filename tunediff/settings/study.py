@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tunediff.core.errors import nearest
+from tunediff.core.errors import nearest, suggestion
 from tunediff.core.settings import Section, check, mistakes, read, read_values
 from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
@@ -36,8 +36,8 @@ def load(root: Path = Path()) -> Study:
         present = sorted(path.stem for path in (root / "conf" / kind).glob("*.yaml"))
         if name not in present:
             problems.append(
-                f"{kind}: there is no conf/{kind}/{name:.100}.yaml; present are: {', '.join(present)}; "
-                f"{nearest(name, present)}"
+                f"{kind}: there is no conf/{kind}/{name:.100}.yaml; present are: {', '.join(present)}"
+                f"{suggestion(name, present)}"
             )
     if problems:
         raise mistakes(root / "params.yaml", problems)
@@ -56,9 +56,11 @@ def load(root: Path = Path()) -> Study:
 def read_data(path: Path) -> DataConf:
     """A data file with the keys of its task. Raises UserError naming file and key."""
     values = read_values(path)
-    task = values.get("task", DataConf.model_fields["task"].default)
+    task = values.get("task")
+    if not isinstance(task, str):  # there is none, or it is no name, which `check` refuses
+        task = DataConf.model_fields["task"].default
     if task not in TASKS:
-        raise mistakes(path, [f"task: there is no task '{task}'; {nearest(str(task), TASKS)}"])
+        raise mistakes(path, [f"task: there is no task '{task}'; {nearest(task, TASKS)}"])
     return check(values, with_keys(DataConf, task), path)
 
 
@@ -69,7 +71,8 @@ def wrong_figures(params: Params, task: type[Task]) -> list[str]:
         "report.figure": (params.report.figure, task.headline),
     }
     return [
-        f"{key}: {task.name} has no such figure: expected {', '.join(known)}, found '{figure}'"
+        f"{key}: {task.name} has no such figure: expected {', '.join(known)}, found '{figure:.100}'"
+        f"{suggestion(figure, known)}"
         for key, (figure, known) in named.items()
         if figure not in known
     ]

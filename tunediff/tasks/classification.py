@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from pydantic import field_validator
 
 from tunediff.core.errors import UserError
@@ -15,6 +14,7 @@ from tunediff.core.values import as_text
 from tunediff.tasks.interface import Figure
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from datasets import ClassLabel, Dataset, Features
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -67,8 +67,8 @@ class Classification:
 
     @classmethod
     def check(
-        cls, table: pd.DataFrame, keys: Keys, path: str, place: Callable[[pd.Series], str]
-    ) -> tuple["Classification", pd.DataFrame]:
+        cls, table: "pd.DataFrame", keys: Keys, path: str, place: "Callable[[pd.Series], str]"
+    ) -> "tuple[Classification, pd.DataFrame]":
         values = natural_order(table.label.unique().tolist())
         if keys.labels is None:
             names = {value: value for value in values}
@@ -93,12 +93,12 @@ class Classification:
         label = table.label.map(names)
         return cls(list(dict.fromkeys(names.values()))), table.assign(label=label, stratum=label)
 
-    def check_splits(self, table: pd.DataFrame, path: str, cut: Sequence[str], place: Callable, subset: str) -> None:
+    def check_splits(self, table: "pd.DataFrame", path: str, cut: Sequence[str], place: Callable, subset: str) -> None:
         """Every split must hold every label, but validation and test of the source's own may lack one."""
         sides = table.side.unique()
         counts = table.groupby(["label", "side"]).size()
         for label in self.labels:
-            per_side = counts.get(label, pd.Series(dtype=int))
+            per_side = counts.get(label, counts[:0])
             lacking = [side for side in sides if side not in per_side]
             if not len(per_side):
                 raise UserError(
@@ -121,14 +121,14 @@ class Classification:
 
         return ClassLabel(names=self.labels)
 
-    def encoded(self, targets: pd.Series) -> pd.Series:
+    def encoded(self, targets: "pd.Series") -> "pd.Series":
         return targets.map(self.labels.index)
 
     def schema(self) -> dict[str, Any]:
         return {"labels": self.labels}
 
     @staticmethod
-    def describe(targets: pd.Series) -> dict[str, Any]:
+    def describe(targets: "pd.Series") -> dict[str, Any]:
         return {"labels": targets.value_counts().sort_index().to_dict()}
 
     # --- a model for it

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-import pandas as pd
 
 from tunediff.core.settings import Section
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from datasets import Dataset, Features
     from transformers import PreTrainedTokenizerBase
@@ -73,15 +73,15 @@ class Task(Protocol):
 
     @classmethod
     def check(
-        cls, table: pd.DataFrame, keys: Any, path: str, place: Callable[[pd.Series], str]
-    ) -> tuple["Task", pd.DataFrame]:
+        cls, table: "pd.DataFrame", keys: Any, path: str, place: "Callable[[pd.Series], str]"
+    ) -> "tuple[Task, pd.DataFrame]":
         """The task with the labels of this data, and the table with checked targets and a column `stratum`.
 
         `table` has a column `label`, as `target` gives it. `path` is the data file's and `place` says where a row comes
         from, for messages. Raises UserError if a label is not allowed, or if there are too few.
         """
 
-    def check_splits(self, table: pd.DataFrame, path: str, cut: Sequence[str], place: Callable, subset: str) -> None:
+    def check_splits(self, table: "pd.DataFrame", path: str, cut: Sequence[str], place: Callable, subset: str) -> None:
         """Raises UserError if a split lacks rows that it must have. `table` has a column `side`.
 
         `cut` names the splits that are drawn here, not by the source; `subset` ends "no row ..." in a message.
@@ -90,13 +90,13 @@ class Task(Protocol):
     def feature(self) -> Any:
         """The type of the column `label` in prepared splits, from the library datasets."""
 
-    def encoded(self, targets: pd.Series) -> pd.Series:
+    def encoded(self, targets: "pd.Series") -> "pd.Series":
         """Checked targets as the values of that type."""
 
     def schema(self) -> dict[str, Any]:
         """What data/profile.json says of the labels that there are."""
 
-    def describe(self, targets: pd.Series) -> dict[str, Any]:
+    def describe(self, targets: "pd.Series") -> dict[str, Any]:
         """What data/profile.json says of a split's targets."""
 
     # --- a model for it
@@ -129,6 +129,9 @@ class Task(Protocol):
 
     def targets(self, split: "Dataset") -> np.ndarray:
         """What the rows are labelled with, shape [rows, ...]."""
+
+    def answers(self, probabilities: np.ndarray) -> np.ndarray:
+        """What the model answers, from its probabilities, shape [rows, ...]."""
 
     def counts(self, targets: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Numbers of each row whose sums give the figures, shape [rows, counts]."""

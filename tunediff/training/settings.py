@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from tunediff.core.errors import nearest
+from tunediff.core.errors import suggestion
 from tunediff.core.settings import Count, Fraction, MethodName, Positive, Precision, Section, Seed, number
 from tunediff.models.settings import Adapted
 
@@ -65,18 +65,26 @@ class TrainPeft(Section):
     def _methods_are_entries(self) -> "TrainPeft":
         if unknown := [name for name in self.methods if name not in self.entries]:
             raise ValueError(
-                f"train_peft.methods: no entry for {', '.join(unknown)}; there are: {', '.join(self.entries)}; "
-                f"{nearest(unknown[0], self.entries)}"
+                f"train_peft.methods: no entry for {', '.join(unknown)}; there are: {', '.join(self.entries)}"
+                f"{suggestion(unknown[0], self.entries)}"
             )
         if twice := [name for name in self.entries if self.methods.count(name) > 1]:
             raise ValueError(f"train_peft.methods: {twice[0]} is there twice")
         return self
 
 
+def as_written(share: object) -> object:
+    """A share names a file, in dvc.yaml as it is written in params.yaml, and elsewhere as Python writes it."""
+    value = number(share)
+    if isinstance(share, str) and str(value) != share:
+        raise ValueError(f"expected a number such as 0.5, found {share!r:.100}")
+    return value
+
+
 class TrainingRows(Section):
     """Whether more labels would help: the same methods with fewer of them."""
 
-    shares: list[Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)]]
+    shares: list[Annotated[float, BeforeValidator(as_written), Field(gt=0, lt=1)]]
     """Shares of the training rows; the methods' own stages train on all of them."""
     methods: list[str] = Field(min_length=1)
     """`tfidf`, and any that is trained."""

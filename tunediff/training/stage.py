@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tunediff.core import devices
+from tunediff.core.arguments import parse
 from tunediff.core.files import atomic, rounded, write_figures, write_json
 from tunediff.core.seeds import folder, summary
 from tunediff.core.settings import read
@@ -23,7 +24,7 @@ from tunediff.training.ranks import ranks
 from tunediff.training.settings import Training
 
 
-def arguments(description: str) -> argparse.Namespace:
+def arguments(description: str, item: str | None) -> argparse.Namespace:
     """The paths that every training stage takes from dvc.yaml."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
@@ -33,12 +34,12 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--logits", type=Path, required=True, help=".npy file: logits on validation")
     parser.add_argument("--cost", type=Path, required=True, help="JSON file: time, memory, parameters, machine")
     parser.add_argument("--curves", type=Path, required=True, help="folder for DVCLive's learning curves")
-    return parser.parse_args()
+    return parse(parser, item) if item else parser.parse_args()
 
 
-def main(description: str, method: Method) -> None:
-    """Train the method, once per seed, and write the outputs of its stage."""
-    args = arguments(description)
+def main(description: str, method: Method, item: str | None = None) -> None:
+    """Train the method, once per seed, and write the outputs of its stage; `item` is what `arguments.parse` takes."""
+    args = arguments(description, item)
     training = read(args.settings, Training)
     devices.take()
     splits = [load_split(args.splits, name) for name in ("train", "validation")]

@@ -1,0 +1,62 @@
+"""What answers texts, whatever library runs it: the interface, and the batches that all implementations share."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from scipy.special import softmax
+
+
+class Classifier(Protocol):
+    """A model that answers texts. Only one thread at a time may ask it."""
+
+    names: list[str]
+    """Names of the labels, in the order of the probabilities."""
+
+    def predict(self, texts: list[str]) -> np.ndarray:
+        """Probabilities, float64, shape [texts, labels]."""
+
+
+class BatchedClassifier(ABC):
+    """A classifier that computes texts of similar length together."""
+
+    batch_size = 8  # on a CPU more texts at a time are no faster, and have more padding
+
+    def __init__(self, names: list[str], temperature: float, pad_id: int):
+        """Logits are divided by `temperature`, which was fitted on validation; `pad_id` is the padding's token."""
+        self.names = names
+        self.temperature = temperature
+        self._pad_id = pad_id
+
+    def predict(self, texts: list[str]) -> np.ndarray:
+        """Probabilities, float64, shape [texts, labels]."""
+        return softmax((self.logits(texts) / self.temperature).astype(np.float64), axis=-1)
+
+    def logits(self, texts: list[str]) -> np.ndarray:
+        """Logits, float32, shape [texts, labels]."""
+        token_ids = self._token_ids(texts)
+        logits = np.empty((len(texts), len(self.names)), dtype=np.float32)
+        for rows in _by_length([len(ids) for ids in token_ids], self.batch_size):
+            input_ids = np.full((len(rows), len(token_ids[rows[-1]])), self._pad_id)
+            attention_mask = np.zeros_like(input_ids)
+            for place, row in enumerate(rows):
+                input_ids[place, : len(token_ids[row])] = token_ids[row]
+                attention_mask[place, : len(token_ids[row])] = 1
+            logits[rows] = self._compute(input_ids, attention_mask)
+        return logits
+
+    @abstractmethod
+    def _token_ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text: cut at the model's maximum length, not padded."""
+
+    @abstractmethod
+    def _compute(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
+        """Logits of one batch, shape [texts, labels]; both inputs are int64, shape [texts, tokens]."""
+
+
+def _by_length(lengths: list[int], batch_size: int) -> Iterator[np.ndarray]:
+    """Row numbers of each batch: texts of similar length, the longest of them last."""
+    order = np.argsort(lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

@@ -1,0 +1,103 @@
+"""From the folder of a trained or exported model to a classifier.
+
+What runs a model is imported where it is needed: an exported model does without PyTorch.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunediff.core.files import read_json
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedConfig
+
+    from tunediff.use.classifier import Classifier
+    from tunediff.use.classifier_torch import TorchClassifier
+
+
+class Loader:
+    """Loads models that share memory: adapters of one kind on one pretrained model, and the original where PEFT can."""
+
+    def __init__(self):
+        self._bases: dict[tuple, PeftModel] = {}
+        """By what the adapters on it must have in common."""
+        self._originals: dict[tuple, TorchClassifier] = {}
+
+    def load(self, path: Path) -> "Classifier":
+        """The model of a folder, or of a .onnx file in one. Raises UserError if there is no such model."""
+        if is_exported(path):
+            from tunediff.use.classifier_onnx import INT8, OnnxClassifier
+
+            return OnnxClassifier(folder_of(path), path.name if path.suffix == ".onnx" else INT8)
+
+        from tunediff.models.saved import load_saved, load_saved_config
+        from tunediff.use.classifier_torch import TorchClassifier
+
+        config = load_saved_config(path)
+        if (path / "adapter_config.json").is_file():
+            return self._load_adapter(path, config)
+        return TorchClassifier(*load_saved(path), _label_names(config), _temperature(config))
+
+    def _load_adapter(self, path: Path, config: "PreTrainedConfig") -> "Classifier":
+        """The adapter of PEFT in the folder `path`, beside those of its kind that are loaded."""
+        from tunediff.models.saved import add_adapter, load_saved
+        from tunediff.use.classifier_torch import TorchClassifier
+
+        names = _label_names(config)
+        key = (*_origin(config), read_json(path / "adapter_config.json")["peft_type"])
+        if key in self._bases:
+            model = self._bases[key]
+            adapter, tokenizer = add_adapter(model, path)
+        else:
+            model, tokenizer = load_saved(path)
+            adapter = model.active_adapter
+            self._bases[key] = model
+            if not model.active_peft_config.is_prompt_learning:  # PEFT 0.21 cannot leave a classifier's prompt out
+                original = TorchClassifier(model, tokenizer, names, activated=model.disable_adapter)
+                self._originals[_origin(config)] = original
+        return TorchClassifier(model, tokenizer, names, _temperature(config), partial(_activated, model, adapter))
+
+    def original(self, folder: Path) -> "Classifier":
+        """What the model was before it was trained; load the models first. Raises UserError if it is gone."""
+        from tunediff.models.saved import load_original, load_saved_config
+        from tunediff.use.classifier_torch import TorchClassifier
+
+        config = load_saved_config(folder)
+        origin = _origin(config)
+        if origin not in self._originals:
+            self._originals[origin] = TorchClassifier(*load_original(folder), _label_names(config))
+        return self._originals[origin]
+
+
+def is_exported(path: Path) -> bool:
+    """Whether `path` is a .onnx file, or a folder with one."""
+    return path.suffix == ".onnx" or any(path.glob("*.onnx"))
+
+
+def folder_of(path: Path) -> Path:
+    """The model's folder, where `path` is that folder or a .onnx file in it."""
+    return path.parent if path.suffix == ".onnx" else path
+
+
+def _label_names(config: "PreTrainedConfig") -> list[str]:
+    return list(config.id2label.values())
+
+
+def _temperature(config: "PreTrainedConfig") -> float:
+    return config.tunediff.get("temperature", 1)
+
+
+def _origin(config: "PreTrainedConfig") -> tuple:
+    """Two models of the same origin were the same before they were trained."""
+    return (*(config.tunediff[key] for key in ("pretrained", "revision", "sha256", "seed")), *_label_names(config))
+
+
+@contextmanager
+def _activated(model: "PeftModel", adapter: str) -> Iterator[None]:
+    if model.active_adapter != adapter:
+        model.set_adapter(adapter, inference_mode=True)
+    yield

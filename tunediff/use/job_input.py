@@ -1,0 +1,119 @@
+"""The input of a job of any length: rows with a column of texts, read in chunks."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from tunediff.core.errors import UserError, reason
+from tunediff.core.files import sha256
+from tunediff.core.values import as_text
+from tunediff.sources import formats
+
+CHUNK = 2048  # rows in memory; no more are computed again after a break
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Input:
+    """Rows with a column of texts."""
+
+    place: Path | str
+    """The file, or the option that names the column of texts: what a message about the columns begins with."""
+    header: list[str]
+    text_column: str
+    rows: Callable[[], Iterable[Row]]
+    """Begins anew at each call; standard input goes on."""
+    schema: pa.Schema
+    """Types of the columns, for Parquet; empty if they were not asked for."""
+    total: int | None = None
+    """How many rows, where they can be counted."""
+    sha256: str | None = None
+    """SHA-256 of the file; None for what cannot be read again."""
+
+    def texts(self, rows: list[Row]) -> list[str]:
+        """The texts of some of the rows."""
+        return [as_text(row, self.text_column) for row in rows]
+
+
+def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Lists of up to `CHUNK` rows."""
+    rows = iter(rows)
+    return iter(lambda: list(islice(rows, CHUNK)), [])
+
+
+def read_texts(texts: list[str], column: str) -> Input:
+    """The input of texts from the command line, in one column."""
+    rows = [{column: text} for text in texts]
+    _check_texts(rows, column, 1, "TEXT")
+    return _texts_alone(column, lambda: rows, len(texts))
+
+
+def read_lines(file: TextIO, column: str) -> Input:
+    """The input of one text a line; an empty line is an empty text, so that answers stand where the texts stood."""
+    file.reconfigure(encoding="utf-8-sig")
+
+    def rows() -> Iterator[Row]:
+        try:
+            for line in file:
+                yield {column: line.removesuffix("\n")}
+        except UnicodeDecodeError as error:
+            raise UserError(f"standard input: {reason(error)}; expected UTF-8") from None
+
+    return _texts_alone(column, rows)
+
+
+def _texts_alone(column: str, rows: Callable[[], Iterable[Row]], total: int | None = None) -> Input:
+    return Input("--text", [column], column, rows, pa.schema([(column, pa.string())]), total)
+
+
+def read_file(path: Path, column: str, typed: bool) -> Input:
+    """The input of a file, read through once to see that every row is right; `typed`: with the columns' types.
+
+    Raises UserError, which names file and row, if it is not, or if a column that is to have one type has several.
+    """
+    header, records = formats.read_records(path)
+    if column not in header:
+        raise UserError(
+            f"{path}: no column '{column}'; it has: {', '.join(header)}. Name the column of texts with --text"
+        )
+    has_types = path.suffix.lower() == ".parquet"
+    schema = pq.read_schema(path).remove_metadata() if typed and has_types else pa.schema([])
+    total = 0
+    with tqdm(desc="checking", unit="row") as progress:
+        for chunk in chunks(records):
+            _check_texts(chunk, column, total + 1, path)
+            if typed and not has_types:
+                schema = _schema(path, header, chunk, schema)
+            total += len(chunk)
+            progress.update(len(chunk))
+    return Input(path, header, column, lambda: formats.read_records(path)[1], schema, total, sha256(path))
+
+
+def _check_texts(rows: list[Row], column: str, first: int, place: Path | str) -> None:
+    for number, row in enumerate(rows, first):
+        try:
+            as_text(row, column)
+        except ValueError as error:
+            raise UserError(f"{place}: row {number}: {error}") from None
+
+
+def _schema(path: Path, header: list[str], chunk: list[Row], before: pa.Schema) -> pa.Schema:
+    """Types that fit the chunk and those `before` it."""
+    schema = before
+    for name in header:
+        try:
+            values = pa.array([row.get(name) for row in chunk])
+            schema = pa.unify_schemas([schema, pa.schema([(name, values.type)])], promote_options="permissive")
+        except (pa.ArrowException, UnicodeEncodeError):
+            raise UserError(
+                f"{path}: column '{name}' has values of several types, which Parquet cannot hold; name the answers "
+                ".jsonl or .csv"
+            ) from None
+    return schema

@@ -1,0 +1,86 @@
+"""The models that a job asks, each of which answers in columns of its own."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunediff.core.errors import UserError
+from tunediff.core.files import read_json, sha256
+from tunediff.use.classification_answers import Columns
+from tunediff.use.classifier_loading import Loader, folder_of
+from tunediff.use.job_input import Input, Row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tunediff.use.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class JobModels:
+    """Classifiers, each with its columns."""
+
+    models: list[tuple["Classifier", Columns]]
+
+    @property
+    def columns(self) -> "dict[str, pa.DataType]":
+        """All the models' columns, with their types."""
+        return {name: kind for _, columns in self.models for name, kind in columns.types().items()}
+
+    def answer(self, texts: list[str]) -> list[Row]:
+        """The values of the columns for each text."""
+        names = list(self.columns)
+        values = [column for model, columns in self.models for column in columns.values(model.predict(texts))]
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+    def check_columns(self, source: Input) -> None:
+        """Raises UserError if the input has columns of these names already."""
+        if clash := [name for name in self.columns if name in source.header]:
+            raise UserError(
+                f"{source.place}: the columns {', '.join(clash)} are there already; rename them, or leave them out"
+            )
+
+
+def load(paths: list[Path], compare: bool, accuracy: float | None) -> JobModels:
+    """The models of these folders or .onnx files.
+
+    One alone answers in columns `predicted`, `p_LABEL`, `unsure`, several under their names. `compare` adds what the
+    first was before it was trained; `accuracy` is what the surer answers had on validation. Raises UserError for what
+    is no model, or has no confidence that goes with that accuracy.
+    """
+    names = [path.resolve().name for path in paths]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"--model: two models are named {twice[0]}; columns are named by the folder: rename one")
+    loader = Loader()
+    models = []
+    for name, path in zip(names, paths, strict=True):
+        predicted, prefix = ("predicted", "") if len(paths) == 1 else (name, f"{name}_")
+        model = loader.load(path)
+        least = None if accuracy is None else _least_confidence(path, accuracy)
+        models.append((model, Columns(model.names, predicted, prefix, least)))
+    if compare:
+        original = loader.original(folder_of(paths[0]))
+        models.append((original, Columns(original.names, "original", "original_")))
+    return JobModels(models)
+
+
+def _least_confidence(model: Path, accuracy: float) -> float:
+    """From which confidence on the model's answers had this accuracy on validation. Raises UserError if unknown."""
+    file = folder_of(model) / "config.json"
+    known = {float(key): value for key, value in read_json(file)["tunediff"].get("confidences", {}).items()}
+    if accuracy not in known:
+        raise UserError(
+            f"{file}: --unsure {accuracy:g}: training found no confidence that goes with this accuracy on validation; "
+            f"choose from: {', '.join(f'{key:g}' for key in known) or 'none, so train again'}"
+        )
+    return known[accuracy]
+
+
+def fingerprint(model: Path) -> str:
+    """SHA-256 of all files in the model's folder, and of which of them is asked."""
+    digest = hashlib.sha256(model.name.encode())
+    for path in sorted(path for path in folder_of(model).iterdir() if path.is_file()):
+        digest.update(path.name.encode())
+        digest.update(sha256(path).encode())
+    return digest.hexdigest()
