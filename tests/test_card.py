@@ -117,7 +117,6 @@ def test_the_hub_can_read_it(trained: Project, readme: Path, method: str):
         assert figures == trained.read_json(f"metrics/{method}.json")
 
 
-@pytest.mark.slow
 @each
 def test_its_code_gives_the_models_answer(trained: Project, readme: Path, method: str, monkeypatch):
     """Not that of a model without its adapter or head; and calibrated or not, as the card says."""

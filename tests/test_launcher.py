@@ -88,7 +88,6 @@ def result(project: Project, method: str) -> tuple[dict, dict[str, np.ndarray]]:
     return project.read_json(f"metrics/validation/{method}.json"), weights
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "method"), [("train_full", "full"), ("train_lora@v1", "lora-v1")])
 def test_two_processes_end_as_one_does(project: Project, stage: str, method: str):
     project.run("dvc", "repro", stage)
@@ -112,7 +111,6 @@ def test_two_processes_end_as_one_does(project: Project, stage: str, method: str
     assert project.run("dvc", "status", stage).stdout.strip().endswith("up to date.")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("killed", "launcher"), [("a process", TWO), ("DVC", SHARDED)])
 def test_a_kill_ends_all_processes_and_the_next_run_goes_on(
     project: Project, monkeypatch: pytest.MonkeyPatch, killed: str, launcher: str
@@ -158,7 +156,6 @@ def wait_for(what, seconds: float = 120) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
 def test_a_launcher_that_does_not_fit_is_refused(project: Project):
     train = project.read_yaml("params.yaml")["train"]
     project.edit_yaml("params.yaml", launcher=TWO, train={**train, "batch_size": 3, "accumulation": 2})

@@ -87,6 +87,7 @@ def rare(tiny_texts: list[tuple[str, str]]) -> Dataset:
     return split(usual + few, [0] * len(usual) + [1] * len(few))
 
 
+@pytest.mark.slow
 def test_a_rare_label_is_found_with_balanced_weights(rare: Dataset, fit):
     changes = {"epochs": 12, "patience": 0, "batch_size": 4, "select_by": "loss"}
     plain, balanced = (fit(rare, rare, **changes, class_weights=weights) for weights in ("none", "balanced"))
