@@ -348,7 +348,7 @@ def test_a_value_of_one_method_trains_that_method_alone_in_an_experiment(copy: P
     stages = re.findall("^Running stage '(.+)':$", ran, re.MULTILINE)
     assert stages == ["settings", "train_full", "evaluate@full", "package@full", "report"]
     shown = json.loads(copy.run("dvc", "params", "diff", "--json").stdout)
-    assert shown["conf/model/tiny.yaml"]["learning_rate.full"]["new"] == "1e-04"
+    assert shown["conf/model/tiny.yaml"]["learning_rate.full"]["new"] == 1e-4
 
 
 def test_queued_grid_finishes_and_is_compared(copy: Project):

@@ -212,7 +212,7 @@ def test_no_interval_is_of_another_confidence_than_the_given(monkeypatch: pytest
     said += [axes.get_xlabel() for axes in figures[0].axes]
     confidences = {share for text in said for share in re.findall(r"([\d.]+)% (?:interval|confidence)", text)}
     assert confidences == {"90"}
-    assert len([text for text in said if "90% " in text]) == 7
+    assert len([text for text in said if "90% " in text]) == 6
 
 
 def test_methods_have_deviations_where_there_are_several_trainings():
@@ -360,29 +360,18 @@ NOISE = pd.DataFrame(
 )
 
 
-@pytest.mark.parametrize(
-    ("f1", "verdict"),
-    [
-        ((0.5, 0.6, 0.8), "More labels would very likely help."),
-        ((0.5, 0.79, 0.8), "From 100 rows on it gains +30.0: labels have helped, but whether still more would"),
-        ((0.78, 0.79, 0.8), "There is no sign that more labels would help."),
-        ((0.79, 0.8), "There is no sign that more labels would help."),
-    ],
-)
-def test_what_more_labels_would_give(f1, verdict):
+@pytest.mark.parametrize("f1", [(0.5, 0.6, 0.8), (0.79, 0.8)])
+def test_what_more_labels_would_give(f1):
+    """The gain as it is: whether it is chance, two figures of one training each cannot say."""
     section = sections.more_labels(weigh(NONE_LEARNS_BUT_FULL, figure="f1"), growth(*f1), 300, FOLDERS)
-    last, before = f1[-1], f1[-2]
-    chance = 100 * 1.96 * np.sqrt((last * (1 - last) + before * (1 - before)) / 300)
-    assert f"`full` gains {100 * (last - before):+.1f} points of macro F1" in section.text
-    assert f"chance alone may give {chance:.1f} either way, at 95% confidence" in section.text
-    assert verdict in section.text
+    assert f"`full` gains {100 * (f1[-1] - f1[-2]):+.1f} points of macro F1 on 300 validation rows" in section.text
+    assert "How much of that is chance is not computed" in section.text
     assert section.table[1] == ["full", *(f"{value:.1%}" for value in f1)]
 
 
 def test_what_more_labels_would_give_is_said_of_the_decisive_figure():
     text = sections.more_labels(weigh(NONE_LEARNS_BUT_FULL, figure="accuracy"), GROWTH, 300, FOLDERS).text
     assert "`full` gains +0.0 points of accuracy" in text
-    assert "There is no sign that more labels would help." in text
 
 
 def test_suspected_labels_are_shown_and_no_others():
