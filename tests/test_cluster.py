@@ -121,14 +121,15 @@ def test_the_queue_runs_on_workers_though_the_command_and_a_worker_are_killed(
     assert "bad: dvc exp run" in error and "train.batch_size" in error, error
     assert "1 of 3 experiments failed" in error.splitlines()[-1]
     ran = noted(runs)
-    assert ran.total() == 4 and set(ran) == {"good-1", "good-2", "bad"}, f"{ran}: only what was killed runs again"
+    # `bad` fails in the stage `settings`, before it trains.
+    assert ran.total() == 3 and set(ran) == {"good-1", "good-2"}, f"{ran}: only what was killed runs again"
 
     # Home has them with their data, the queue what failed, and the remote no more than that.
     refs = on_remote(home)
     assert [ref.split("/")[-1] for ref in refs[:-1]] == ["good-1", "good-2"] and "/queue/" in refs[-1]
     for ref, epochs in zip(refs, (30, 31), strict=False):
         home.run("git", "checkout", "-qf", "--detach", ref)
-        home.run("dvc", "checkout", TARGET)
+        home.run("dvc", "checkout", "--with-deps", TARGET)
         assert home.read_json("metrics/validation/lora-v1.json")["epochs"] == epochs
         assert "DVC_EXP_NAME" in (home.folder / "stages/train_lora.py").read_text()
         assert home.run("dvc", "status", TARGET).stdout.strip() == "Data and pipelines are up to date."
