@@ -149,6 +149,7 @@ from stages import train_full, train_lora, train_peft, training_rows, evaluate, 
 """
 
 
+@pytest.mark.slow
 def test_no_import_asks_cuda_before_a_device_is_taken():
     done = subprocess.run([sys.executable, "-c", ASKED], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -335,6 +335,7 @@ def test_two_of_the_same_training_at_once(project: Project):
     assert outputs(project) == outputs(other)
 
 
+@pytest.mark.slow
 def test_checkpoints_that_nobody_goes_on_with_are_removed_after_a_month(project: Project):
     left = killed(project, "lora-v1")
     old = time.time() - 31 * 86400

@@ -315,6 +315,7 @@ def test_the_input_may_be_the_output(run: Run, asked: Asked, folders, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["texts.csv"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(folders, tmp_path: Path):
     """The rows of the longer file alone take 30 MB."""
     peaks = []
