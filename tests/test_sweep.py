@@ -27,9 +27,12 @@ from tunediff.experiments.sweep_studies import committed, open_studies, search_s
 from tunediff.experiments.sweep_values import default_values, training_stage, write_values
 from tunediff.settings.study import load
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(]
-    "ignore::optuna.exceptions.ExperimentalWarning", "ignore::UserWarning:optuna.importance"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore::optuna.exceptions.ExperimentalWarning", "ignore::UserWarning:optuna.importance"
+    ),
+]
 CONF = {
     "study": "tiny",
     "storage": "sqlite:///sweeps.db",
