@@ -138,7 +138,7 @@ def ours(training: Training, splits: list[Dataset]) -> None:
 def training_of(method: str, precision: str | None, epochs: int | None) -> Training:
     """The method's settings in that number format, for that many epochs without an early end, if they are given."""
     training = resolve.training(load(), method)
-    lengths = {} if epochs is None else {"epochs": epochs, "patience": 0}
+    lengths = {"patience": 0} if epochs is None else {"patience": 0, "epochs": epochs}
     changes = {} if precision is None else {"precision": precision}
     return training.model_copy(update={"train": training.train.model_copy(update=lengths), **changes})
 

@@ -47,6 +47,7 @@ def main(description: str, method: Method, item: str | None = None) -> None:
         train(method, training, *splits, seed, folder(args.curves, seed, training.seeds)) for seed in training.seeds
     )
     save(fits, training, args)
+    ranks().destroy_process_group()  # else its threads may abort a process that ends
 
 
 def save(fits: Iterable[Fit | None], training: Training, args: argparse.Namespace) -> None:
