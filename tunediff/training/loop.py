@@ -18,12 +18,11 @@ from tunediff.core.errors import UserError
 from tunediff.models import loading, saving
 from tunediff.models.inference import HALVES, choose_precision, device, predict_logits
 from tunediff.tasks.interface import Task
-from tunediff.training import fast
+from tunediff.training import fast, record
 from tunediff.training.checkpoints import Checkpoints, made_from
 from tunediff.training.curves import Curves
 from tunediff.training.heartbeat import Heartbeat
 from tunediff.training.ranks import of_the_first, ranks, sharded
-from tunediff.training.record import hyperparameters
 from tunediff.training.settings import Training
 from tunediff.training.trainer import BestWeights, ResumableTrainer
 
@@ -79,8 +78,9 @@ def fit(
 
     checkpoints = None
     if ranks().is_main_process:
-        state = (seed, precision, device().type, optimizer and optimizer.defaults, ranks().num_processes, sharded())
-        checkpoints = Checkpoints(made_from(model, encoded, (training.model_dump(exclude={"seeds"}), *state)))
+        made = (record.adapter(model), optimizer and record.optimizer(optimizer), ranks().num_processes, sharded())
+        settings = (training.model_dump(exclude={"seeds"}), seed, precision, device().type, *made)
+        checkpoints = Checkpoints(made_from(model, encoded, settings))
     folder, last = of_the_first(checkpoints and (checkpoints.folder, checkpoints.last()))
 
     with faster(model, tokenizer, encoded, precision), ExitStack() as stack:
@@ -108,7 +108,7 @@ def fit(
         tokenizer=tokenizer,
         validation_logits=logits,
         best=trainer.best_figures(),
-        hyperparameters=hyperparameters(trainer),
+        hyperparameters=record.hyperparameters(trainer),
         parameters=parameters,
         train_seconds=trainer.seconds,
         peak_memory_bytes=peak_memory_bytes(),
