@@ -1,7 +1,6 @@
 """Trainings that are killed go on, and end as if nothing had been."""
 
 import hashlib
-import importlib
 import multiprocessing
 import os
 import random
@@ -10,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,23 +21,35 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import ENVIRONMENT, Project, make_project
+from conftest import ENVIRONMENT, ROOT, SETTINGS, Project, make_project
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
 
+from stages import settings, training_rows
 from tunediff.core import process
+from tunediff.training import methods, stage
 from tunediff.training.checkpoints import made_from
 
-KILLS = int(os.environ.get("TUNEDIFF_KILLS", "10"))
+KILLS = int(os.environ.get("TUNEDIFF_KILLS", "4"))
 STAGES = {"full": "train_full", "lora-v1": "train_lora", "prompts": "train_peft", "0.5": "training_rows"}
-OUTPUTS = ("models", "data/logits", "metrics/validation", "metrics/training_rows", "plots/curves")  # all but cost
+TARGETS = ("train_full", "train_lora@v1", "train_peft@prompts", "training_rows@0.5")
+OUTPUTS = ("data/trained", "data/logits", "metrics/validation", "metrics/training_rows", "plots/curves")  # all but cost
 
 
 def arguments(method: str) -> list[str]:
     if STAGES[method] == "training_rows":
-        return ["--splits", "data/prepared", "--metrics", f"metrics/training_rows/{method}.json"]
+        settings = "data/settings/training_rows.json"
+        return [
+            "--settings",
+            settings,
+            "--splits",
+            "data/prepared",
+            "--metrics",
+            f"metrics/training_rows/{method}.json",
+        ]
     return [
-        *("--splits", "data/prepared", "--model", f"models/{method}", "--logits", f"data/logits/{method}.npy"),
+        *("--settings", f"data/settings/training/{method}.json", "--splits", "data/prepared"),
+        *("--trained", f"data/trained/{method}", "--logits", f"data/logits/{method}.npy"),
         *("--validation", f"metrics/validation/{method}.json", "--cost", f"metrics/cost/training/{method}.json"),
         *("--curves", f"plots/curves/{method}"),
     ]
@@ -75,7 +88,7 @@ def outputs(project: Project) -> dict[str, bytes]:
 def begin(project: Project, method: str) -> multiprocessing.Process:
     """The stage in a process of its own that has its modules already: a tenth of the time. stderr.txt has its words."""
     forked = multiprocessing.get_context("forkserver")
-    forked.set_forkserver_preload([f"stages.{stage}" for stage in STAGES.values()])
+    forked.set_forkserver_preload([f"stages.{stage}" for stage in ("settings", *STAGES.values())])
     process = forked.Process(target=_stage, args=(project.folder, method))
     process.start()
     return process
@@ -84,11 +97,25 @@ def begin(project: Project, method: str) -> multiprocessing.Process:
 def _stage(folder: Path, method: str) -> None:
     os.chdir(folder)
     os.environ |= {"XDG_CACHE_HOME": str(folder.parent / "cache"), "TUNEDIFF_PER_DEVICE": "2"}
+    tempfile.tempdir = str(temporary(folder))
     with open("stderr.txt", "w") as file:
         os.dup2(file.fileno(), 2)
-    sys.argv = ["stage", *arguments(method)]
-    stage = importlib.import_module(f"stages.{STAGES[method]}")
-    process.run(stage.main)
+    made = {"train_full": methods.full, "train_lora": methods.lora, "train_peft": methods.peft}.get(STAGES[method])
+
+    def main() -> None:
+        sys.argv = ["settings", *SETTINGS]  # the values may have been changed
+        settings.main()
+        sys.argv = ["stage", *arguments(method)]
+        stage.main("Train.", made) if made else training_rows.main()
+
+    process.run(main)
+
+
+def temporary(folder: Path) -> Path:
+    """Where a training of the project puts what is temporary."""
+    place = folder.parent / "temporary"
+    place.mkdir(exist_ok=True)
+    return place
 
 
 def train(project: Project, method: str, code: int = 0) -> str:
@@ -130,32 +157,6 @@ def start(project: Project, *command: str) -> subprocess.Popen:
     )
 
 
-@pytest.mark.parametrize("method", STAGES)
-def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(project: Project, method: str):
-    """kill -9 of the training stage, as often as TUNEDIFF_KILLS says, all in all; after each, a run to the end."""
-    train(project, method)  # the first is slower than the others
-    began = time.monotonic()
-    train(project, method)
-    took, moment, gone_on = time.monotonic() - began, random.Random(method), 0
-    expected = outputs(project)
-    assert expected
-    for kill in range(-(-KILLS // len(STAGES))):
-        for name in (*OUTPUTS, "metrics/cost"):
-            shutil.rmtree(project.folder / name, ignore_errors=True)  # as DVC does before it runs the stage
-        process = begin(project, method)
-        if kill:
-            process.join(moment.uniform(0.2, 0.95) * took)
-        else:
-            wait_for(lambda: checkpoints(project))
-        process.kill()
-        process.join()
-        gone_on += "goes on after epoch" in train(project, method)
-        assert outputs(project) == expected
-        assert not list(cache(project).iterdir())
-        assert not list(project.folder.rglob("*.partial"))
-    assert gone_on
-
-
 @pytest.fixture
 def versioned(project: Project) -> Project:
     """With epochs enough that no training ends between its first checkpoint and the signal."""
@@ -166,6 +167,149 @@ def versioned(project: Project) -> Project:
     project.run("git", "add", "-A")
     project.run("git", "commit", "-qm", "prepared")
     return project
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(
+    versioned: Project, monkeypatch: pytest.MonkeyPatch, target: str
+):
+    """DVC or its stage is killed, as often as TUNEDIFF_KILLS says, all in all; after each, a `dvc repro` to the end.
+
+    A third of the kills come in the first two seconds of the stage. In half of the rounds a parameter is another one
+    from the kill on. What was killed may not write a byte to what the next run has made.
+    """
+    moment, expected, took = random.Random(target), {}, 0.0
+    for warmup in (0.5, 0.1):
+        set_warmup(versioned, warmup)
+        began = time.monotonic()
+        versioned.run("dvc", "repro", "--no-run-cache", target)
+        took = time.monotonic() - began
+        expected[warmup] = outputs(versioned)
+    assert expected[0.5].keys() == expected[0.1].keys() and expected[0.5] != expected[0.1]
+    for kill in range(-(-KILLS // len(TARGETS))):
+        number = kill * len(TARGETS) + TARGETS.index(target)
+        early, edited = number % 3 == 0, (kill + number) % 2 == 0
+        at_checkpoint = not early and not edited
+        when = None if at_checkpoint else moment.uniform(0, 2) if early else moment.uniform(2, took)
+        before, way = moment.choice(list(expected)), moment.choice(list(WAYS))
+        after = next(share for share in expected if (share != before) == edited)
+        monkeypatch.setitem(ENVIRONMENT, "SHELL", shutil.which(moment.choice(["sh", "bash"])))
+        again = kill_and_repeat(versioned, target, way, when, before, after)
+        what = f"kill {number}, {target}: {way} after {when} s, warmup {before}, then {after}"
+        assert outputs(versioned) == expected[after], what
+        assert "up to date" in versioned.run("dvc", "status", target).stdout, what
+        assert "goes on after epoch" in again or not at_checkpoint, what
+        assert not list(versioned.folder.rglob("*.partial")), what
+
+
+def set_warmup(project: Project, share: float) -> None:
+    project.edit_yaml("params.yaml", train={**project.read_yaml("params.yaml")["train"], "warmup": share})
+
+
+def kill_and_repeat(project: Project, target: str, way: str, when: float | None, before: float, after: float) -> str:
+    """What `dvc repro` says at once after one was killed, `when` seconds after its stage began.
+
+    Or, if `when` is None, after its next checkpoint. `before` and `after` are the shares of warmup of the two.
+    """
+    for name in (*OUTPUTS, "metrics/cost"):
+        shutil.rmtree(project.folder / name, ignore_errors=True)
+    set_warmup(project, before)
+    left, name = checkpoints(project), target.split("@")[0]
+    dvc = start(project, "dvc", "repro", "--no-run-cache", target)
+    wait_for(lambda: stages_of(dvc, name))
+    if when is None:
+        wait_for(lambda: set(checkpoints(project)) - set(left))
+    else:
+        time.sleep(when)
+    WAYS[way](dvc, stages_of(dvc, name))
+    set_warmup(project, after)
+    dvc.wait()
+    again = project.run("dvc", "repro", "--no-run-cache", target)
+    wait_for(lambda: not alive(dvc.pid), 60)
+    return again.stderr
+
+
+def stages_of(dvc: subprocess.Popen, name: str) -> list[psutil.Process]:
+    """The processes of that stage that DVC runs."""
+    with suppress(psutil.Error):
+        return [one for one in psutil.Process(dvc.pid).children(recursive=True) if f"stages.{name}" in one.cmdline()]
+    return []
+
+
+def kill_all(processes: list[psutil.Process]) -> None:
+    for one in processes:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+WAYS = {
+    "kill -9 of DVC": lambda dvc, stages: dvc.kill(),
+    "SIGTERM of DVC": lambda dvc, stages: dvc.terminate(),
+    "kill -9 of the stage": lambda dvc, stages: kill_all(stages),
+    "Ctrl-C": lambda dvc, stages: os.killpg(dvc.pid, signal.SIGINT),
+}
+
+SLOW = """import time
+import tunediff.core
+time.sleep({importing})
+from pathlib import Path
+from tunediff.core.files import atomic
+from tunediff.core.process import run
+
+def main():
+    with atomic(Path("out")) as partial:
+        partial.write_text("")
+        time.sleep({writing})
+
+if __name__ == "__main__":
+    run(main)
+"""
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["starting", "importing", "writing"])
+def test_a_stage_whose_dvc_is_killed_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, kill: signal.Signals
+):
+    """Before it could note which DVC runs it, while it imports, and while it writes."""
+    project = Project(tmp_path)
+    monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", str(ROOT))
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/__init__.py").touch()
+    seconds = {name: 3 if name == moment else 0 for name in ("starting", "importing", "writing")}
+    (tmp_path / "stages/slow.py").write_text(SLOW.format(**seconds))
+    command = f"sleep {seconds['starting']}; python -m stages.slow"
+    project.write_yaml("dvc.yaml", {"stages": {"slow": {"cmd": command, "outs": ["out"]}}})
+    project.run("git", "init", "-q")
+    project.run("dvc", "init", "-q")
+    dvc = start(project, "dvc", "repro")
+    if moment == "starting":
+        wait_for(lambda: psutil.Process(dvc.pid).children())
+    elif moment == "importing":
+        wait_for(lambda: stages_of(dvc, "slow"))
+        time.sleep(1)
+    else:
+        wait_for(lambda: list(tmp_path.glob(".out.*.partial")))
+    dvc.send_signal(kill)
+    dvc.wait()
+    wait_for(lambda: not alive(dvc.pid), 60)
+    assert not (tmp_path / "out").exists()
+    project.run("dvc", "repro")
+    assert (tmp_path / "out").exists() and not list(tmp_path.glob("*.partial"))
+
+
+def test_what_is_complete_when_dvc_is_gone_is_not_published(tmp_path: Path):
+    """Where the stage would publish before it looks the next time."""
+    code = f"""import psutil
+from pathlib import Path
+from tunediff.core import files, processes
+processes._above.append((psutil.Process(), 0))
+files.write_json(Path({str(tmp_path / "out.json")!r}), 1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "the DVC that ran this stage was killed: it ends\n")
+    assert not (tmp_path / "out.json").exists()
 
 
 @pytest.mark.parametrize(("kind", "shell"), [("kill -9 of DVC", "sh"), ("Ctrl-C", "bash")])
@@ -211,12 +355,12 @@ def test_a_queued_experiment_goes_on(versioned: Project):
     assert not checkpoints(versioned)
     [ref] = [ref for ref in versioned.run("git", "for-each-ref").stdout.split() if ref.endswith("/again")]
     lock = yaml.safe_load(versioned.run("git", "show", f"{ref}:dvc.lock").stdout)
-    [model] = [out["md5"] for out in lock["stages"]["train_full"]["outs"] if out["path"] == "models/full"]
+    [model] = [out["md5"] for out in lock["stages"]["train_full"]["outs"] if out["path"] == "data/trained/full"]
     listed = versioned.read_json(f".dvc/cache/files/md5/{model[:2]}/{model[2:]}")
     values = versioned.read_yaml("params.yaml")["train"]
     versioned.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
     train(versioned, "full")
-    folder = versioned.folder / "models/full"
+    folder = versioned.folder / "data/trained/full"
     expected = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
     assert {entry["relpath"]: entry["md5"] for entry in listed} == expected
 
@@ -278,7 +422,7 @@ def test_what_a_training_is_made_from(tmp_path: Path, monkeypatch: pytest.Monkey
     code = tmp_path / "code.py"
     code.write_text("a")
     module = SimpleNamespace(__file__=str(code))
-    monkeypatch.setitem(sys.modules, "stages.another", module)
+    monkeypatch.setitem(sys.modules, "tunediff.another", module)
 
     def made(change: str = "") -> str:
         torch.manual_seed(0)
@@ -312,6 +456,23 @@ def test_two_of_the_same_training_at_once(project: Project):
     first.join()
     assert first.exitcode == 0
     assert outputs(project) == outputs(other)
+
+
+def test_what_is_killed_leaves_no_temporary_folder(project: Project):
+    """Not the second of two equal trainings, which has no checkpoints, and not one whose curves nobody sees."""
+    other = Project(shutil.copytree(project.folder, project.folder.with_name("other"), symlinks=True))
+    killed(project, "0.5")
+    first = begin(project, "full")
+    wait_for(lambda: len({path.parent for path in checkpoints(project)}) == 2)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = begin(other, "full")
+    said = other.folder / "stderr.txt"
+    wait_for(lambda: said.is_file() and "another process is at this same training" in said.read_text())
+    time.sleep(0.5)
+    for one in (first, second):
+        one.kill()
+        one.join()
+    assert not list(temporary(project.folder).iterdir())
 
 
 def test_checkpoints_that_nobody_goes_on_with_are_removed_after_a_month(project: Project):
@@ -376,9 +537,11 @@ def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: 
     project.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
     filler = fill(small_disk, free=2**16)
     said = train(project, "full", code=1)
-    assert "error: models/full: cannot be written: the disk is full; make room and run it again" in said
+    assert "error: data/trained/full: cannot be written: the disk is full; make room and run it again" in said
     assert "Traceback" not in said
-    assert {name: before[name] for name in before if name.startswith("models")}.items() <= outputs(project).items()
+    assert {name: before[name] for name in before if name.startswith("data/trained")}.items() <= outputs(
+        project
+    ).items()
     failed = project.run("dvc", "repro", "train_full", check=False)
     assert failed.returncode
     assert re.search("the disk is full|No space left on device", failed.stderr)
