@@ -61,14 +61,14 @@ def fit(
     validation: Dataset,
     training: Training,
     seed: int,
-    curves: Path,
+    curves: Path | None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Fit | None:
     """Train what `model` leaves trainable; validate after every epoch; end with the best epoch's weights.
 
-    `train` and `validation` are prepared splits; DVCLive writes to the folder `curves`; `optimizer` is AdamW unless
-    given. Of several processes (`ranks.py`) the first one has the result, the others None. Raises UserError if no
-    epoch gives a validation figure.
+    `train` and `validation` are prepared splits; DVCLive writes to the folder `curves` if there is one; `optimizer` is
+    AdamW unless given. Of several processes (`ranks.py`) the first one has the result, the others None. Raises
+    UserError if no epoch gives a validation figure.
     """
     check_division(training)
     precision = choose_precision(training.precision)
@@ -85,13 +85,13 @@ def fit(
 
     with faster(model, tokenizer, encoded, precision), ExitStack() as stack:
         callbacks: list[TrainerCallback] = []
-        if ranks().is_main_process:
+        if curves and ranks().is_main_process:
             live = stack.enter_context(Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False))
             callbacks.append(Curves(live, task.each_epoch))
         args = arguments(training, task, seed, precision, folder)
         trainer = make_trainer(model, tokenizer, task, encoded, training, args, loss, callbacks)
         trainer.optimizer = optimizer  # not by its `optimizers`, which sharded weights forbid
-        trainer.add_callback(Heartbeat(trainer, task.each_epoch, curves, seed))
+        trainer.add_callback(Heartbeat(trainer, task.each_epoch, training.method, seed))
         try:
             trainer.train(last)
         except UserError:  # which the same training ends with again
@@ -167,10 +167,11 @@ def faster(
     return fast.seen_tokens(model, tokenizer.pad_token_id, encoded)
 
 
-def arguments(training: Training, task: Task, seed: int, precision: str, folder: Path) -> TrainingArguments:
+def arguments(training: Training, task: Task, seed: int, precision: str, folder: Path | None) -> TrainingArguments:
+    """`folder` is that of the checkpoints; None writes none."""
     settings = training.train
     return TrainingArguments(
-        output_dir=folder,
+        output_dir=folder or ".",  # which the Trainer makes, and writes nothing else to
         disable_tqdm=False,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=math.ceil(settings.batch_size / ranks().num_processes / settings.accumulation),
@@ -186,7 +187,7 @@ def arguments(training: Training, task: Task, seed: int, precision: str, folder:
         eval_strategy="epoch",
         logging_strategy="epoch",
         logging_nan_inf_filter=False,
-        save_strategy="epoch",
+        save_strategy="epoch" if folder else "no",
         save_total_limit=2,  # the last may be torn
         restore_callback_states_from_checkpoint=True,
         metric_for_best_model=f"eval_{settings.select_by}",
