@@ -17,10 +17,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from transformers import trainer
 
-from benchmarks.training import WARM_UP, Clock, build, measure, ours, with_train
+from benchmarks.training import WARM_UP, Clock, build, measure, ours, training_of
 from tunediff.core.splits import load_split
 from tunediff.models.inference import HALVES, choose_precision
-from tunediff.settings.study import load
 from tunediff.tasks.features import encode
 from tunediff.training.ranks import GlobalBatches
 
@@ -42,11 +41,11 @@ def main() -> None:
     parser.add_argument("--splits", type=Path, default=Path("data/prepared"))
     args = parser.parse_args()
     precision = choose_precision(args.precision)
-    settings = with_train(load(), precision, epochs=1)
-    train, validation = (load_split(args.splits, name) for name in ("train", "validation"))
-    tokenizer, model = build(settings, args.method, train)
-    lengths = encode(tokenizer, train["text"])["length"][:]
-    batches = list(GlobalBatches(lengths, settings.params.train.batch_size, settings.params.seeds[0], 1))[WARM_UP:]
+    training = training_of(args.method, precision, epochs=1)
+    splits = [load_split(args.splits, name) for name in ("train", "validation")]
+    tokenizer, model = build(training, splits[0])
+    lengths = encode(tokenizer, splits[0]["text"])["length"][:]
+    batches = list(GlobalBatches(lengths, training.train.batch_size, training.seeds[0], 1))[WARM_UP:]
     texts = sum(map(len, batches))
     tokens = sum(lengths[row] for batch in batches for row in batch)
     padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
@@ -58,7 +57,7 @@ def main() -> None:
 
     def epoch() -> float:
         """Train for one epoch. Return texts per second."""
-        return measure(lambda: ours(settings, args.method, train, validation)).texts_per_second
+        return measure(lambda: ours(training, splits)).texts_per_second
 
     trainer.DEFAULT_CALLBACKS.append(Clock)
     ratios = []

@@ -45,8 +45,9 @@ FEATURES = Features(
     }
 )
 TRAIN = (
-    *("-m", "stages.train_full", "--splits", "data/prepared", "--model", "models/full", "--validation", "figures.json"),
-    *("--logits", "logits.npy", "--cost", "cost.json", "--curves", "curves"),
+    *("-m", "stages.train_full", "--settings", "settings/training/full.json", "--splits", "data/prepared"),
+    *("--trained", "full", "--validation", "figures.json", "--logits", "logits.npy"),
+    *("--cost", "cost.json", "--curves", "curves"),
 )
 
 
@@ -124,6 +125,8 @@ def watch(folder: Path) -> tuple[list[float], list[float]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder / "cache")}
     seconds = []
     held = []
+    settings = [sys.executable, "-m", "stages.settings", "--out", "settings"]
+    subprocess.run(settings, cwd=folder, env=environment, check=True)
     started = time.perf_counter()
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen([sys.executable, *TRAIN], cwd=folder, env=environment, stdout=log, stderr=log)

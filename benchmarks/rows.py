@@ -23,7 +23,11 @@ from tunediff.models.pretrained import locate
 from tunediff.settings.study import load
 
 ROOT = Path(__file__).parents[1]
-PREPARE = ("-m", "stages.prepare", "--splits", "data/prepared", "--profile", "data/profile.json")
+SETTINGS = ("-m", "stages.settings", "--out", "data/settings")
+PREPARE = (
+    *("-m", "stages.prepare", "--settings", "data/settings/prepare.json"),
+    *("--splits", "data/prepared", "--profile", "data/profile.json"),
+)
 PREDICT = ("-m", "stages.predict", "--file", "data/raw/rows.csv", "--out", "out.csv")
 
 
@@ -72,6 +76,7 @@ def make_project(folder: Path, rows: int, headlines: int) -> None:
     (folder / "conf/data/rows.yaml").write_text(
         "{source: rows.csv, text: text, label: label, clean: [lowercase, strip_special]}\n", encoding="utf-8"
     )
+    measure(folder, *SETTINGS)
 
 
 def measure(project: Path, *command: str | Path, **environment: str) -> dict[str, float]:

@@ -28,6 +28,7 @@ from typing import ClassVar
 from datasets import Dataset
 from transformers import (
     DataCollatorWithPadding,
+    EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -36,13 +37,14 @@ from transformers import (
     trainer,
 )
 
-from stages import train_full, train_lora
 from tunediff.core.splits import load_split
 from tunediff.models import loading
-from tunediff.models.adapters import adapt
-from tunediff.models.inference import device
+from tunediff.models.inference import device, probabilities
+from tunediff.settings import resolve
 from tunediff.settings.study import load
-from tunediff.training import loop
+from tunediff.tasks import TASKS
+from tunediff.training.methods import method_of, train
+from tunediff.training.settings import Training
 
 PADDED = {"a": 512, "b": 128, "c": None}
 """Tokens to which a text is padded: as notebooks do, as run_classification.py does, and to the longest of its batch."""
@@ -94,19 +96,16 @@ def main() -> None:
     parser.add_argument("--precision", help="of ours, if not that of params.yaml")
     parser.add_argument("--quality", action="store_true", help="all epochs, all steps")
     args = parser.parse_args()
-    settings = load()
-    settings = with_train(
-        settings, args.precision or settings.params.precision, settings.params.train.epochs if args.quality else 1
-    )
+    training = training_of(args.method, args.precision, None if args.quality else 1)
     splits = [load_split(args.splits, name) for name in ("train", "validation")]
     trainer.DEFAULT_CALLBACKS.append(Clock)
 
     ratios = {peer: [] for peer in args.peers}
     for number in range(1, args.rounds + 1):
-        mine = measure(lambda: ours(settings, args.method, *splits))
+        mine = measure(lambda: ours(training, splits))
         print(f"round {number}: ours {described(mine)}", flush=True)
         for peer in args.peers:
-            other = measure(lambda peer=peer: theirs(settings, args.method, *splits, peer, args.quality))
+            other = measure(lambda peer=peer: theirs(training, splits, peer, args.quality))
             ratios[peer].append(mine.texts_per_second / other.texts_per_second)
             print(f"round {number}: {peer} {described(other)}: {ratios[peer][-1]:.2f} times", flush=True)
     for peer, times in ratios.items():
@@ -130,43 +129,38 @@ def measure(run: Callable[[], None]) -> Figures:
     return Figures(Clock.texts / Clock.seconds, Clock.best)
 
 
-def ours(settings: Settings, method: str, train: Dataset, validation: Dataset) -> None:
+def ours(training: Training, splits: list[Dataset]) -> None:
     """Train as the pipeline does."""
-    stage = train_full if method == "full" else train_lora
     with tempfile.TemporaryDirectory(prefix="tunediff-") as folder:
-        stage.fit(settings, method, train, validation, settings.params.seeds[0], Path(folder)).checkpoints.remove()
+        train(method_of(training), training, *splits, training.seeds[0], Path(folder)).checkpoints.remove()
 
 
-def with_train(settings: Settings, precision: str, epochs: int) -> Settings:
-    """The settings in that number format, for that many epochs without an early end."""
-    train = settings.params.train.model_copy(update={"epochs": epochs, "patience": 0})
-    params = settings.params.model_copy(update={"train": train, "precision": precision})
-    return settings.model_copy(update={"params": params})
+def training_of(method: str, precision: str | None, epochs: int | None) -> Training:
+    """The method's settings in that number format, for that many epochs without an early end, if they are given."""
+    training = resolve.training(load(), method)
+    lengths = {} if epochs is None else {"epochs": epochs, "patience": 0}
+    changes = {} if precision is None else {"precision": precision}
+    return training.model_copy(update={"train": training.train.model_copy(update=lengths), **changes})
 
 
-def build(settings: Settings, method: str, train: Dataset) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def build(training: Training, train: Dataset) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """The tokenizer, and the model that the stage trains."""
-    tokenizer = loading.load_tokenizer(settings.model, settings.model_path)
-    names = label_names(train)
-    model = loading.load_classifier(settings.model, settings.model_path, tokenizer, names, settings.params.seeds[0])
-    if method == "full":
-        return tokenizer, model
-    variant = settings.params.train_lora[method.removeprefix("lora-")]
-    fields = {
-        "r": variant.rank,
-        "lora_alpha": variant.alpha,
-        "lora_dropout": variant.dropout,
-        "target_modules": variant.targets,
-    }
-    return tokenizer, adapt(model, tokenizer, "LORA", fields, settings.model, "params.yaml")
+    task = TASKS[training.task].of(train.features)
+    tokenizer = loading.load_tokenizer(training.model, training.model_path)
+    model = loading.load_pretrained(training.model, training.model_path, tokenizer, task, training.seeds[0])
+    return tokenizer, method_of(training)(model, tokenizer, training)[0]
 
 
-def theirs(settings: Settings, method: str, train: Dataset, validation: Dataset, peer: str, quality: bool) -> None:
+def theirs(training: Training, splits: list[Dataset], peer: str, quality: bool) -> None:
     """Train as a plain script with the Trainer does. `peer` is a key of PADDED, with -bf16 for that number format."""
     peer, _, precision = peer.partition("-")
-    values = settings.params.train
-    seed = settings.params.seeds[0]
-    tokenizer, model = build(settings, method, train)
+    values = training.train
+    tokenizer, model = build(training, splits[0])
+    task = TASKS[training.task].of(splits[0].features)
+
+    def figures(prediction: EvalPrediction) -> dict[str, float]:
+        scores = task.score(prediction.label_ids, probabilities(prediction.predictions))
+        return {name: scores[name] for name in task.headline}
 
     def encoded(split: Dataset) -> Dataset:
         # No more tokens are read than ours reads; the rest is padding.
@@ -183,8 +177,8 @@ def theirs(settings: Settings, method: str, train: Dataset, validation: Dataset,
                 max_steps=-1 if quality else STEPS[peer],
                 num_train_epochs=values.epochs,
                 per_device_train_batch_size=values.batch_size,
-                per_device_eval_batch_size=settings.params.evaluate.batch_size,
-                learning_rate=settings.model.learning_rate_of(method, settings.model_path),
+                per_device_eval_batch_size=training.batch_size,
+                learning_rate=training.learning_rate,
                 weight_decay=values.weight_decay,
                 warmup_steps=values.warmup,
                 use_cpu=device().type == "cpu",  # bf16 is refused without
@@ -192,14 +186,14 @@ def theirs(settings: Settings, method: str, train: Dataset, validation: Dataset,
                 eval_strategy="epoch" if quality else "no",
                 save_strategy="no",
                 dataloader_pin_memory=False,
-                seed=seed,
+                seed=training.seeds[0],
                 report_to="none",
             ),
-            train_dataset=encoded(train),
-            eval_dataset=encoded(validation),
+            train_dataset=encoded(splits[0]),
+            eval_dataset=encoded(splits[1]),
             processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer),
-            compute_metrics=loop.accuracy_and_f1,
+            compute_metrics=figures,
         ).train()
 
 

@@ -15,7 +15,7 @@ from tunediff.core.settings import read
 from tunediff.core.splits import load_split
 from tunediff.evidence import scoring
 from tunediff.evidence.calibration import fit_threshold
-from tunediff.evidence.classification import at_threshold
+from tunediff.evidence.details import at_threshold
 from tunediff.tasks import TASKS
 
 

@@ -11,6 +11,7 @@ from benchmarks import rows
 MORE = ["Once more.,neutral", "once (MORE)!,neutral", "once more,bullish", "?!,neutral"]
 
 
+@pytest.mark.slow
 def test_prepare_and_its_peer_keep_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rows.make_project(tmp_path, 200, headlines=1)
     with (tmp_path / "data/raw/rows.csv").open("a", encoding="utf-8") as file:

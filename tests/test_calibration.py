@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
-from tunediff.evidence import calibration, classification
+from tunediff.evidence import calibration, details
 
 
 def answers(labels: int, rows: int = 500, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +48,7 @@ def test_certainty_is_in_a_bin():
 def test_brier_by_hand():
     probabilities = np.array([[0.8, 0.2, 0.0], [0.5, 0.25, 0.25]])
     expected = ((0.2**2 + 0.2**2) + (0.5**2 + 0.25**2 + 0.75**2)) / 2
-    assert classification.calibrated(np.array([0, 2]), probabilities)["brier"] == pytest.approx(expected)
+    assert details.calibrated(np.array([0, 2]), probabilities)["brier"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])

@@ -9,6 +9,8 @@ from tunediff.core.errors import UserError
 from tunediff.experiments import clones, cluster
 from tunediff.experiments.repository import git
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def subproject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:

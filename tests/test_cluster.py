@@ -15,6 +15,8 @@ import pytest
 import yaml
 from conftest import ENVIRONMENT, GOAL, Project, copy_of
 
+pytestmark = pytest.mark.slow
+
 TARGET = "train_lora@v1"
 
 
@@ -26,7 +28,7 @@ def home(trained: Project, tmp_path: Path) -> Project:
     home.run("git", "remote", "add", "origin", str(tmp_path / "hub.git"))
     stage = home.folder / "stages/train_lora.py"
     note = f"import os\nprint(os.environ['DVC_EXP_NAME'], os.getcwd(), file=open({str(tmp_path / 'runs')!r}, 'a'))\n"
-    stage.write_text(stage.read_text().replace("def main", f"{note}\n\ndef main"))
+    stage.write_text(stage.read_text().replace("if __name__", f"{note}\n\nif __name__"))
     return home
 
 

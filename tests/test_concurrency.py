@@ -13,6 +13,8 @@ import pytest
 import yaml
 from conftest import ENVIRONMENT, GOAL, Project, copy_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(trained: Project, tmp_path: Path) -> Iterator[Project]:
@@ -95,9 +97,10 @@ def test_a_queue_of_four_workers_beside_a_repro(project: Project):
     assert len(re.findall(r"\bSuccess\b", status)) == 4, status
     # Each experiment has a split of its own, the workspace the one it had.
     refs = project.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps/*/*/*").stdout.split()
-    locks = [yaml.safe_load(project.run("git", "show", f"{ref}:dvc.lock").stdout)["stages"]["prepare"] for ref in refs]
-    assert {lock["params"]["params.yaml"]["seed"] for lock in locks} == {1, 2, 3, 4}
-    assert len({out["md5"] for lock in locks for out in lock["outs"] if out["path"] == "data/prepared"}) == 4
+    locks = [yaml.safe_load(project.run("git", "show", f"{ref}:dvc.lock").stdout)["stages"] for ref in refs]
+    assert {lock["settings"]["params"]["params.yaml"]["seed"] for lock in locks} == {1, 2, 3, 4}
+    outputs = [out for lock in locks for out in lock["prepare"]["outs"]]
+    assert len({out["md5"] for out in outputs if out["path"] == "data/prepared"}) == 4
     assert contents(project) == before
     check_whole(project)
     wait_for_end(project)

@@ -44,12 +44,15 @@ def test_trainings_are_told_apart_and_the_first_is_read():
     both = comparison.predictions_of(pd.concat([first.table, second.table], ignore_index=True))
     assert both.predicted.tolist() == [first.predicted[0].tolist(), second.predicted[0].tolist()]
     assert both.table.equals(first.table)
-    # A figure is the mean; McNemar's test and the texts are the first training's.
+    # A figure is the mean, and p is of the same means; the texts are the first training's.
     intervals = comparison.intervals_of({"full": both}, 0.95, 17)
     assert intervals.accuracy["full"] == pytest.approx((6 / 8 + 4 / 8) / 2)
     found = comparison.differences_to(["lora-v1"], {"full": both, "lora-v1": PREDICTIONS["lora-v1"]}, 0.95, 17)
     assert found.accuracy.item() == pytest.approx((6 / 8 + 4 / 8) / 2 - 7 / 8)
-    assert found.p.item() == pytest.approx(2 / 2**5)
+    other = PREDICTIONS["lora-v1"]
+    assert found.p.item() == uncertainty.equally_often_right(both.right, other.right, 17) < 0.01
+    alone = comparison.differences_to(["lora-v1"], {"full": first, "lora-v1": other}, 0.95, 17)
+    assert alone.p.item() == uncertainty.mcnemar(first.right[0], other.right[0])
 
 
 # --- differences

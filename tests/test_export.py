@@ -22,6 +22,8 @@ from tunediff.use import export_comparison, export_folder
 from tunediff.use.classifier_onnx import FP32, INT8, OnnxClassifier
 from tunediff.use.export_onnx import convert
 
+pytestmark = pytest.mark.slow
+
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
 CARD = "---\nlibrary_name: peft\n---\n# It\n\n## How to use\n\nWith PeftModel.\n\n## Training data\n\nTexts.\n"
 ARGUMENTS = [

@@ -27,7 +27,7 @@ from tunediff.core.errors import UserError
 from tunediff.core.settings import check
 from tunediff.settings.resolve import preparation
 from tunediff.settings.study import load, read_data
-from tunediff.sources import readers
+from tunediff.sources import find_source
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import with_keys
 from tunediff.tasks.classification import Classification
@@ -326,7 +326,7 @@ def test_a_broken_file_is_read_or_refused(here: Project, data: st.DataObject, en
     ending, content = data.draw(broken_files())
     Path(f"data/raw/broken.{ending}").write_bytes(content)
     conf = {"source": f"broken.{ending}", "text": "text", "label": "label", "encoding": encoding or "utf-8"}
-    refusal(lambda: readers.read(DATA_FILE.model_validate(conf), Path("conf/data/tiny.yaml"), Classification))
+    refusal(lambda: find_source.read(DATA_FILE.model_validate(conf), Path("conf/data/tiny.yaml"), Classification))
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_a_broken_file_is_read_or_refused(here: Project, data: st.DataObject, en
 def test_a_value_that_python_cannot_hold_is_refused(here: Project, column: pa.Array):
     pq.write_table(pa.table({"text": column, "label": ["a"]}), "data/raw/odd.parquet")
     conf = DATA_FILE(source="odd.parquet", text="text", label="label")
-    refusal(lambda: readers.read(conf, Path("conf/data/tiny.yaml"), Classification))
+    refusal(lambda: find_source.read(conf, Path("conf/data/tiny.yaml"), Classification))
 
 
 # --- settings that are anything
@@ -384,8 +384,8 @@ def test_any_settings_are_read_or_refused(here: Project, text: str, values: dict
         # What `prepare` reads is what the stage before it wrote.
         written = json.loads(json.dumps(conf.model_dump(mode="json")))
         assert repr(check(written, DATA_FILE, path)) == repr(conf)
-        if not readers.on_hub(conf):
-            readers.read(conf, path, Classification)
+        if not find_source.on_hub(conf):
+            find_source.read(conf, path, Classification)
 
     refusal(read_settings_and_rows)
 

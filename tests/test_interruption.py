@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -25,9 +26,7 @@ from conftest import ENVIRONMENT, ROOT, SETTINGS, Project, make_project
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
 
-from stages import settings, training_rows
-from tunediff.core import process
-from tunediff.training import methods, stage
+from stages import settings
 from tunediff.training.checkpoints import made_from
 
 KILLS = int(os.environ.get("TUNEDIFF_KILLS", "4"))
@@ -38,14 +37,9 @@ OUTPUTS = ("data/trained", "data/logits", "metrics/validation", "metrics/trainin
 
 def arguments(method: str) -> list[str]:
     if STAGES[method] == "training_rows":
-        settings = "data/settings/training_rows.json"
         return [
-            "--settings",
-            settings,
-            "--splits",
-            "data/prepared",
-            "--metrics",
-            f"metrics/training_rows/{method}.json",
+            *("--settings", "data/settings/training_rows.json", "--splits", "data/prepared"),
+            *("--metrics", f"metrics/training_rows/{method}.json"),
         ]
     return [
         *("--settings", f"data/settings/training/{method}.json", "--splits", "data/prepared"),
@@ -53,6 +47,14 @@ def arguments(method: str) -> list[str]:
         *("--validation", f"metrics/validation/{method}.json", "--cost", f"metrics/cost/training/{method}.json"),
         *("--curves", f"plots/curves/{method}"),
     ]
+
+
+def resolve(project: Project) -> None:
+    """After a change of settings, as DVC runs the stage `settings`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.folder)
+        patch.setattr(sys, "argv", ["settings", *SETTINGS])
+        settings.main()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +90,7 @@ def outputs(project: Project) -> dict[str, bytes]:
 def begin(project: Project, method: str) -> multiprocessing.Process:
     """The stage in a process of its own that has its modules already: a tenth of the time. stderr.txt has its words."""
     forked = multiprocessing.get_context("forkserver")
-    forked.set_forkserver_preload([f"stages.{stage}" for stage in ("settings", *STAGES.values())])
+    forked.set_forkserver_preload(["tunediff.training.stage", "tunediff.evidence.growth"])
     process = forked.Process(target=_stage, args=(project.folder, method))
     process.start()
     return process
@@ -100,15 +102,8 @@ def _stage(folder: Path, method: str) -> None:
     tempfile.tempdir = str(temporary(folder))
     with open("stderr.txt", "w") as file:
         os.dup2(file.fileno(), 2)
-    made = {"train_full": methods.full, "train_lora": methods.lora, "train_peft": methods.peft}.get(STAGES[method])
-
-    def main() -> None:
-        sys.argv = ["settings", *SETTINGS]  # the values may have been changed
-        settings.main()
-        sys.argv = ["stage", *arguments(method)]
-        stage.main("Train.", made) if made else training_rows.main()
-
-    process.run(main)
+    sys.argv = ["stage", *arguments(method)]
+    runpy.run_module(f"stages.{STAGES[method]}", run_name="__main__")
 
 
 def temporary(folder: Path) -> Path:
@@ -267,6 +262,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["starting", "importing", "writing"])
 def test_a_stage_whose_dvc_is_killed_writes_nothing(
@@ -312,6 +308,7 @@ files.write_json(Path({str(tmp_path / "out.json")!r}), 1)
     assert not (tmp_path / "out.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "shell"), [("kill -9 of DVC", "sh"), ("Ctrl-C", "bash")])
 def test_dvc_repro_goes_on(versioned: Project, monkeypatch: pytest.MonkeyPatch, kind: str, shell: str):
     """DVC runs a stage by the user's shell; bash becomes the stage, and sh stays between the two."""
@@ -339,6 +336,7 @@ def alive(group: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_queued_experiment_goes_on(versioned: Project):
     """Its workspace is gone when it fails; the checkpoint is not."""
     queue = ("dvc", "exp", "run", "--queue", "-S", "train.weight_decay=0.02", "train_full", "-n")
@@ -359,6 +357,7 @@ def test_a_queued_experiment_goes_on(versioned: Project):
     listed = versioned.read_json(f".dvc/cache/files/md5/{model[:2]}/{model[2:]}")
     values = versioned.read_yaml("params.yaml")["train"]
     versioned.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    resolve(versioned)
     train(versioned, "full")
     folder = versioned.folder / "data/trained/full"
     expected = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
@@ -381,9 +380,11 @@ def killed(project: Project, method: str) -> list[Path]:
     return checkpoints(project)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_may_be_before_the_interruption(project: Project):
     """At this rate every text gets one label from the first epoch on, so that no later one is better."""
     project.edit_yaml("conf/model/tiny.yaml", learning_rate={"full": 0.3, "lora": 1e-2})
+    resolve(project)
     train(project, "full")
     expected = outputs(project)
     figures, rows = project.read_json("metrics/validation/full.json"), project.prepared().query("side == 'validation'")
@@ -396,6 +397,7 @@ def test_the_best_epoch_may_be_before_the_interruption(project: Project):
     assert outputs(project) == expected
 
 
+@pytest.mark.slow
 def test_a_torn_checkpoint_is_ignored_with_a_line(project: Project):
     train(project, "lora-v1")
     expected = outputs(project)
@@ -408,10 +410,12 @@ def test_a_torn_checkpoint_is_ignored_with_a_line(project: Project):
     assert outputs(project) == expected
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_training_is_not_taken_up(project: Project):
     left = killed(project, "lora-v1")
     values = project.read_yaml("params.yaml")["train"]
     project.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    resolve(project)
     assert "goes on" not in train(project, "lora-v1")
     assert checkpoints(project) == left
 
@@ -445,6 +449,7 @@ def test_what_a_training_is_made_from(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len({made(kind) for kind in kinds}) == len(kinds)
 
 
+@pytest.mark.slow
 def test_two_of_the_same_training_at_once(project: Project):
     """In two workspaces, as workers of DVC's queue have them. The second says so, and comes to the same result."""
     other = Project(shutil.copytree(project.folder, project.folder.with_name("other"), symlinks=True))
@@ -458,6 +463,7 @@ def test_two_of_the_same_training_at_once(project: Project):
     assert outputs(project) == outputs(other)
 
 
+@pytest.mark.slow
 def test_what_is_killed_leaves_no_temporary_folder(project: Project):
     """Not the second of two equal trainings, which has no checkpoints, and not one whose curves nobody sees."""
     other = Project(shutil.copytree(project.folder, project.folder.with_name("other"), symlinks=True))
@@ -493,6 +499,7 @@ def test_a_cache_that_cannot_be_written_is_named_and_done_without(project: Proje
 
 def test_a_loss_that_is_no_number_stops_the_training_with_what_to_change(project: Project):
     project.edit_yaml("conf/model/tiny.yaml", learning_rate={"full": 1e30, "lora": 1e-2})
+    resolve(project)
     said = train(project, "full", code=1)
     assert re.search(r"error: step \d+ of \d+: the loss is (nan|inf): the training diverged .*; lower", said)
     assert "Traceback" not in said
@@ -524,6 +531,7 @@ def fill(disk: Path, free: int) -> Path:
     return filler
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: Path):
     project = Project(shutil.copytree(versioned.folder, small_disk / "project", symlinks=True))
     elsewhere = small_disk.parent / "elsewhere"
@@ -535,13 +543,13 @@ def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: 
     before = outputs(project)
     values = project.read_yaml("params.yaml")["train"]
     project.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    project.run("dvc", "repro", "settings")
     filler = fill(small_disk, free=2**16)
     said = train(project, "full", code=1)
     assert "error: data/trained/full: cannot be written: the disk is full; make room and run it again" in said
     assert "Traceback" not in said
-    assert {name: before[name] for name in before if name.startswith("data/trained")}.items() <= outputs(
-        project
-    ).items()
+    kept = {name: content for name, content in before.items() if name.startswith("data/trained")}
+    assert kept and kept.items() <= outputs(project).items()
     failed = project.run("dvc", "repro", "train_full", check=False)
     assert failed.returncode
     assert re.search("the disk is full|No space left on device", failed.stderr)
@@ -553,5 +561,6 @@ def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: 
     project.run("git", "stash", "pop", "-q")
     project.run("dvc", "repro", "train_full")
     versioned.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})
+    resolve(versioned)
     train(versioned, "full")
     assert outputs(project) == outputs(versioned)

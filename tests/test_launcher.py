@@ -16,6 +16,8 @@ from tunediff.core.errors import UserError
 from tunediff.training import ranks
 from tunediff.training.ranks import GlobalBatches
 
+pytestmark = pytest.mark.slow
+
 TWO = "torchrun --nproc-per-node 2"
 SHARDED = "accelerate launch --use_fsdp --fsdp_version 2 --num_processes 2"
 
@@ -81,7 +83,7 @@ def project(steady: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def result(project: Project, method: str) -> tuple[dict, dict[str, np.ndarray]]:
     weights = {}
-    for path in (project.folder / "models" / method).rglob("*.safetensors"):
+    for path in (project.folder / "data/trained" / method).rglob("*.safetensors"):
         weights |= load_file(path)
     return project.read_json(f"metrics/validation/{method}.json"), weights
 
@@ -95,8 +97,8 @@ def test_two_processes_end_as_one_does(project: Project, stage: str, method: str
         project.edit_yaml("params.yaml", launcher=launcher, train={**train, "accumulation": parts})
         said = project.run("dvc", "repro", stage)
         assert f"> {launcher} -m stages" in said.stdout
-        found, shared = result(project, method)
-        assert found == pytest.approx(figures, abs=1e-5)
+        now, shared = result(project, method)
+        assert now == pytest.approx(figures, abs=1e-5)
         assert shared.keys() == weights.keys()
         for name, expected in weights.items():
             if name.endswith("key.bias"):  # has no gradient but rounding, which Adam makes steps of
@@ -118,7 +120,7 @@ def test_a_kill_ends_all_processes_and_the_next_run_goes_on(
     project.edit_yaml("params.yaml", launcher=launcher, train={**train, "epochs": 12})
     project.run("dvc", "repro", "train_full")
     expected = result(project, "full")
-    shutil.rmtree(project.folder / "models/full")
+    shutil.rmtree(project.folder / "data/trained/full")
     dvc = subprocess.Popen(
         ["dvc", "repro", "-f", "--no-run-cache", "train_full"],
         cwd=project.folder, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

@@ -148,6 +148,7 @@ def architecture(request, checkpoints: dict[str, Path], tmp_path_factory: pytest
     return request.param, cells, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_is_trained_and_comes_back_or_is_refused(architecture, method: str, record_property):
     name, cells, answers = architecture

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from conftest import Project, make_project
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("full", "lora-v1", "lora-v2", "majority", "probe", "tfidf", "untrained")
 TRAINED = ("full", "lora-v1", "lora-v2")
 COST = {
@@ -239,8 +241,8 @@ def test_each_seed_is_a_training_of_its_own(copy: Project):
     assert not (copy.folder / "models/full/seed-18").exists()
     for name, value in both.items():
         if not name.endswith("_deviation"):
-            assert value == pytest.approx((alone[name] + other[name]) / 2)
-    assert both["f1_deviation"] == pytest.approx(abs(alone["f1"] - other["f1"]) / np.sqrt(2))
+            assert value == pytest.approx((alone[name] + other[name]) / 2, abs=2e-6)  # files have six decimals
+    assert both["f1_deviation"] == pytest.approx(abs(alone["f1"] - other["f1"]) / np.sqrt(2), abs=2e-6)
 
 
 def test_class_weights_reach_every_method_and_nothing_else_runs(copy: Project):
@@ -262,7 +264,7 @@ def test_a_method_is_named_trained_and_left_out_again(copy: Project):
 
     assert methods(["ia3"]) == ["settings", "train_peft@ia3", "evaluate_peft@ia3", "package_peft@ia3", "report"]
     assert compared() == {*METHODS, "ia3"}
-    assert methods([]) == ["settings", "report"]
+    assert methods([]) == ["report"]  # DVC has kept what `settings` gave for these values
     assert compared() == set(METHODS)
 
 
@@ -346,7 +348,7 @@ def test_a_value_of_one_method_trains_that_method_alone_in_an_experiment(copy: P
     stages = re.findall("^Running stage '(.+)':$", ran, re.MULTILINE)
     assert stages == ["settings", "train_full", "evaluate@full", "package@full", "report"]
     shown = json.loads(copy.run("dvc", "params", "diff", "--json").stdout)
-    assert shown["conf/model/tiny.yaml"]["learning_rate.full"]["new"] == "1e-04"
+    assert shown["conf/model/tiny.yaml"]["learning_rate.full"]["new"] == 1e-4
 
 
 def test_queued_grid_finishes_and_is_compared(copy: Project):

@@ -16,6 +16,8 @@ import pytest
 from conftest import ENVIRONMENT, GOAL, Project, copy_of
 from moto.server import ThreadedMotoServer
 
+pytestmark = pytest.mark.slow
+
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
@@ -222,7 +224,9 @@ def test_a_colleague_changes_one_parameter_and_sees_the_difference(trained: Proj
     train = colleague.read_yaml("params.yaml")["train"]
     colleague.edit_yaml("params.yaml", train={**train, "epochs": 2})
     ran = [line for line in colleague.run("dvc", "repro", GOAL).stdout.splitlines() if line.startswith("Running stage")]
-    assert [line.split("'")[1] for line in ran] == ["train_lora@v1", "evaluate@lora-v1"]
+    assert [line.split("'")[1] for line in ran] == [
+        *("settings", "train_lora@v1", "evaluate@lora-v1", "package@lora-v1")
+    ]
     changed = {line.split()[1] for line in colleague.run("dvc", "params", "diff").stdout.splitlines()[1:]}
     assert changed == {"train.epochs"}
     assert "metrics/lora-v1.json" in colleague.run("dvc", "metrics", "diff").stdout

@@ -6,7 +6,6 @@ import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,14 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from test_evidence import ACTUAL, PREDICTIONS, answered, with_errors
 
-from stages import report
+from tunediff.evidence import comparison
 from tunediff.evidence.comparison import Evidence, Predictions, intervals_of, predictions_of
 from tunediff.evidence.recommendation import by_cost, recommend
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Interval
-from tunediff.report import page, plots, sections
+from tunediff.report import folders, page, plots, sections
+from tunediff.tasks.classification import Classification
 
-ORDER = ["majority", "tfidf", "baseline", "probe", "lora-v1", "full"]
+ACCURACY, F1 = HEADLINE = [Classification.figures[name] for name in Classification.headline]
+ORDER = ["majority", "tfidf", "untrained", "probe", "lora-v1", "full"]
 # Far below the best, and sure to be.
 POOR = Interval(-0.3, -0.35, -0.25)
 
@@ -33,15 +34,14 @@ def advice(
     intervals = {method: Interval(values.get(method, 0.4), 0.35, 0.45) for method in ORDER}
     best = max(ORDER, key=lambda method: intervals[method].value)
     differences = {method: POOR for method in ORDER if method != best} | to_best
-    return recommend(
-        ORDER, best, intervals, differences, Report(figure="f1", margin=margin, confidence=confidence), 300
-    )
+    report = Report(figure="f1", margin=margin, confidence=confidence)
+    return recommend(ORDER, best, intervals, differences, report, F1, 300)
 
 
 def test_the_cheapest_comes_first_whatever_the_seconds():
     table = pd.DataFrame(
         {
-            "method": ["full", "probe", "lora-v1", "tfidf", "majority", "baseline"],
+            "method": ["full", "probe", "lora-v1", "tfidf", "majority", "untrained"],
             "trainable_parameters": [22_000_000, 1_155, 200_000, 77_000, 0, 0],
         }
     )
@@ -53,7 +53,7 @@ def test_the_best_is_recommended_if_all_cheaper_ones_are_worse():
     assert choice == "full"
     assert "Use `full`" in text and "the best of all" in text
     assert (
-        "`majority`, `tfidf`, `baseline`, `probe` and `lora-v1` would be cheaper and are worse by more than 2 po"
+        "`majority`, `tfidf`, `untrained`, `probe` and `lora-v1` would be cheaper and are worse by more than 2 po"
         in text
     )
     assert "cannot tell" not in text
@@ -82,8 +82,8 @@ def test_it_says_when_the_data_cannot_tell_and_how_many_texts_could():
 def test_of_many_that_may_do_the_closest_are_told():
     unclear = {method: Interval(-0.01 * (i + 1), -0.1, 0.1) for i, method in enumerate(ORDER[:5])}
     _, text = advice({"full": 0.9}, unclear)
-    assert "whether the cheaper `majority`, `tfidf`, `baseline`, `probe` and `lora-v1` would do: `majority` dif" in text
-    assert re.findall("`([a-z0-9-]+)` differs", text) == ["majority", "tfidf", "baseline"]
+    assert "whether the cheaper `majority`, `tfidf`, `untrained`, `probe` and `lora-v1` would do: `majority` di" in text
+    assert re.findall("`([a-z0-9-]+)` differs", text) == ["majority", "tfidf", "untrained"]
 
 
 def test_no_number_of_texts_is_promised_for_a_difference_beyond_the_margin():
@@ -110,7 +110,7 @@ FOLDERS = argparse.Namespace(
 )  # fmt: skip
 
 
-def weigh(predictions: dict[str, Predictions], **given: float) -> Evidence:
+def weigh(predictions: dict[str, Predictions], **given: float | str) -> Evidence:
     """The evidence of these methods, the last of which is trained, and costs the most."""
     table = pd.DataFrame(
         {
@@ -124,15 +124,12 @@ def weigh(predictions: dict[str, Predictions], **given: float) -> Evidence:
             "front_time": False,
         }
     )
-    params = SimpleNamespace(
-        report=Report(**{"figure": "accuracy", "margin": 0.02, "confidence": 0.95, **given}), seed=17
-    )
-    settings = SimpleNamespace(params=params, model=SimpleNamespace(max_length=256))
-    return report.weigh(table, [list(predictions)[-1]], predictions, settings)
+    report = Report(**{"figure": "accuracy", "margin": 0.02, "confidence": 0.95, **given})
+    return comparison.weigh(table, [list(predictions)[-1]], predictions, report, max_length=256, seed=17)
 
 
 def cut_texts(tfidf: Predictions, full: Predictions) -> str:
-    return sections.cut_texts(weigh({"majority": tfidf, "baseline": tfidf, "tfidf": tfidf, "full": full})).text
+    return sections.cut_texts(weigh({"majority": tfidf, "untrained": tfidf, "tfidf": tfidf, "full": full})).text
 
 
 def test_what_cutting_costs_is_said():
@@ -168,7 +165,7 @@ def test_what_cutting_costs_is_not_said_where_it_is_not_known(tfidf: Predictions
 MIXED = [0, 1] * 100
 NONE_LEARNS_BUT_FULL = {
     "majority": answered([0] * 200, MIXED),
-    "baseline": answered([0, 0, 1, 1] * 50, MIXED),
+    "untrained": answered([0, 0, 1, 1] * 50, MIXED),
     "tfidf": answered([0, 0, 0, 1] * 50, MIXED),
     "lora-v1": answered([0] * 200, MIXED),
     "full": answered([0, 1, 0, 1, 0, 1, 0, 0] * 25, MIXED),
@@ -211,11 +208,11 @@ def test_the_verdict_on_a_difference_is_at_the_given_confidence():
 def test_no_interval_is_of_another_confidence_than_the_given(monkeypatch: pytest.MonkeyPatch):
     found = weigh(NONE_LEARNS_BUT_FULL, confidence=0.9)
     said = [found.advice, *(str(section) for section in sections.sections(found, GROWTH, 300, NOISE, {}, FOLDERS))]
-    figures = drawn(monkeypatch, lambda: plots.intervals(found.intervals.reset_index(), 0.9, Path()))
+    figures = drawn(monkeypatch, lambda: plots.intervals(found.intervals.reset_index(), HEADLINE, 0.9, Path()))
     said += [axes.get_xlabel() for axes in figures[0].axes]
     confidences = {share for text in said for share in re.findall(r"([\d.]+)% (?:interval|confidence)", text)}
     assert confidences == {"90"}
-    assert len([text for text in said if "90% " in text]) == 7
+    assert len([text for text in said if "90% " in text]) == 6
 
 
 def test_methods_have_deviations_where_there_are_several_trainings():
@@ -253,7 +250,41 @@ def test_a_method_without_errors_has_none_to_read():
     assert sections.wrong_for_all([right, PREDICTIONS["full"]]).table[1:] == []
 
 
+def test_a_label_without_a_test_text_is_named():
+    """It counts 0 in macro figures, or they would rise where a label goes missing."""
+    codes = pd.CategoricalDtype(["a", "b", "rare"])
+
+    def with_rare(one: Predictions) -> Predictions:
+        return predictions_of(one.table.astype({"actual": codes, "predicted": codes}))
+
+    evidence = weigh({method: with_rare(one) for method, one in NONE_LEARNS_BUT_FULL.items()})
+    text = sections.methods(evidence, FOLDERS).text
+    assert "No test text has the label `rare`: macro figures are over all labels and count 0 for it." in text
+    two = weigh(NONE_LEARNS_BUT_FULL).intervals.f1["full"]
+    assert evidence.intervals.f1["full"] == pytest.approx(two * 2 / 3)
+    assert "No test text has" not in sections.methods(weigh(NONE_LEARNS_BUT_FULL), FOLDERS).text
+
+
 # --- pictures
+
+
+def test_each_method_has_its_confusion_and_each_table_its_picture(tmp_path: Path):
+    evidence = weigh(NONE_LEARNS_BUT_FULL)
+    written = argparse.Namespace(**{name: tmp_path / path for name, path in vars(FOLDERS).items()})
+    curves = pd.DataFrame({"method": ["full"] * 2, "epoch": [1, 2]}).assign(
+        train_loss=0.5, validation_loss=0.6, validation_f1=0.7, validation_accuracy=0.8
+    )
+    folders.write(evidence, curves, GROWTH, written)
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
+    assert names == {
+        *(f"confusion/{method}.png" for method in evidence.predictions),
+        *("curves/learning_curves.png", "curves/training_rows.png", "cost/comparison.png"),
+        *("uncertainty/intervals.png", "slices/slices.png", "calibration/reliability.png"),
+    }
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
+    all_sections = sections.sections(evidence, GROWTH, 300, NOISE, {}, written)
+    shown = {path for section in all_sections for path in section.pictures}
+    assert {path.relative_to(tmp_path).as_posix() for path in shown} == names
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, draw: Callable[[], None]) -> list[Figure]:
@@ -274,7 +305,7 @@ def test_the_front_is_joined_and_named(monkeypatch: pytest.MonkeyPatch):
         ],
         columns=["method", "accuracy", "trainable_parameters", "front_parameters"],
     ).assign(train_seconds=[0, 1, 2, 3], front_time=False)
-    (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, Path()))
+    (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, ACCURACY, Path()))
     left, right = figure.axes
     line = left.get_lines()[0]
     assert line.get_xdata()[:3].tolist() == [0, 100, 9000] and line.get_ydata()[:3].tolist() == [0.4, 0.7, 0.8]
@@ -288,7 +319,7 @@ def test_names_on_the_front_do_not_lie_on_each_other(monkeypatch: pytest.MonkeyP
         {"method": [f"prefix-tuning-{i}" for i in range(7)], "accuracy": [0.6, 0.7, 0.701, 0.702, 0.703, 0.71, 0.8]}
     )
     table = table.assign(trainable_parameters=range(100, 107), train_seconds=1, front_parameters=True, front_time=False)
-    (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, Path()))
+    (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, ACCURACY, Path()))
     figure.draw_without_rendering()
     boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]  # without the line to the point
     assert len(boxes) == 7
@@ -297,7 +328,7 @@ def test_names_on_the_front_do_not_lie_on_each_other(monkeypatch: pytest.MonkeyP
 
 def test_a_slice_is_bold_where_it_surely_differs(monkeypatch: pytest.MonkeyPatch):
     found = weigh(NONE_LEARNS_BUT_FULL)
-    (figure,) = drawn(monkeypatch, lambda: plots.slices(found.slices, Path()))
+    (figure,) = drawn(monkeypatch, lambda: plots.slices(found.slices, ACCURACY, Path()))
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["full", "tfidf", "lora-v1"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["all texts\n(200)", "a\n(100)", "b\n(100)"]
@@ -309,10 +340,10 @@ def test_a_slice_is_bold_where_it_surely_differs(monkeypatch: pytest.MonkeyPatch
 
 
 def growth(*f1: float) -> pd.DataFrame:
-    """Of `full`, with 100 rows, 200, 400; `tfidf` has less."""
+    """Of `full`, with 100 rows, 200, 400; `tfidf` has less. Accuracy does not grow."""
     rows = [100 * 2**i for i in range(len(f1))]
     return pd.concat(
-        pd.DataFrame({"method": method, "rows": rows, "f1": np.array(f1) - less})
+        pd.DataFrame({"method": method, "rows": rows, "accuracy": 0.9, "f1": np.array(f1) - less})
         for method, less in (("full", 0), ("tfidf", 0.1))
     )
 
@@ -329,23 +360,18 @@ NOISE = pd.DataFrame(
 )
 
 
-@pytest.mark.parametrize(
-    ("f1", "verdict"),
-    [
-        ((0.5, 0.6, 0.8), "More labels would very likely help."),
-        ((0.5, 0.79, 0.8), "From 100 rows on it gains +30.0: labels have helped, but whether still more would"),
-        ((0.78, 0.79, 0.8), "There is no sign that more labels would help."),
-        ((0.79, 0.8), "There is no sign that more labels would help."),
-    ],
-)
-def test_what_more_labels_would_give(f1, verdict):
-    section = sections.more_labels(growth(*f1), 300, 0.95, FOLDERS)
-    last, before = f1[-1], f1[-2]
-    chance = 100 * 1.96 * np.sqrt((last * (1 - last) + before * (1 - before)) / 300)
-    assert f"`full` gains {100 * (last - before):+.1f} points" in section.text
-    assert f"chance alone may give {chance:.1f} either way, at 95% confidence" in section.text
-    assert verdict in section.text
+@pytest.mark.parametrize("f1", [(0.5, 0.6, 0.8), (0.79, 0.8)])
+def test_what_more_labels_would_give(f1):
+    """The gain as it is: whether it is chance, two figures of one training each cannot say."""
+    section = sections.more_labels(weigh(NONE_LEARNS_BUT_FULL, figure="f1"), growth(*f1), 300, FOLDERS)
+    assert f"`full` gains {100 * (f1[-1] - f1[-2]):+.1f} points of macro F1 on 300 validation rows" in section.text
+    assert "How much of that is chance is not computed" in section.text
     assert section.table[1] == ["full", *(f"{value:.1%}" for value in f1)]
+
+
+def test_what_more_labels_would_give_is_said_of_the_decisive_figure():
+    text = sections.more_labels(weigh(NONE_LEARNS_BUT_FULL, figure="accuracy"), GROWTH, 300, FOLDERS).text
+    assert "`full` gains +0.0 points of accuracy" in text
 
 
 def test_suspected_labels_are_shown_and_no_others():
@@ -360,7 +386,7 @@ def test_suspected_labels_are_shown_and_no_others():
 def test_a_page_holds_any_text_as_text(tmp_path: Path):
     hostile = "<script>alert(1)</script> | [x](http://example.com) `&amp;` *b*\n# no heading"
     picture = tmp_path / "one.png"
-    plots.intervals(intervals_of(PREDICTIONS, 0.95, 17).reset_index(), 0.95, picture)
+    plots.intervals(intervals_of(PREDICTIONS, 0.95, 17).reset_index(), HEADLINE, 0.95, picture)
     section = page.Section("Errors", "Of `full`.", [["text", "label"], [hostile, "<b>"]], [picture])
     page.write("A title", "Use `full`: it is best of all.", [section], tmp_path / "page.html", tmp_path / "page.md")
 

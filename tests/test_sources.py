@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunediff.core.errors import UserError
-from tunediff.sources import readers, splitting
+from tunediff.sources import find_source, splitting
 from tunediff.sources.columns import Rows
 from tunediff.sources.formats import FORMATS
 from tunediff.sources.settings import DataConf
@@ -51,7 +51,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def read(source: str | dict, **conf: object) -> dict[str, Rows]:
     kind = with_keys(DataConf, "classification")
     conf = kind.model_validate({"source": source, "text": "text", "label": "label", **conf})
-    return readers.read(conf, Path("conf/data/it.yaml"), Classification)
+    return find_source.read(conf, Path("conf/data/it.yaml"), Classification)
 
 
 def read_one(source: str, **conf: object) -> pd.DataFrame:

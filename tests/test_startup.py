@@ -10,6 +10,8 @@ from conftest import ENVIRONMENT, ROOT
 
 from tunediff.core.process import run
 
+pytestmark = pytest.mark.slow
+
 # Libraries that take a tenth of a second or more. PEFT comes with the Trainer, DVC with DVCLive.
 HEAVY = {
     *("accelerate", "cleanlab", "datasets", "distributed", "dvc", "dvclive", "evaluate", "huggingface_hub"),

@@ -19,6 +19,8 @@ from rich.console import Console
 from tunediff.experiments import running, status
 from tunediff.training import heartbeat
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -25,7 +25,7 @@ from tunediff.experiments import sweep_budget, sweep_trials
 from tunediff.experiments.sweep_settings import COST, VALIDATION, Sweep
 from tunediff.experiments.sweep_studies import committed, open_studies, search_space
 from tunediff.experiments.sweep_values import default_values, training_stage, write_values
-from tunediff.settings.params import load
+from tunediff.settings.study import load
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::optuna.exceptions.ExperimentalWarning", "ignore::UserWarning:optuna.importance"

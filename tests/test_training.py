@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tunediff.baselines.linear import on_tfidf
-from tunediff.evidence import classification, growth, scoring
+from tunediff.evidence import details, growth, scoring
 from tunediff.models import loading
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import probabilities
@@ -92,6 +92,7 @@ def rare(tiny_texts: list[tuple[str, str]]) -> Dataset:
     return split(usual + few, [0] * len(usual) + [1] * len(few))
 
 
+@pytest.mark.slow
 def test_a_rare_label_is_found_with_balanced_weights(rare: Dataset, fit):
     changes = {"epochs": 12, "patience": 0, "batch_size": 4, "select_by": "loss"}
     plain, balanced = (fit(rare, rare, **changes, class_weights=weights) for weights in ("none", "balanced"))
@@ -102,7 +103,7 @@ def test_a_rare_label_is_found_with_balanced_weights(rare: Dataset, fit):
         return np.mean(fitted.validation_logits.argmax(1)[actual == 1])
 
     assert recall(plain) < recall(balanced)
-    threshold = classification.fit(task, plain.validation_logits, actual, task.rarer(rare))["threshold"]
+    threshold = details.fit(task, plain.validation_logits, actual, task.rarer(rare))["threshold"]
     assert threshold["label"] == "rare" and 0 < threshold["value"] < 1
 
 

@@ -1,5 +1,6 @@
 """Are the intervals right? Against simulations with a known truth, worked examples and other libraries."""
 
+import itertools
 import time
 
 import numpy as np
@@ -220,3 +221,14 @@ def test_holm_by_hand():
     """The smallest of three times 3, the next times 2, the largest as it is, and never less than one before it."""
     assert uncertainty.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
     assert uncertainty.holm([]) == []
+
+
+def test_several_trainings_are_compared_by_their_means():
+    """p is that of all ways to swap the methods on rows; here they are few enough to go through."""
+    right = np.array([[1, 1, 1, 0, 1, 1], [1, 0, 1, 1, 1, 1]], bool)
+    other = np.array([[0, 1, 0, 0, 0, 1], [0, 1, 1, 0, 0, 0]], bool)
+    difference = right.mean(0) - other.mean(0)
+    swaps = np.array(list(itertools.product([-1, 1], repeat=6)))
+    exact = np.mean(np.abs(swaps @ difference) >= abs(difference.sum()) - 1e-9)
+    assert uncertainty.equally_often_right(right, other, 17) == pytest.approx(exact, abs=0.02)
+    assert uncertainty.equally_often_right(right, right, 17) == 1

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from tunediff.baselines.linear import on_states, on_tfidf
 from tunediff.baselines.settings import WithoutFineTuning
-from tunediff.core.spreadsheets import harmless
+from tunediff.core.csv_cells import harmless
 from tunediff.models.inference import choose_precision, embed
 from tunediff.models.loading import load_pretrained, load_tokenizer
 from tunediff.tasks.classification import Classification

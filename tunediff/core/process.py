@@ -16,7 +16,7 @@ def run(main: Callable[[], None]) -> None:
     """
     end_with_dvc()
     gc.freeze()  # what was imported is there to stay
-    gc.enable()  # after `stages/__init__.py`
+    gc.enable()  # which `core/__init__.py` has turned off
     try:
         main()
     except UserError as error:

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from tunediff.core.errors import UserError
 from tunediff.core.seeds import folder
-from tunediff.evidence.classification import fit, with_temperature
+from tunediff.evidence.details import fit, with_temperature
 from tunediff.evidence.settings import Evaluation
 from tunediff.models.inference import choose_precision, predict_logits, probabilities
 from tunediff.models.saved import load_saved

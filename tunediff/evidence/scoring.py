@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
+from tunediff.core.csv_cells import harmless
 from tunediff.core.files import atomic, rounded, write_figures, write_json
 from tunediff.core.seeds import summary
-from tunediff.core.spreadsheets import harmless
-from tunediff.evidence.classification import detail, predictions
+from tunediff.evidence.details import detail, predictions
 from tunediff.tasks.classification import Classification
 
 

@@ -3,7 +3,9 @@
 This file imports neither torch nor transformers, so that `prepare` starts fast.
 """
 
-import importlib.util
+import re
+import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 from tunediff.core.errors import UserError, reason
@@ -30,19 +32,22 @@ def locate(name: str, place: Path) -> str:
 
 
 def _package_folder(name: str, place: Path) -> Path:
-    """The folder that package:MODULE/FOLDER names."""
+    """The folder that package:MODULE/FOLDER names.
+
+    Nothing is imported, which would run a package's code: the folder is looked up in what installers have written
+    beside the packages, and never in the working folder, which may hold a stranger's files.
+    """
     module, _, folder = name.removeprefix("package:").partition("/")
     if ".." in Path(folder).parts or folder.startswith("/"):
         raise UserError(f"{place}: name: {name} leads out of the package; give the folder's own path")
-    try:
-        spec = importlib.util.find_spec(module)  # not imported: the package's own code does not run
-    except (ImportError, ValueError):  # a parent package is missing, or it is no module's name
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
-        raise UserError(
-            f"{place}: name: the Python package '{module}' is not installed; install it as the README says"
-        )
-    return Path(spec.submodule_search_locations[0], folder)
+    searched = [entry for entry in sys.path if Path(entry).resolve() != Path.cwd()]
+    for distribution in distributions(path=searched) if module.isidentifier() else ():
+        if re.search(rf"^{module}/", distribution.read_text("RECORD") or "", re.MULTILINE):
+            return Path(distribution.locate_file(module), folder)
+    raise UserError(
+        f"{place}: name: the Python package '{module}' is not installed; give the top-level name of one that is, "
+        "or install it as the README says"
+    )
 
 
 def hub_error(name: str, revision: str, place: Path, error: Exception) -> UserError:

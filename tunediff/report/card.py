@@ -4,14 +4,16 @@ Equal runs give equal bytes: it has no date, commit, time or machine. It has no 
 machine either.
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tunediff.core.files import read_json
-from tunediff.report.markdown import cell
+from tunediff.report.markdown import cell, code
 from tunediff.tasks import TASKS
 
 # What loads the folder: PEFT does not know the methods of `own_methods`.
@@ -49,6 +51,8 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
     card = ModelCard.from_template(
         metadata(training["method"], kind, adapter["peft_type"], base, source, figures, TASKS[training["task"]]),
         template_path=str(Path(__file__).with_name("card.md.j2")),
+        cell=cell,
+        code=code,
         kind=kind,
         method=training["method"],
         place=place.as_posix(),
@@ -149,18 +153,18 @@ def pretrained(name: str, revision: str) -> Pretrained:
     if name.startswith("package:"):
         module, _, folder = name.removeprefix("package:").partition("/")
         return Pretrained(
-            words=f"the folder `{folder}` of the Python package `{module}`; its id on the Hub is not known here",
-            code=f'find_spec("{module}").submodule_search_locations[0] + "/{folder}"',
+            words=f"the folder {code(folder)} of the Python package {code(module)}; its id on the Hub is not known",
+            code=f"find_spec({json.dumps(module)}).submodule_search_locations[0] + {json.dumps(f'/{folder}')}",
             imports="from importlib.util import find_spec\n\n",
         )
     if Path(name).is_dir():
         return Pretrained(
-            words=f"a local folder named `{Path(name).name}`; its id on the Hub is not known here",
+            words=f"a local folder named {code(Path(name).name)}; its id on the Hub is not known",
             code='config.tunediff["pretrained"]',
         )
     return Pretrained(
-        words=f"[{name}](https://huggingface.co/{name}), revision `{revision}`",
-        code=f'"{name}", revision="{revision}"',
+        words=f"[{cell(name)}](https://huggingface.co/{quote(name)}), revision {code(revision)}",
+        code=f"{json.dumps(name)}, revision={json.dumps(revision)}",
         hub=name,
     )
 
@@ -169,8 +173,9 @@ def where_from(source: dict[str, Any]) -> str:
     """The data's source, in Markdown."""
     name = source["source"]
     if source["hub"]:
-        return f"the Hub's [{name}](https://huggingface.co/datasets/{name}), revision `{source['revision']}`"
-    return ", ".join(f"`{file}`" for file in ([name] if isinstance(name, str) else name.values()))
+        link = f"[{cell(name)}](https://huggingface.co/datasets/{quote(name)})"
+        return f"the Hub's {link}, revision {code(source['revision'])}"
+    return ", ".join(code(file) for file in ([name] if isinstance(name, str) else name.values()))
 
 
 def rows(profile: dict[str, Any]) -> list[tuple[str, int, int, int]]:

@@ -4,8 +4,8 @@ import argparse
 
 import pandas as pd
 
+from tunediff.core.csv_cells import harmless
 from tunediff.core.files import atomic
-from tunediff.core.spreadsheets import harmless
 from tunediff.evidence.calibration import reliability
 from tunediff.evidence.comparison import Evidence, worst_labels
 from tunediff.report import plots

@@ -9,7 +9,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from tunediff.core.files import atomic
-from tunediff.report.markdown import cell, prose
+from tunediff.report.markdown import cell, printable, prose
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,15 @@ class Section:
 
 
 def write(title: str, advice: str, sections: list[Section], html: Path, markdown: Path) -> None:
-    """Write both files. Everything given is text, and is escaped."""
+    """Write both files. Everything given is text, and is escaped; neither file has control characters."""
     templates = {html: Path(__file__).with_name("page.html.j2"), markdown: Path(__file__).with_name("page.md.j2")}
     for path, template in templates.items():
         environment = Environment(autoescape=path == html, trim_blocks=True, lstrip_blocks=True)
         environment.filters |= {"code": _code, "cell": cell, "prose": prose, "embedded": _embedded}
         page = environment.from_string(template.read_text(encoding="utf-8"))
+        text = printable(page.render(title=title, advice=advice, sections=sections))
         with atomic(path) as partial:
-            partial.write_text(page.render(title=title, advice=advice, sections=sections), encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
 
 
 def _embedded(picture: Path) -> str:
@@ -47,4 +48,4 @@ def _embedded(picture: Path) -> str:
 
 
 def _code(text: str) -> Markup:
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from tunediff.core.errors import UserError
 from tunediff.core.sampling import sample
-from tunediff.sources import readers, splitting
+from tunediff.sources import find_source, splitting
 from tunediff.sources.columns import Rows, Target
 from tunediff.sources.settings import SPLITS, DataConf
 
@@ -17,7 +17,7 @@ def read(conf: DataConf, path: Path, task: Target) -> tuple[pd.DataFrame, dict[s
 
     The table has the columns split, row, text, label, group. `path` is the data file's, for messages.
     """
-    used = used_splits(readers.read(conf, path, task), conf, path)
+    used = used_splits(find_source.read(conf, path, task), conf, path)
     table = pd.concat([rows.table.assign(split=split) for split, rows in used.items()], ignore_index=True)
     return table, {split: rows.origin for split, rows in used.items()}
 

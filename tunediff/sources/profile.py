@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tunediff.sources import readers, splitting
+from tunediff.sources import find_source, splitting
 from tunediff.sources.settings import DataConf
 
 
@@ -59,7 +59,7 @@ def source(name: str, conf: DataConf) -> dict[str, Any]:
     """
     return {
         "data": name,
-        "hub": readers.on_hub(conf),
+        "hub": find_source.on_hub(conf),
         **conf.model_dump(include={"source", "revision", "splits", "rows", "clean"}),
     }
 

@@ -130,6 +130,9 @@ class Task(Protocol):
     def targets(self, split: "Dataset") -> np.ndarray:
         """What the rows are labelled with, shape [rows, ...]."""
 
+    def answers(self, probabilities: np.ndarray) -> np.ndarray:
+        """What the model answers, from its probabilities, shape [rows, ...]."""
+
     def counts(self, targets: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Numbers of each row whose sums give the figures, shape [rows, counts]."""
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunediff.core.spreadsheets import harmless
+from tunediff.core.csv_cells import harmless
 from tunediff.use.job_input import Input, Row
 
 ROW_GROUP = 32  # chunks in a row group of a Parquet file

@@ -20,14 +20,15 @@ from tunediff.use.classification_answers import Explanation, answers, explanatio
 from tunediff.use.classifier import Classifier
 from tunediff.use.occlusion import leave_out
 from tunediff.use.service_guard import Guard, refuse
+from tunediff.use.service_hosts import Hosts
 from tunediff.use.service_metrics import Metrics
 from tunediff.use.service_models import Served
 from tunediff.use.service_queue import Batcher, QueueFull
 from tunediff.use.service_schema import Health, Model, Models, Predictions, explain_errors, problems
 
 
-def make_app(served: dict[str, Served], batch_size: int) -> Guard:
-    """An ASGI application; the first of `served` answers where a request names no model."""
+def make_app(served: dict[str, Served], batch_size: int, hosts: Hosts) -> Guard:
+    """An ASGI application that answers to `hosts`; the first of `served` answers where a request names no model."""
     metrics = Metrics()
     runner = Runner(batch_size, metrics)
     app = FastAPIOffline(
@@ -40,14 +41,14 @@ def make_app(served: dict[str, Served], batch_size: int) -> Guard:
     )
     add_model_routes(app, served, runner, metrics)
 
-    @app.get("/health", response_model=Health, responses=problems(503))
+    @app.get("/health", response_model=Health, responses=problems(421, 503))
     async def health() -> Health | JSONResponse:
         """Whether requests are answered."""
         if guard.stopping:
             return refuse(503, "the service stops")
         return Health(status="ok") if runner.alive() else refuse(503, "the thread that runs models has ended")
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse, responses=problems(421))
     async def figures() -> Response:
         """For Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -60,7 +61,7 @@ def make_app(served: dict[str, Served], batch_size: int) -> Guard:
 
     app.add_exception_handler(RequestValidationError, refuse_invalid)
     app.add_exception_handler(QueueFull, refuse_more)
-    guard = Guard(app, metrics, {route.path for route in app.routes})
+    guard = Guard(app, hosts, metrics, {route.path for route in app.routes})
     return guard
 
 
@@ -92,7 +93,7 @@ def add_model_routes(app: FastAPI, served: dict[str, Served], runner: Runner, me
     """Add the paths that models answer, and the one that lists them."""
     PredictBody, ExplainBody = service_schema.request_bodies(list(served))
 
-    @app.post("/predict", responses=problems(400, 408, 413, 422, 429, 503))
+    @app.post("/predict", responses=problems(400, 408, 413, 421, 422, 429, 503))
     async def predict(body: PredictBody) -> Predictions:
         """The label of each text, and each label's probability."""
         texts = [body.texts] if isinstance(body.texts, str) else body.texts
@@ -105,7 +106,7 @@ def add_model_routes(app: FastAPI, served: dict[str, Served], runner: Runner, me
             originals = answers(original.names, await runner.predict(original, texts))
         return Predictions(model=body.model, answers=predicted, originals=originals)
 
-    @app.post("/explain", responses=problems(400, 408, 413, 422, 429, 503))
+    @app.post("/explain", responses=problems(400, 408, 413, 421, 422, 429, 503))
     async def explain(body: ExplainBody) -> Explanation:
         """Which words mattered: how the probability of the text's label changes when each is left out."""
         tuned = served[body.model].tuned
@@ -113,7 +114,7 @@ def add_model_routes(app: FastAPI, served: dict[str, Served], runner: Runner, me
         probabilities = await runner.predict(tuned, [body.text, *(rest for _, rest in pieces)])
         return explanation(body.model, tuned.names, [word for word, _ in pieces], probabilities)
 
-    @app.get("/models")
+    @app.get("/models", responses=problems(421))
     async def models() -> Models:
         """What may be asked."""
         listed = [

@@ -77,9 +77,10 @@ class Problem(BaseModel):
 
 
 REASONS = {
-    400: "The body is not JSON",
+    400: "The body is not JSON, or its length is given twice",
     408: "The body did not come in time",
     413: f"The body has more than {MAX_BODY} bytes",
+    421: "The header Host names no address of this service",
     422: "A value is not what it should be",
     429: f"More than {MAX_WAITING} texts would wait",
     503: "Too many requests at a time, or the service stops",

@@ -1,19 +1,25 @@
-"""The server's process: the address it is bound to, and a stop that loses no request."""
+"""The server's process: the address it is bound to, a log that does not flood, and a stop that loses no request."""
 
 import asyncio
 import contextlib
+import functools
+import logging
 import socket
+import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from tunediff.core.errors import UserError, reason
+from tunediff.use.service_connections import Connection, Connections, most_connections
 
 if TYPE_CHECKING:
     from tunediff.use.service_guard import Guard
 
 GRACE = 1  # seconds in which a connection that is kept open may send one more request
 LONGEST = 60  # seconds that a stop waits for what is in work
+QUEUE = 2048  # connections that the system keeps until they are accepted
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -35,15 +41,52 @@ def bind(host: str, port: int) -> socket.socket:
 
 def serve(app: "Guard", listener: socket.socket) -> None:
     """Answer requests at `listener` until a signal stops it; print the address when the first can be sent."""
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=LONGEST)
-    Server(config).run([listener])
+    server = Server(app)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(OncePerSecond())
+    server.run([listener])
+
+
+class OncePerSecond(logging.Filter):
+    """Passes one record a second from each line of code: clients can cause any number of them."""
+
+    def __init__(self):
+        super().__init__()
+        self._next: dict[tuple[str, int], float] = {}
+        self._left_out: Counter[tuple[str, int]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        place = (record.pathname, record.lineno)
+        now = time.monotonic()
+        if now < self._next.get(place, 0):
+            self._left_out[place] += 1
+            return False
+        self._next[place] = now + 1
+        if count := self._left_out.pop(place, 0):
+            record.msg, record.args = f"{record.getMessage()} ({count} like it were left out)", ()
+        return True
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which when told to stop also answers what was sent but not read yet."""
+    """uvicorn's, with a bound on connections; when told to stop it also answers what was sent but not read yet."""
+
+    def __init__(self, app: "Guard"):
+        most = most_connections()
+        config = uvicorn.Config(
+            app,
+            http=functools.partial(Connection, Connections(most)),
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            # asyncio accepts so many at once, before one of them can be counted.
+            backlog=max(1, most // 32),
+            timeout_graceful_shutdown=LONGEST,
+        )
+        super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket]) -> None:
         await super().startup(sockets)
+        sockets[0].listen(QUEUE)
         host, port, *_ = sockets[0].getsockname()
         print(f"http://{f'[{host}]' if ':' in host else host}:{port}/", flush=True)
 
@@ -52,7 +95,7 @@ class Server(uvicorn.Server):
         config = self.config
         config.app.stopping = True  # from here on, each answer is the last on its connection
         connections = []
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # there is no more, or no more file may be opened
             while True:
                 connections.append(sockets[0].accept()[0])
         self.servers[0].close()
