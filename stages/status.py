@@ -23,13 +23,14 @@ def main() -> None:
     args = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 200)  # into a file or a pipe, lines are not wrapped
 
+    died = []
     if not args.watch:
-        console.print(overview())
+        console.print(overview(died))
         return
-    with Live(overview(), console=console, auto_refresh=False) as live:
+    with Live(overview(died), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(AGAIN)
-            live.update(overview(), refresh=True)
+            live.update(overview(died), refresh=True)
 
 
 if __name__ == "__main__":

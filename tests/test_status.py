@@ -1,5 +1,6 @@
 """What runs and what waits, told by trainings that run in a real queue."""
 
+import io
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import ENVIRONMENT, Project
+from rich.console import Console
 
 from tunediff.experiments import running, status
 from tunediff.training import heartbeat
@@ -57,7 +59,7 @@ def wait_for(what: Callable[[], Any]) -> Any:
 
 @pytest.mark.slow
 def test_a_queued_experiment_is_followed_by_its_name_until_it_dies(
-    queue: Project, cache: Path, monkeypatch: pytest.MonkeyPatch
+    queue: Project, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def others() -> list[list[str]]:
         return [
@@ -75,17 +77,24 @@ def test_a_queued_experiment_is_followed_by_its_name_until_it_dies(
     assert (beat["experiment"], beat["project"], beat["state"]) == ("decay-1", str(queue.folder), "runs")
     assert 0 < beat["step"] < beat["steps"] and beat["loss"] > 0 and beat["seconds_left"] > 0
     assert [figures["epoch"] for figures in beat["validation"]] == [*range(1, len(beat["validation"]) + 1)]
-    monkeypatch.chdir("/")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert running.trainings() == [] and others() == []
     assert status.training_row(beat)[0] == f"decay-1 in {queue.folder.parent.name}/project"
+    monkeypatch.chdir(queue.folder)
 
     os.kill(beat["pid"], signal.SIGSTOP)
     monkeypatch.setattr(running, "SILENT", 0.5)
     [row] = wait_for(lambda: [status.training_row(one) for one in running.trainings() if one["state"] == "silent"])
     assert "hangs? silent for 0:00:" in row[7]
     os.kill(beat["pid"], signal.SIGKILL)
-    [row] = wait_for(lambda: [status.training_row(one) for one in running.trainings() if one["state"] == "died"])
+    monkeypatch.chdir(elsewhere)
+    wait_for(lambda: not running.lives(beat["pid"], beat["started"]))
+    assert running.trainings() == [] and (cache / f"{beat['pid']}.json").exists()  # it is told there where it was
+    monkeypatch.chdir(queue.folder)
+    [row] = [status.training_row(one) for one in running.trainings() if one["state"] == "died"]
     assert "died 0:00:" in row[7]
-    monkeypatch.setattr(running, "KEPT", 0)
     assert beat["pid"] not in [one["pid"] for one in running.trainings()]
     assert not (cache / f"{beat['pid']}.json").exists()
 
@@ -105,13 +114,43 @@ def test_a_training_that_fails_leaves_no_heartbeat(project: Project, cache: Path
 def test_a_machine_that_shares_the_cache_is_believed_while_it_is_heard(cache: Path):
     """Its processes cannot be seen here; and a number that another process has by now is nobody's."""
     now = time.time()
-    for pid, host, updated in ((1, "other", now - 60), (2, "other", now - 600), (3, "other", now - 9000)):
-        heartbeat.write_json(cache / f"{pid}.json", {"pid": pid, "host": host, "started": pid, "updated": updated})
-    mine = {"pid": os.getpid(), "host": running.gethostname(), "started": 4, "updated": now}  # long before this process
-    heartbeat.write_json(cache / "4.json", mine)
-    states = {beat["pid"]: beat["state"] for beat in running.trainings()}
-    assert states == {1: "runs", 2: "silent", os.getpid(): "died"}
-    assert not (cache / "3.json").exists()
+    here, foreign = {"project": os.getcwd(), "host": "other"}, {"project": "/elsewhere", "host": "other"}
+    mine = {"project": os.getcwd(), "host": running.gethostname(), "pid": os.getpid()}  # not this process: long before
+    beats = {1: here, 2: here, 3: here, 4: mine, 5: foreign, 6: foreign}
+    for number, silent in zip(beats, (60, 600, 9000, 0, 600, 9000), strict=True):
+        beat = {"pid": number, "started": number, "updated": now - silent, **beats[number]}
+        heartbeat.write_json(cache / f"{number}.json", beat)
+    for died in ({3: "died", os.getpid(): "died"}, {}):  # told once
+        assert {beat["pid"]: beat["state"] for beat in running.trainings()} == {1: "runs", 2: "silent", **died}
+        assert sorted(path.stem for path in cache.glob("*.json")) == ["1", "2", "5"]
+
+
+def test_what_died_stays_in_sight_while_somebody_watches(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(status, "queue", lambda: "")
+    figures = dict.fromkeys(("experiment", "loss", "seconds_left")) | {"validation": [], "select_by": "f1"}
+    names = {"project": os.getcwd(), "host": running.gethostname(), "stage": "train_full", "method": "full", "seed": 17}
+    beat = {**figures, **names, "pid": 1, "started": 1, "updated": time.time(), "epoch": 1.0, "epochs": 2}
+    heartbeat.write_json(cache / "1.json", beat)
+    died = []
+    for _ in range(2):
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(status.overview(died))
+        assert "died 0:00:0" in console.export_text()
+    assert list(cache.iterdir()) == []
+
+
+def test_a_training_that_goes_on_takes_the_heartbeat_away_that_was_left(cache: Path):
+    beating = heartbeat.Heartbeat(Trainer(), ("f1", "loss"), "full", 17)
+    killed = {**beating.training, "pid": 1, "started": 1, "updated": 1}
+    others = [
+        {**killed, key: value} for key, value in (("seed", 18), ("project", "/elsewhere"), ("experiment", "another"))
+    ]
+    for number, beat in enumerate((killed, *others)):
+        heartbeat.write_json(cache / f"{number}.json", beat)
+    beating.on_train_begin(SimpleNamespace(metric_for_best_model="eval_f1"), state_of(0), None)
+    assert sorted(path.stem for path in cache.glob("*.json")) == ["1", "2", "3", str(os.getpid())]
+    beating.on_train_end(None, None, None)
+    assert sorted(path.stem for path in cache.glob("*.json")) == ["1", "2", "3"]
 
 
 def test_a_process_that_has_ended_is_dead_even_if_nobody_waits_for_it():
@@ -133,14 +172,19 @@ class Trainer:
         return 30.0
 
 
+def state_of(steps: int) -> SimpleNamespace:
+    state = SimpleNamespace(global_step=0, max_steps=steps, epoch=0.0, num_train_epochs=10, log_history=[])
+    state.is_world_process_zero = True
+    return state
+
+
 def test_a_step_neither_writes_nor_waits_for_the_device_more_than_once_a_second(monkeypatch: pytest.MonkeyPatch):
     now, written = [1000.0], []
     monkeypatch.setattr(heartbeat.time, "time", lambda: now[0])
     monkeypatch.setattr(heartbeat, "write_json", lambda path, value: written.append(value))
     trainer, args = Trainer(), SimpleNamespace(metric_for_best_model="eval_f1")
-    state = SimpleNamespace(global_step=0, max_steps=1280, epoch=0.0, num_train_epochs=10, log_history=[])
-    state.is_world_process_zero = True
-    beating = heartbeat.Heartbeat(trainer, ("f1", "loss"), Path("plots/curves/lora-v1/seed-18"), 18)
+    state = state_of(1280)
+    beating = heartbeat.Heartbeat(trainer, ("f1", "loss"), "lora-v1", 18)
     beating.on_train_begin(args, state, None)
     for step in range(1, 641):
         now[0] += 1 / 64

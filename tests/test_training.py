@@ -1,5 +1,6 @@
 """The one training loop: what a rare label weighs, its figures on validation, and what its checkpoints depend on."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,19 +9,23 @@ import pytest
 import torch
 from conftest import ROOT, WHERE
 from datasets import ClassLabel, Dataset, Features, Value
+from peft import PeftConfig, PeftModel
 from sklearn.metrics import log_loss
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tunediff.baselines.linear import on_tfidf
 from tunediff.evidence import details, growth, scoring
 from tunediff.models import loading
+from tunediff.models.adapters import adapt
 from tunediff.models.inference import probabilities
 from tunediff.models.settings import ModelConf
 from tunediff.settings import resolve
 from tunediff.settings.study import Study, load
 from tunediff.tasks.classification import Classification
 from tunediff.training import loop
+from tunediff.training.methods import make_optimizer
 from tunediff.training.settings import Lora, PeftMethod, Train, Training
 
 LABELS = ["usual", "rare"]
@@ -163,9 +168,9 @@ def key(tiny_model: Path, tiny_texts, tmp_path: Path, monkeypatch: pytest.Monkey
     texts = split([text for text, _ in tiny_texts[:20]], [0, 1] * 10)
     model, tokenizer, task = pretrained(tiny_model, texts)
 
-    def key(settings: Training, seed: int = 17) -> str:
+    def key(settings: Training, seed: int = 17, model=model, optimizer: torch.optim.Optimizer | None = None) -> str:
         with pytest.raises(Made) as raised:
-            loop.fit(model, tokenizer, task, texts, texts, settings, seed, tmp_path)
+            loop.fit(model, tokenizer, task, texts, texts, settings, seed, tmp_path, optimizer)
         return str(raised.value)
 
     return key
@@ -182,7 +187,7 @@ def another(value: object) -> object:
             return f"{value}-2"
         case list():
             return value[1:]
-    raise AssertionError(f"{value!r}: no other value is known")
+    return "another"
 
 
 @pytest.mark.parametrize("field", Train.model_fields)
@@ -213,3 +218,49 @@ def test_a_checkpoint_is_of_one_seed_whatever_others_there_are(study: Study, key
     assert key(settings, seed=18) != key(settings)
     assert key(settings.model_copy(update={"seeds": [17, 18]})) == key(settings)
     assert key(settings.model_copy(update={"learning_rate": 2e-3})) != key(settings)
+
+
+def adapted(tiny_model: Path, name: str) -> tuple[PreTrainedModel | PeftModel, PeftMethod]:
+    """The tiny model with the adapter of an entry of params.yaml."""
+    entry = load(ROOT).params.train_peft.entries[name]
+    model, tokenizer, _ = pretrained(tiny_model, split(["a", "b"], [0, 1]))
+    conf = ModelConf(name=str(tiny_model), max_length=16, targets={"all-linear": "all-linear"})
+    return adapt(model, tokenizer, entry.peft_type, entry.model_extra, conf, "entry"), entry
+
+
+@pytest.mark.parametrize("name", load(ROOT).params.train_peft.entries)
+def test_a_checkpoint_is_of_one_adapter_in_all_its_fields(study: Study, key, tiny_model: Path, name: str):
+    """Also in those that follow from the model, and that no weight has in it, such as a dropout."""
+    model, _ = adapted(tiny_model, name)
+    settings, keys = training(study, "full"), {}
+    if hasattr(model, "peft_config"):
+        config = model.peft_config["default"]
+        own = {field.name for field in dataclasses.fields(config)} - {
+            field.name for field in dataclasses.fields(PeftConfig)
+        }
+        fields = {field: vars(config) for field in own}
+    else:
+        own = model.config.tunediff["adapter"]
+        fields = {"peft_type": own, "head": own, **dict.fromkeys(own["fields"], own["fields"])}
+    keys[""] = key(settings, model=model)
+    for field, place in fields.items():
+        value, place[field] = place[field], another(place[field])
+        keys[field] = key(settings, model=model)
+        place[field] = value
+    assert key(settings, model=model) == keys[""]
+    assert len(set(keys.values())) == 1 + len(fields) > 1
+
+
+@pytest.mark.parametrize("name", ["lora-plus", "lora-fa"])
+def test_a_checkpoint_is_of_one_optimizer_in_all_its_groups(study: Study, key, tiny_model: Path, name: str):
+    model, entry = adapted(tiny_model, name)
+    settings = training(study, "full")
+    optimizer = make_optimizer(model, entry, 0.01, "entry")
+    keys = [key(settings, model=model), key(settings, model=model, optimizer=optimizer)]
+    for group in optimizer.param_groups:
+        for field in [field for field in group if group[field] != []]:
+            value, group[field] = group[field], another(group[field])
+            keys.append(key(settings, model=model, optimizer=optimizer))
+            group[field] = value
+    assert key(settings, model=model, optimizer=optimizer) == keys[1]
+    assert len(set(keys)) == len(keys) > 10

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tunediff.core.errors import UserError
+from tunediff.core.processes import check_dvc
 
 DECIMALS = 6  # of figures in files
 FULL = 2**20  # bytes that are free, or fewer: a library that could not write more says so in words of its own
@@ -29,6 +30,7 @@ def atomic(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
+        check_dvc()
         if path.is_dir() and partial.exists():
             shutil.rmtree(path)
         partial.replace(path)

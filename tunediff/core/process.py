@@ -3,14 +3,10 @@
 import gc
 import os
 import sys
-import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
-
-import psutil
 
 from tunediff.core.errors import UserError
+from tunediff.core.processes import end_with_dvc
 
 
 def run(main: Callable[[], None]) -> None:
@@ -18,9 +14,7 @@ def run(main: Callable[[], None]) -> None:
 
     A stage that DVC runs ends when DVC is killed: the next `dvc repro` shall not write the same files beside it.
     """
-    if "DVC_STAGE" in os.environ:
-        child = _child_of_dvc()
-        threading.Thread(target=_end_with_parent, args=(child, child.ppid()), daemon=True).start()
+    end_with_dvc()
     gc.freeze()  # what was imported is there to stay
     gc.enable()  # which `core/__init__.py` has turned off
     try:
@@ -32,19 +26,3 @@ def run(main: Callable[[], None]) -> None:
         sys.exit("interrupted")
     finally:
         gc.freeze()  # the process ends, and searching all objects for what it may free takes a second
-
-
-def _child_of_dvc() -> psutil.Process:
-    """This process, or one above it: a launcher of several processes, a shell that waits for its command."""
-    child = psutil.Process()
-    with suppress(psutil.Error):  # of another user
-        while (parent := child.parent()) and "DVC_STAGE" in parent.environ():
-            child = parent
-    return child
-
-
-def _end_with_parent(child: psutil.Process, parent: int) -> None:
-    with suppress(psutil.NoSuchProcess):
-        while child.ppid() == parent:
-            time.sleep(0.2)
-    os._exit(1)

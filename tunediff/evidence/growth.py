@@ -1,7 +1,5 @@
 """Would more labels help? The same methods, trained on a share of the training rows, for figures on validation."""
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tunediff.baselines.settings import Baseline
@@ -64,10 +62,9 @@ def validate(
 
     training = settings.trainings[method]
     best = []
-    with tempfile.TemporaryDirectory(prefix="tunediff-") as curves:
-        for seed in training.seeds:
-            fit = train(method_of(training), training, part, validation, seed, Path(curves) / method)
-            best.append({name: fit.best[name] for name in task.each_epoch})
-            checkpoints.append(fit.checkpoints)
-            del fit  # before the next model is made
+    for seed in training.seeds:
+        fit = train(method_of(training), training, part, validation, seed, curves=None)
+        best.append({name: fit.best[name] for name in task.each_epoch})
+        checkpoints.append(fit.checkpoints)
+        del fit  # before the next model is made
     return summary(best, task.headline)

@@ -22,7 +22,7 @@ from tunediff.experiments.repository import git, reference, top_folder
 
 SCRATCH = Path(".dvc/tmp/sweep")  # the clones, named PID.NAME after their process, and the output of what failed
 # `process.run` ends DVC with the process that started it, and then the stage with DVC.
-DVC = "import sys; from dvc.cli import main; from tunediff.core.process import run; run(lambda: sys.exit(main()))"
+DVC = "import sys; from tunediff.core.process import run; from dvc.cli import main; run(lambda: sys.exit(main()))"
 
 
 @contextmanager

@@ -14,20 +14,25 @@ from rich.console import Group
 from rich.table import Table
 
 from tunediff.core.errors import reason
-from tunediff.experiments.running import trainings
+from tunediff.experiments.running import in_this_project, trainings
 from tunediff.tasks import FIGURES
 
 COLUMNS = ["experiment", "stage", "method", "seed", "epoch", "loss", "best on validation", "left", "since"]
 
 
-def overview() -> Group:
-    """Both tables, or a line that says that nothing runs or waits."""
+def overview(died: list[dict[str, Any]]) -> Group:
+    """Both tables, or a line that says that nothing runs or waits.
+
+    `died` has the trainings that died since the first look, which `trainings` tells of once; this one's are added.
+    """
     beats = trainings()
-    rows = [training_row(beat) for beat in beats] + other_stages({beat["pid"] for beat in beats})
-    running = Table(*COLUMNS, box=SIMPLE_HEAD)
+    died += [beat for beat in beats if beat["state"] == "died"]
+    running = [beat for beat in beats if beat["state"] != "died"]
+    rows = [training_row(beat) for beat in (*died, *running)] + other_stages({beat["pid"] for beat in running})
+    table = Table(*COLUMNS, box=SIMPLE_HEAD)
     for row in rows:
-        running.add_row(*row)
-    return Group(running if rows else "Nothing runs.", queue())
+        table.add_row(*row)
+    return Group(table if rows else "Nothing runs.", queue())
 
 
 def training_row(beat: dict[str, Any]) -> list[str]:
@@ -57,14 +62,15 @@ def best(validation: list[dict[str, float]], select_by: str) -> str:
 
 
 def other_stages(known: set[int]) -> list[list[str]]:
-    """A row for each stage that DVC runs and whose process is not `known`: it does not train, or not yet."""
+    """A row for each stage of this project that DVC runs and whose process is not `known`: it does not train yet."""
     rows = []
     for process in psutil.process_iter(["pid", "cmdline", "environ", "create_time"]):
         info = process.info
         if info["pid"] in known or not info["environ"] or "DVC_STAGE" not in info["environ"]:
             continue
-        if any(word.startswith("stages.") for word in info["cmdline"][2:3]):  # not the shell that DVC starts it with
-            environment = info["environ"]
+        environment = info["environ"]
+        is_stage = any(word.startswith("stages.") for word in info["cmdline"][2:3])  # not the shell of DVC
+        if is_stage and in_this_project(environment["DVC_ROOT"]):
             experiment = _name(environment.get("DVC_EXP_NAME"), environment["DVC_ROOT"])
             empty = [""] * (len(COLUMNS) - 3)
             rows.append([experiment, environment["DVC_STAGE"], *empty, _clock(info["create_time"])])

@@ -8,7 +8,6 @@ result depends on, so that no other training takes it up, and is removed when th
 import hashlib
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from datasets import Dataset
 from filelock import FileLock, Timeout
 
 from tunediff.core.files import read_json, sha256
+from tunediff.core.processes import check_dvc
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -33,26 +33,31 @@ PACKAGES = ("torch", "transformers", "accelerate", "peft")
 
 
 class Checkpoints:
-    """A folder for the checkpoints of one training, which no other process uses at the same time."""
+    """A folder for the checkpoints of one training, which no other process uses at the same time.
+
+    `folder` is None if another process has it, or if none can be made: no checkpoints are written then.
+    """
 
     def __init__(self, key: str):
-        """`key` is that of `made_from`. If another process has the folder, or none can be made, a temporary one."""
+        """`key` is that of `made_from`."""
         root = platformdirs.user_cache_path("tunediff") / "checkpoints"
-        self.folder, self._lock = root / key, FileLock(root / f"{key}.lock", blocking=False)
+        folder, self._lock = root / key, FileLock(root / f"{key}.lock", blocking=False)
+        self.folder: Path | None = None
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
         except (OSError, Timeout) as error:
             busy = isinstance(error, Timeout)
             why = "another process is at this same training" if busy else f"{root}: {error.strerror}"
             print(f"{why}: this one cannot go on if it is interrupted", file=sys.stderr)
-            self._lock, self.folder = None, Path(tempfile.mkdtemp(prefix="tunediff-"))
         else:
+            self.folder = folder
             _forget(root)
 
     def last(self) -> Path | None:
         """The newest checkpoint that is complete; those that are not are removed."""
-        for folder in sorted(self.folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        folders = self.folder.glob("checkpoint-*") if self.folder else ()
+        for folder in sorted(folders, key=lambda path: -int(path.name.split("-")[1])):
             note = folder / NOTE
             if note.is_file() and digests(folder) == read_json(note)["sha256"]:
                 return folder
@@ -61,8 +66,9 @@ class Checkpoints:
         return None
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder)
-        if self._lock:
+        check_dvc()  # which else does not know that the outputs are there, and the next one trains again
+        if self.folder:
+            shutil.rmtree(self.folder)
             Path(self._lock.lock_file).unlink()
             self._lock.release()
 

@@ -6,6 +6,7 @@ from dvclive import Live
 from transformers import TrainerCallback
 
 from tunediff.core.files import DECIMALS
+from tunediff.core.processes import check_dvc
 
 
 class Curves(TrainerCallback):
@@ -24,6 +25,7 @@ class Curves(TrainerCallback):
             self.on_log(args, state, control, logs)
 
     def on_log(self, args, state, control, logs, **kwargs):
+        check_dvc()
         for key, name in self.names.items():
             if key in logs:
                 self.live.step = round(logs["epoch"])

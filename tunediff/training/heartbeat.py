@@ -17,7 +17,8 @@ import platformdirs
 from transformers import Trainer, TrainerCallback
 
 from tunediff.core.errors import UserError, reason
-from tunediff.core.files import write_json
+from tunediff.core.files import read_json, write_json
+from tunediff.core.processes import lives
 
 EVERY = 1.0  # seconds from one heartbeat to the next: reading the loss waits for the device
 
@@ -29,11 +30,8 @@ class Heartbeat(TrainerCallback):
     training early. Both are None before the first step. A file that cannot be written is named once; training goes on.
     """
 
-    def __init__(self, trainer: Trainer, figures: Iterable[str], curves: Path, seed: int):
-        """`figures` are those of validation.
-
-        `curves` is the folder of the learning curves, as `seeds.folder` gives it: it is named after the method.
-        """
+    def __init__(self, trainer: Trainer, figures: Iterable[str], method: str, seed: int):
+        """`figures` are those of validation."""
         self.figures = {name: f"eval_{name}" for name in figures}
         self.trainer = weakref.proxy(trainer)  # which has this one: together they would outlive their use
         self.loss, self.written, self.failed = None, 0.0, False
@@ -45,7 +43,7 @@ class Heartbeat(TrainerCallback):
             "project": os.environ.get("DVC_ROOT", os.getcwd()),  # of a queued experiment, too
             "experiment": os.environ.get("DVC_EXP_NAME"),
             "stage": os.environ.get("DVC_STAGE", Path(sys.argv[0]).stem),
-            "method": (curves.parent if curves.name == f"seed-{seed}" else curves).name,
+            "method": method,
             "seed": seed,
         }
 
@@ -53,6 +51,7 @@ class Heartbeat(TrainerCallback):
         self.started, self.first = time.time(), state.global_step  # not 0 after an interruption
         self.training["select_by"] = args.metric_for_best_model.removeprefix("eval_")
         atexit.register(self._remove)  # if it fails
+        self._forget_killed()
         self._write(state)
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -72,6 +71,16 @@ class Heartbeat(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self._remove()
+
+    def _forget_killed(self) -> None:
+        """Remove the heartbeats of this same training that was killed, which goes on."""
+        keys = ("host", "project", "experiment", "method", "seed")
+        for path in self.path.parent.glob("*.json"):
+            with suppress(OSError):  # it ends at this moment
+                beat = read_json(path)
+                same = all(beat.get(key) == self.training[key] for key in keys)
+                if same and not lives(beat["pid"], beat["started"]):
+                    path.unlink()
 
     def _remove(self) -> None:
         with suppress(OSError):

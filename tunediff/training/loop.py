@@ -18,12 +18,11 @@ from tunediff.core.errors import UserError
 from tunediff.models import loading, saving
 from tunediff.models.inference import HALVES, choose_precision, device, predict_logits
 from tunediff.tasks.interface import Task
-from tunediff.training import fast
+from tunediff.training import fast, record
 from tunediff.training.checkpoints import Checkpoints, made_from
 from tunediff.training.curves import Curves
 from tunediff.training.heartbeat import Heartbeat
 from tunediff.training.ranks import of_the_first, ranks, sharded
-from tunediff.training.record import hyperparameters
 from tunediff.training.settings import Training
 from tunediff.training.trainer import BestWeights, ResumableTrainer
 
@@ -62,14 +61,14 @@ def fit(
     validation: Dataset,
     training: Training,
     seed: int,
-    curves: Path,
+    curves: Path | None,
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Fit | None:
     """Train what `model` leaves trainable; validate after every epoch; end with the best epoch's weights.
 
-    `train` and `validation` are prepared splits; DVCLive writes to the folder `curves`; `optimizer` is AdamW unless
-    given. Of several processes (`ranks.py`) the first one has the result, the others None. Raises UserError if no
-    epoch gives a validation figure.
+    `train` and `validation` are prepared splits; DVCLive writes to the folder `curves` if there is one; `optimizer` is
+    AdamW unless given. Of several processes (`ranks.py`) the first one has the result, the others None. Raises
+    UserError if no epoch gives a validation figure.
     """
     check_division(training)
     precision = choose_precision(training.precision)
@@ -79,19 +78,20 @@ def fit(
 
     checkpoints = None
     if ranks().is_main_process:
-        state = (seed, precision, device().type, optimizer and optimizer.defaults, ranks().num_processes, sharded())
-        checkpoints = Checkpoints(made_from(model, encoded, (training.model_dump(exclude={"seeds"}), *state)))
+        made = (record.adapter(model), optimizer and record.optimizer(optimizer), ranks().num_processes, sharded())
+        settings = (training.model_dump(exclude={"seeds"}), seed, precision, device().type, *made)
+        checkpoints = Checkpoints(made_from(model, encoded, settings))
     folder, last = of_the_first(checkpoints and (checkpoints.folder, checkpoints.last()))
 
     with faster(model, tokenizer, encoded, precision), ExitStack() as stack:
         callbacks: list[TrainerCallback] = []
-        if ranks().is_main_process:
+        if curves and ranks().is_main_process:
             live = stack.enter_context(Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False))
             callbacks.append(Curves(live, task.each_epoch))
         args = arguments(training, task, seed, precision, folder)
         trainer = make_trainer(model, tokenizer, task, encoded, training, args, loss, callbacks)
         trainer.optimizer = optimizer  # not by its `optimizers`, which sharded weights forbid
-        trainer.add_callback(Heartbeat(trainer, task.each_epoch, curves, seed))
+        trainer.add_callback(Heartbeat(trainer, task.each_epoch, training.method, seed))
         try:
             trainer.train(last)
         except UserError:  # which the same training ends with again
@@ -108,7 +108,7 @@ def fit(
         tokenizer=tokenizer,
         validation_logits=logits,
         best=trainer.best_figures(),
-        hyperparameters=hyperparameters(trainer),
+        hyperparameters=record.hyperparameters(trainer),
         parameters=parameters,
         train_seconds=trainer.seconds,
         peak_memory_bytes=peak_memory_bytes(),
@@ -167,10 +167,11 @@ def faster(
     return fast.seen_tokens(model, tokenizer.pad_token_id, encoded)
 
 
-def arguments(training: Training, task: Task, seed: int, precision: str, folder: Path) -> TrainingArguments:
+def arguments(training: Training, task: Task, seed: int, precision: str, folder: Path | None) -> TrainingArguments:
+    """`folder` is that of the checkpoints; None writes none."""
     settings = training.train
     return TrainingArguments(
-        output_dir=folder,
+        output_dir=folder or ".",  # which the Trainer makes, and writes nothing else to
         disable_tqdm=False,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=math.ceil(settings.batch_size / ranks().num_processes / settings.accumulation),
@@ -186,7 +187,7 @@ def arguments(training: Training, task: Task, seed: int, precision: str, folder:
         eval_strategy="epoch",
         logging_strategy="epoch",
         logging_nan_inf_filter=False,
-        save_strategy="epoch",
+        save_strategy="epoch" if folder else "no",
         save_total_limit=2,  # the last may be torn
         restore_callback_states_from_checkpoint=True,
         metric_for_best_model=f"eval_{settings.select_by}",

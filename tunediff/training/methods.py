@@ -87,7 +87,7 @@ def method_of(training: Training) -> Method:
 
 
 def train(
-    method: Method, training: Training, train: Dataset, validation: Dataset, seed: int, curves: Path
+    method: Method, training: Training, train: Dataset, validation: Dataset, seed: int, curves: Path | None
 ) -> Fit | None:
     """One training of a method, from the pretrained model to the best epoch's weights; see `loop.fit`."""
     task = TASKS[training.task].of(train.features)

@@ -1,8 +1,10 @@
-"""training.json beside a trained model: numbers that say how it was made, the same for equal runs."""
+"""How a model was made, the same for equal runs: for training.json beside it, and for its checkpoints' key."""
 
 import dataclasses
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -28,6 +30,12 @@ def hyperparameters(trainer: "ResumableTrainer") -> dict[str, Any]:
         "select_by": args.metric_for_best_model.removeprefix("eval_"),
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
     }
+
+
+def optimizer(made: torch.optim.Optimizer) -> list[Any]:
+    """The optimizer's class, and what each group of its parameters is stepped by, with the shapes of these."""
+    groups = [{**group, "params": [tuple(weights.shape) for weights in group["params"]]} for group in made.param_groups]
+    return [type(made).__name__, *groups]
 
 
 def versions() -> dict[str, str]:
