@@ -9,7 +9,7 @@ from pathlib import Path
 from tunediff.baselines.classifiers import majority, pretrained, tfidf
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core import devices
-from tunediff.core.files import write_figures
+from tunediff.core.files import output, write_figures
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
     parser.add_argument("--splits", type=Path, required=True, help="folder with SPLIT.parquet")
-    parser.add_argument("--validation", type=Path, required=True, help="folder for METHOD.json, to choose C by")
+    parser.add_argument("--validation", type=output, required=True, help="folder for METHOD.json, to choose C by")
     scoring.add_arguments(parser)
     args = parser.parse_args()
     settings = read(args.settings, WithoutFineTuning)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tunediff.core import arguments, devices
 from tunediff.core.cost import folder_bytes
-from tunediff.core.files import read_json, write_figures
+from tunediff.core.files import output, read_json, write_figures
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, required=True, help="folder of the trained model, named as the method")
     parser.add_argument("--logits", type=Path, required=True, help=".npy file: the trainer's logits on validation")
     parser.add_argument("--training-cost", type=Path, required=True, help="JSON file that the training stage wrote")
-    parser.add_argument("--reload", type=Path, required=True, help="JSON file: how the reloaded model differs")
+    parser.add_argument("--reload", type=output, required=True, help="JSON file: how the reloaded model differs")
     scoring.add_arguments(parser)
     args = arguments.parse(parser, "method")
     settings = read(args.settings, Evaluation)

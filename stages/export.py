@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from tunediff.core import arguments, devices
-from tunediff.core.files import write_json
+from tunediff.core.files import output, write_json
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
@@ -26,9 +26,9 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
     parser.add_argument("--splits", type=Path, required=True, help="folder with test.parquet")
     parser.add_argument("--model", type=Path, required=True, help="folder of the trained model")
-    parser.add_argument("--exported", type=Path, required=True, help="folder for the exported model")
-    parser.add_argument("--metrics", type=Path, required=True, help="JSON file for size, accuracy and difference")
-    parser.add_argument("--cost", type=Path, required=True, help="JSON file for latency and throughput")
+    parser.add_argument("--exported", type=output, required=True, help="folder for the exported model")
+    parser.add_argument("--metrics", type=output, required=True, help="JSON file for size, accuracy and difference")
+    parser.add_argument("--cost", type=output, required=True, help="JSON file for latency and throughput")
     args = arguments.parse(parser, "method")
     settings = read(args.settings, Exporting)
     devices.take()

@@ -13,7 +13,7 @@ from tunediff.baselines.label_noise import count, judgeable, judges, out_of_fold
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core import devices
 from tunediff.core.errors import UserError
-from tunediff.core.files import atomic, write_figures
+from tunediff.core.files import atomic, output, write_figures
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
@@ -24,8 +24,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
     parser.add_argument("--splits", type=Path, required=True, help="folder with train.parquet")
-    parser.add_argument("--ranked", type=Path, required=True, help="CSV file for the rows, the likeliest noise first")
-    parser.add_argument("--metrics", type=Path, required=True, help="JSON file: how many rows are suspected, by label")
+    parser.add_argument("--ranked", type=output, required=True, help="CSV file for the rows, the likeliest noise first")
+    parser.add_argument("--metrics", type=output, required=True, help="JSON file: how many are suspected, by label")
     args = parser.parse_args()
     settings = read(args.settings, WithoutFineTuning)
     devices.take()

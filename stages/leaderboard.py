@@ -6,8 +6,8 @@ python -m stages.leaderboard --out plots/leaderboard
 
 import argparse
 import sys
-from pathlib import Path
 
+from tunediff.core.files import output
 from tunediff.core.process import run
 from tunediff.experiments import leaderboard_page
 from tunediff.experiments.leaderboard_history import all_results
@@ -17,7 +17,7 @@ from tunediff.experiments.leaderboard_table import compared, distinct, ranked
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--out", type=Path, default=Path("plots/leaderboard"), help="folder for leaderboard.csv, .md, .html and .png"
+        "--out", type=output, default="plots/leaderboard", help="folder for leaderboard.csv, .md, .html and .png"
     )
     args = parser.parse_args()
 

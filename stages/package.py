@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from tunediff.core import arguments
-from tunediff.core.files import read_json
+from tunediff.core.files import output, read_json
 from tunediff.core.process import run
 from tunediff.report.card import Results
 from tunediff.report.packaging import package
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, required=True, help="JSON file: what prepare kept of it")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file: the method's figures on test")
     parser.add_argument("--detail", type=Path, required=True, help="JSON file: what was fitted on validation")
-    parser.add_argument("--model", type=Path, required=True, help="folder for the model")
+    parser.add_argument("--model", type=output, required=True, help="folder for the model")
     args = arguments.parse(parser, "method")
 
     results = Results(

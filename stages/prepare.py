@@ -6,7 +6,7 @@ dvc repro prepare
 import argparse
 from pathlib import Path
 
-from tunediff.core.files import atomic, read_json, write_json
+from tunediff.core.files import atomic, output, read_json, write_json
 from tunediff.core.process import run
 from tunediff.core.settings import check
 from tunediff.core.splits import save_split
@@ -20,8 +20,8 @@ from tunediff.tasks import TASKS, with_keys
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
-    parser.add_argument("--splits", type=Path, required=True, help="folder for SPLIT.parquet, and for source.json")
-    parser.add_argument("--profile", type=Path, required=True, help="JSON file: what was read, kept and dropped")
+    parser.add_argument("--splits", type=output, required=True, help="folder for SPLIT.parquet, and for source.json")
+    parser.add_argument("--profile", type=output, required=True, help="JSON file: what was read, kept and dropped")
     args = parser.parse_args()
     settings = read_json(args.settings)
     task, path = TASKS[settings["data"]["task"]], Path(settings["data_path"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tunediff.core.files import read_json
+from tunediff.core.files import output, read_json
 from tunediff.core.methods import BASELINES
 from tunediff.core.process import run
 from tunediff.core.settings import read
@@ -26,7 +26,7 @@ WRITTEN = ("learning-curves", "comparison", "uncertainty", "slices", "calibratio
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in (*READ, *WRITTEN):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+        parser.add_argument(f"--{name}", type=output if name in WRITTEN else Path, required=True)
     args = parser.parse_args()
     settings = read(args.settings, Reporting)
     task = TASKS[settings.task]

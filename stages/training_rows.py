@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tunediff.core import arguments, devices
-from tunediff.core.files import write_figures
+from tunediff.core.files import output, write_figures
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
     parser.add_argument("--splits", type=Path, required=True, help="folder with train.parquet and validation.parquet")
-    parser.add_argument("--metrics", type=Path, required=True, help="SHARE.json, for rows and each method's figures")
+    parser.add_argument("--metrics", type=output, required=True, help="SHARE.json, for rows and each method's figures")
     args = arguments.parse(parser, "share")
     settings = read(args.settings, Growth)
     devices.take()

@@ -3,16 +3,28 @@
 Each kind is run as a user runs it, in a process of its own; its variants in this one, which takes a tenth of the time.
 """
 
+import importlib
 import io
+import json
+import os
+import shlex
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import SIDES, Project
+from conftest import ENVIRONMENT, PREPARE, SETTINGS, SIDES, Project
+from test_dag import STAGES, file_of, outputs, related
 
+from tunediff.core import limits, process
 from tunediff.core.errors import UserError
+from tunediff.core.files import output, read_json
+from tunediff.training import curves
 
 GOOD = "text,label\n" + "".join(f"shares rose {i},up\nshares fell {i},down\n" for i in range(20))
 TRAIN_AND_TEST = {
@@ -192,6 +204,119 @@ def test_not_utf8_says_where_and_encoding_makes_it_work(before: Project) -> None
 def test_unknown_encoding(before: Project) -> None:
     before.edit_yaml("conf/data/tiny.yaml", encoding="utf-9")
     assert "data/raw/tiny.csv: Python knows no encoding 'utf-9'; try utf-8" in fail(before)
+
+
+# --- more than a machine can take
+
+
+@pytest.mark.parametrize("name", ["wide.csv", "wide.jsonl", "wide.json", "wide.parquet"])
+def test_too_many_columns(before: Project, refuse: Callable[[Project], str], name: str) -> None:
+    columns = {"text": "a", "label": "up"} | {f"c{number}": 1 for number in range(20_000)}
+    path = before.folder / "data/raw" / name
+    before.edit_yaml("conf/data/tiny.yaml", source=name)
+    if path.suffix == ".parquet":
+        pd.DataFrame([columns]).to_parquet(path)
+    elif path.suffix == ".csv":
+        path.write_text(f"{','.join(columns)}\n{','.join(map(str, columns.values()))}\n")
+    else:
+        path.write_text(json.dumps(columns if path.suffix == ".jsonl" else [columns]))
+    assert f"data/raw/{name}: more than 10,000 columns; write a file of those that are needed" in refuse(before)
+
+
+def test_columns_are_checked_in_linear_time(
+    before: Project, refuse: Callable[[Project], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each name was counted in the list of all."""
+    monkeypatch.setattr(limits, "COLUMNS", 10**6)
+    write(before, "wide.csv", f"text,label,{','.join(f'c{number}' for number in range(300_000))},text\n")
+    began = time.process_time()
+    assert "two columns are named 'text'" in refuse(before)
+    assert time.process_time() - began < 10
+
+
+LONG = "shares rose " * 10
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("long.csv", f"text,label\na,up\n{LONG},up\n", "line 3: a row of more than 100 characters; shorten it, or"),
+        ("open.csv", 'text,label\na,up\n"b,up\n' + "c,down\n" * 99, "line 3: a row of more than 100 characters"),
+        ("header.csv", f"{LONG},label\n", "line 1: a row of more than 100 characters"),
+        ("long.tsv", f"text\tlabel\n{LONG}\tup\n", "line 2: a row of more than 100 characters"),
+        ("long.jsonl", f'{{"text": "a"}}\n{{"text": "{LONG}"}}\n', "line 2: more than 100 characters; shorten it"),
+        ("long.json", f'[{{"text": "a"}}, {{"text": "{LONG}"}}]', "row 2: column 'text': 120 characters; at most 100"),
+        ("label.json", f'[{{"text": "a", "label": "{LONG}"}}]', "row 1: column 'label': 120 characters; at most 100"),
+    ],
+)
+def test_a_row_that_is_too_long(
+    before: Project,
+    refuse: Callable[[Project], str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: str,
+    says: str,
+) -> None:
+    monkeypatch.setattr(limits, "ROW", 100)
+    write(before, name, content)
+    assert f"data/raw/{name}: {says}" in refuse(before)
+
+
+def test_columns_of_text_that_are_too_long_together(
+    before: Project, refuse: Callable[[Project], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ROW", 200)
+    write(before, "two.json", json.dumps([{"title": LONG, "body": LONG, "label": "up"}]), text=["title", "body"])
+    assert "data/raw/two.json: row 1: 242 characters of text; at most 200 are read: shorten it" in refuse(before)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_line_without_end_is_not_read_to_its_end(
+    before: Project, refuse: Callable[[Project], str], ending: str
+) -> None:
+    """The line of a gigabyte is a hole in the file."""
+    path = before.folder / f"data/raw/endless.{ending}"
+    path.write_text('{"text": "a"}\n' if ending == "jsonl" else "text,label\n")
+    os.truncate(path, 2**30)
+    before.edit_yaml("conf/data/tiny.yaml", source=path.name)
+    began = time.process_time()
+    assert "line 2: " in (message := refuse(before)) and "more than 12,000,000 characters" in message
+    assert time.process_time() - began < 10
+
+
+def test_a_json_file_that_is_too_large_to_be_read_whole(
+    before: Project, refuse: Callable[[Project], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "JSON", 100)
+    write(before, "large.json", json.dumps([{"text": LONG, "label": "up"}]))
+    message = refuse(before)
+    assert "data/raw/large.json: 148 bytes; a .json file is read whole and may have 100: write an object" in message
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_rows_that_take_too_much_memory_together(
+    before: Project, refuse: Callable[[Project], str], monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """A Parquet file of a few kilobytes may have any number of them."""
+    monkeypatch.setattr(limits, "memory", lambda: 10_000)
+    content = io.BytesIO()
+    rows = pd.DataFrame({"text": [LONG] * 1000, "label": ["up", "down"] * 500})
+    rows.to_csv(content, index=False) if ending == "csv" else rows.to_parquet(content)
+    write(before, f"many.{ending}", content.getvalue())
+    message = refuse(before)
+    assert f"data/raw/many.{ending}: row 38: the rows up to here take more than an eighth of this machine's" in message
+    assert "use a part of them, or a larger machine" in message
+
+
+def test_a_row_group_that_is_too_large(
+    before: Project, refuse: Callable[[Project], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "COLUMN", 1000)
+    content = io.BytesIO()
+    pd.DataFrame({"text": [f"{LONG} {number}" for number in range(100)], "label": "up"}).to_parquet(content)
+    write(before, "group.parquet", content.getvalue())
+    message = refuse(before)
+    assert "data/raw/group.parquet: row group 1: column 'text' takes more than 1,000 bytes; write the file" in message
 
 
 # --- columns and lines
@@ -444,3 +569,151 @@ def test_a_failing_first_run_leaves_no_output(project: Project) -> None:
     project.edit_yaml("conf/model/tiny.yaml", name="./no-such-folder")
     fail(project)
     assert {path.name for path in (project.folder / "data").iterdir()} == {"raw", "settings"}
+
+
+# --- places, not content
+
+N = "n" * 5000
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "says"),
+    [
+        ("params.yaml", "data", N, "params.yaml: data: there is no conf/data/nnn"),
+        ("params.yaml", "model", N, "params.yaml: model: there is no conf/model/nnn"),
+        ("conf/data/tiny.yaml", "source", f"{N}.csv", "conf/data/tiny.yaml: source: data/raw/nnn"),
+        ("conf/data/tiny.yaml", "source", N, "conf/data/tiny.yaml: source: 'nnn"),
+        ("conf/model/tiny.yaml", "name", f"./{N}", "nnn"),
+        ("conf/model/tiny.yaml", "name", N, "nnn"),
+    ],
+    ids=["data", "model", "file", "hub-data", "folder", "hub-model"],
+)
+def test_a_name_of_5000_characters(before: Project, file: str, key: str, value: str, says: str) -> None:
+    before.edit_yaml(file, **{key: value})
+    assert fail(before).startswith(f"error: {says}")
+
+
+# A user who is root may write and read anything.
+WITHOUT_POWER = """
+import ctypes, os, sys
+if os.geteuid() == 0:
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "path", "mode", "says"),
+    [
+        ("settings", "data", 0o555, "data/settings: cannot be written: Permission denied; make its folder writable"),
+        ("settings", "params.yaml", 0, "params.yaml: cannot be read: Permission denied"),
+        ("settings", "conf/data", 0, "conf/data: cannot be read: Permission denied"),
+        ("settings", "conf/data/tiny.yaml", 0, "conf/data/tiny.yaml: cannot be read: Permission denied"),
+        ("settings", "conf/model/tiny.yaml", 0, "conf/model/tiny.yaml: cannot be read: Permission denied"),
+        ("prepare", "data", 0o555, "data/prepared: cannot be written: Permission denied; make its folder writable"),
+        ("prepare", "data/settings/prepare.json", 0, "data/settings/prepare.json: Permission denied"),
+        ("prepare", "data/raw/tiny.csv", 0, "data/raw/tiny.csv: cannot be read: Permission denied"),
+        ("prepare", "data/raw", 0, "conf/data/tiny.yaml: source: data/raw/tiny.csv: cannot be read: Permission denied"),
+    ],
+)
+def test_a_place_without_permission(project: Project, stage: str, path: str, mode: int, says: str) -> None:
+    project.run("python", "-m", "stages.settings", *SETTINGS)
+    arguments = {"settings": SETTINGS, "prepare": PREPARE}[stage]
+    place = project.folder / path
+    normal = place.stat().st_mode
+    place.chmod(mode)
+    try:
+        done = project.run("python", "-c", WITHOUT_POWER, "-m", f"stages.{stage}", *arguments, check=False)
+    finally:
+        place.chmod(normal)
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {says}"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def written() -> list[tuple[str, str]]:
+    """Each stage with each option of its command that names what it writes."""
+    commands = {name: shlex.split(stage["cmd"].removesuffix(" ${item}"))[3:] for name, stage in STAGES.items()}
+    return [
+        (name, option)
+        for name, words in commands.items()
+        for option, path in zip(words[::2], words[1::2], strict=True)
+        if related(path, set(outputs(name)))
+    ]
+
+
+@pytest.mark.parametrize(("name", "option"), written())
+def test_what_cannot_be_written_ends_a_stage_before_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    words = shlex.split(STAGES[name]["cmd"].removesuffix(" ${item}"))[3:]
+    words[words.index(option) + 1] = "file/output"
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    stage = importlib.import_module(f"stages.{file_of(name).stem}")
+    main = stage.main if hasattr(stage, "main") else lambda: stage.stage.main("Train.", None)
+    with pytest.raises(UserError, match=r"^file/output: cannot be written: Not a directory; make its folder writable"):
+        main()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_to_try_an_output_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("file.json", "new/folder/file.json", "folder"):
+        assert output(str(tmp_path / name)) == tmp_path / name
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"[" * 100_000, "maximum recursion depth"), (b"{", "Expecting property name"), (b'"\xe9"', "'utf-8' codec")],
+)
+def test_a_json_file_of_an_earlier_stage_that_is_broken(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "profile.json").write_bytes(content)
+    with pytest.raises(UserError, match=rf"profile\.json: not JSON: {says}.*; make it again with `dvc repro`"):
+        read_json(tmp_path / "profile.json")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (FileNotFoundError(2, "No such file", "metrics/full.json"), "error: metrics/full.json: No such file"),
+        (MemoryError("malloc of size 9"), "error: this machine has too little memory: malloc of size 9; use less data"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(error: Exception, says: str) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit, match=f"^{says}"):
+        process.run(main)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="it is not seen which library is loaded")
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_an_interruption_while_a_stage_imports_is_one_line(project: Project, library: str) -> None:
+    stage = subprocess.Popen(
+        [sys.executable, "-m", "stages.train_full"],
+        cwd=project.folder,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # tests may be told to ignore it
+    )
+    while f"/{library}/" not in Path(f"/proc/{stage.pid}/maps").read_text():
+        assert stage.poll() is None
+        time.sleep(0.001)
+    stage.send_signal(signal.SIGINT)
+    assert stage.communicate()[1] == "interrupted\n"
+    assert stage.returncode == 1
+
+
+def test_learning_curves_without_a_commit(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.folder)
+    project.run("git", "init", "-q")
+    with pytest.raises(UserError, match=r"^git: Empty git repo: DVCLive asks for the current commit; make one with"):
+        curves.live(Path("plots/curves/full"))
+    project.run("git", "commit", "-q", "--allow-empty", "-m", "first")
+    with curves.live(Path("plots/curves/full")):
+        pass

@@ -10,6 +10,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import safetensors.torch
 from conftest import PREPARE, ROOT, SETTINGS, Project, copy_of
@@ -149,6 +151,23 @@ def test_large_data_is_prepared_in_bounded_memory(project: Project, rows: int, l
     done, peak = prepare_measured(project)
     assert f"{rows} rows read, {rows} kept, 0 dropped" in done.stdout, done.stderr
     assert peak < limit
+
+
+@pytest.mark.parametrize("name", ["text.csv", "bomb.parquet"])
+def test_what_is_too_large_is_refused_in_bounded_memory(project: Project, name: str):
+    """A text of 25 MB, and 10 GB in a file of some kilobytes: values of 20 MB, which a dictionary has once."""
+    path = project.folder / "data/raw" / name
+    project.edit_yaml("conf/data/tiny.yaml", source=name)
+    if path.suffix == ".csv":
+        path.write_text(f"text,label\n{'shares rose ' * 2_100_000},bullish\n")
+    else:
+        values = pa.DictionaryArray.from_arrays(pa.array([0] * 500, pa.int32()), pa.array(["a" * 20_000_000]))
+        pq.write_table(pa.table({"text": values}), path, compression="zstd", store_schema=False)
+        assert path.stat().st_size < 10_000
+        project.edit_yaml("conf/data/tiny.yaml", label="text")
+    done, peak = prepare_measured(project)
+    assert re.fullmatch(rf"error: data/raw/{name}: .*12,000,000 .*\npeak \d+\n", done.stderr), done.stderr
+    assert 0 < peak < 500
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ from conftest import ROOT
 
 from tunediff.sources.columns import RAW
 
-STAGES: dict[str, dict] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+PIPELINE: dict = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+STAGES: dict[str, dict] = PIPELINE["stages"]
 SAME_FILE = {"evaluate_peft": "evaluate", "package_peft": "package"}  # the same for other methods
 TRAINING = ("train_full", "train_lora", "train_peft")
 LINES = 60  # of a function, and of a stage's script
@@ -180,8 +181,9 @@ def test_only_these_files_read_settings_or_ask_dvc():
 
 def test_only_the_stage_settings_depends_on_parameters():
     assert [name for name in STAGES if "params" in STAGES[name]] == ["settings"]
-    files = {"params.yaml": None, "conf/data/${data}.yaml": None, "conf/model/${model}.yaml": None}
-    assert {path: keys for entry in STAGES["settings"]["params"] for path, keys in entry.items()} == files
+    assert STAGES["settings"]["params"] == [{"params.yaml": None}]
+    assert {"conf/data", "conf/model"} <= set(STAGES["settings"]["deps"])
+    assert PIPELINE["params"] == ["conf/data/${data}.yaml", "conf/model/${model}.yaml"]
 
 
 def words_of(name: str) -> list[str]:
@@ -232,8 +234,9 @@ def test_paths_of_the_command_are_declared(name):
     declared = dependencies | set(outputs(name))
     assert all(option.startswith("--") for option in options) and len(options) == len(given)
     assert [path for path in given if not related(path, declared)] == []
-    # And the other way: the code names no path, but for the folder of raw data.
-    assert [path for path in declared if not related(path, {*given, RAW.as_posix()})] == []
+    # And the other way: the code names no path, but for the folders of raw data and of settings.
+    named = {RAW.as_posix(), "conf"} if name == "settings" else {RAW.as_posix()}
+    assert [path for path in declared if not related(path, {*given, *named})] == []
 
 
 @each_stage

@@ -12,6 +12,7 @@ from conftest import ROOT, SETTINGS, Project
 from dvc.utils.hydra import apply_overrides
 from pydantic import ValidationError
 
+from stages.settings import undo
 from tunediff.core.errors import UserError
 from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
@@ -532,3 +533,36 @@ def test_dvc_exp_run_changes_one_line_of_the_shipped_file(project: Project):
     project.run("dvc", "exp", "run", "-S", "train.epochs=3", "settings")
     assert lines_changed(project.folder / "params.yaml") == ["-  epochs: 6", "+  epochs: 3"]
     assert project.read_json("data/settings/training/full.json")["train"]["epochs"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", ["data=tinny", "train.epochs=many", "conf/model/tiny.yaml:max_length=0"])
+def test_a_mistake_after_s_is_taken_back_by_two_commands(project: Project, mistake: str):
+    """DVC writes it down and removes the outputs of `settings` before it asks us."""
+    for command in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "code")):
+        project.run("git", *command)
+    project.run("dvc", "repro", "settings")
+    for command in (("add", "-A"), ("commit", "-qm", "settings")):
+        project.run("git", *command)
+    before = {path: path.read_bytes() for path in (project.folder / "data").rglob("*.json")}
+
+    done = project.run("dvc", "exp", "run", "-S", mistake, check=False)
+    first = re.search("^error: .*$", done.stderr, re.MULTILINE)[0]
+    assert ("did you mean tiny?" in first) == (mistake == "data=tinny")
+    commands = re.findall("`(.+?)`", first)
+    assert len(commands) == 2
+    assert not (project.folder / "data/settings").exists()
+    for command in commands:
+        project.run(*command.split())
+    assert project.run("git", "status", "--porcelain").stdout == ""
+    assert {path: path.read_bytes() for path in (project.folder / "data").rglob("*.json")} == before
+    assert project.run("dvc", "status", "settings").stdout.startswith("Data and pipelines are up to date")
+
+
+def test_only_an_experiment_in_the_workspace_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    copy = tmp_path / ".dvc/tmp/exps/tmp1"
+    copy.mkdir(parents=True)
+    for folder, name, expected in ((tmp_path, "", False), (tmp_path, "loud-mice", True), (copy, "loud-mice", False)):
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DVC_EXP_NAME", name) if name else monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+        assert bool(undo(Path("data/settings"))) == expected

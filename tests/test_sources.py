@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import PREPARE, SETTINGS, SIDES, Project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunediff.core import limits, parquet
 from tunediff.core.errors import UserError
-from tunediff.sources import find_source, splitting
+from tunediff.sources import find_source, splitting, text_lines
 from tunediff.sources.columns import Rows
 from tunediff.sources.formats import FORMATS
 from tunediff.sources.settings import DataConf
@@ -31,6 +33,7 @@ HARD_TEXTS = [
     "None",
     "nan",
 ]
+LONG = "shares rose " * 500
 HARD_LABELS = ["NA", "007", "1e5", "true"]
 HARD = [
     {"text": f"{text} {number}", "label": label, "group": f"g{number}"}
@@ -140,9 +143,15 @@ def test_a_very_long_field(raw: Path) -> None:
         ("it.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', "utf-8", "byte 24 (0xe9), in line 2"),
         ("it.csv", "text,label\n".encode("utf-16"), "utf-8", "maybe utf-16: byte 0 (0xff), in the header"),
         ("it.csv", b"text,label\ncaf\xe9,a\n", "ascii", "byte 14 (0xe9), in row 1, line 2"),
+        ("it.csv", "text,label\n日本,a\n".encode() + b"\xe6\x97", "utf-8-sig", "byte 20 (0xe6), in row 2, line 3"),
+        ("it.csv", "text,label\na,b\n".encode("utf-16") + b"\x00\xdc", "utf-16", "byte 32 (0x00), in row 2, line 3"),
     ],
 )
-def test_place_of_a_byte_that_does_not_decode(raw: Path, name: str, content: bytes, encoding: str, place: str) -> None:
+@pytest.mark.parametrize("block", [2**20, 3, 1])
+def test_place_of_a_byte_that_does_not_decode(
+    raw: Path, monkeypatch: pytest.MonkeyPatch, block: int, name: str, content: bytes, encoding: str, place: str
+) -> None:
+    monkeypatch.setattr(text_lines, "BLOCK", block)
     (raw / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         read_one(name, encoding=encoding)
@@ -157,6 +166,60 @@ def test_parquet_with_two_columns_of_one_name(raw: Path) -> None:
     pq.write_table(pa.Table.from_arrays(columns, names=["text", "label", "text"]), raw / "it.parquet")
     with pytest.raises(UserError, match=r"data/raw/it.parquet: two columns are named 'text'"):
         read_one("it.parquet")
+
+
+# --- Parquet files that are larger in memory
+
+BOMBS = {
+    "dictionary": ([LONG] * 500, {}),
+    "long-beginnings": ([LONG + str(number % 9) for number in range(500)], {"use_dictionary": False}),
+    "bytes": ([LONG.encode()] * 500, {}),
+    "structs": ([{"inner": LONG}] * 500, {}),
+    "empty-first": ([None] * 9 + [LONG] * 491, {}),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_repeated_values_are_decoded_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Though all of them take less in the file than two of them in memory."""
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(limits, "DECODED", 20 * len(LONG))
+    values, options = BOMBS[kind]
+    encoding = {"column_encoding": {"text": "DELTA_BYTE_ARRAY"}} if options else {}
+    path = tmp_path / "it.parquet"
+    pq.write_table(pa.table({"text": values}), path, compression="zstd", row_group_size=250, **options, **encoding)
+    assert path.stat().st_size < 20_000
+    _, batches = parquet.read_batches(path, 1024, "copy it again")
+    batches = [(group, batch.to_pylist()) for group, batch in batches]
+    assert [row["text"] for _, rows in batches for row in rows] == values
+    assert [group for group, _ in batches if group == 2]
+    assert max(len(rows) for _, rows in batches) <= 20
+
+
+@pytest.mark.parametrize("first", [[], None, ["x"]])
+def test_a_list_that_may_be_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: object) -> None:
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(limits, "COLUMN", 100 * len(LONG))
+    path = tmp_path / "it.parquet"
+    pq.write_table(pa.table({"text": ["a", "b"], "tags": [first, [LONG] * 101]}), path)
+    with pytest.raises(UserError, match=r"it\.parquet: row group 1: column 'tags\.list\.element' takes more than"):
+        list(parquet.read_batches(path, 1024, "copy it again")[1])
+    # What is not needed is not read.
+    ((_, batch),) = parquet.read_batches(path, 1024, "copy it again", {"text"})[1]
+    assert batch.to_pylist() == [{"text": "a"}, {"text": "b"}]
+
+
+def test_texts_are_divided_into_tokens_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CHARACTERS", 10)
+    monkeypatch.setattr(limits, "TOGETHER", 3)
+    texts = ["abc", "", "x" * 12, "y" * 10, "z", "a", "b", "c", "d"]
+    batches = list(limits.batches(iter(texts)))
+    assert batches == [["abc", ""], ["x" * 12], ["y" * 10], ["z", "a", "b"], ["c", "d"]]
+    assert list(limits.batches([])) == []
 
 
 # --- values and columns

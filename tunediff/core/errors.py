@@ -11,6 +11,7 @@ class UserError(Exception):
 
     def __init__(self, *lines: str):
         super().__init__("\n       ".join(map(_shown, lines)))
+        self.lines = lines
 
 
 def _shown(line: str) -> str:

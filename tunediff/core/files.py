@@ -7,13 +7,30 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-from tunediff.core.errors import UserError
+from tunediff.core.errors import UserError, reason
 from tunediff.core.processes import check_dvc
 
 DECIMALS = 6  # of figures in files
 FULL = 2**20  # bytes that are free, or fewer: a library that could not write more says so in words of its own
+
+
+def output(path: str) -> Path:
+    """A path of the command line that the stage will write a file or a folder to.
+
+    Raises UserError if nothing can be written there: before hours of work, not after.
+    """
+    place = Path(path)
+    try:
+        beside = next(folder for folder in place.absolute().parents if folder.exists())
+        for folder in {beside, place} if place.is_dir() else {beside}:
+            with TemporaryFile(dir=folder):
+                pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}; make its folder writable for you") from None
+    return place
 
 
 @contextmanager
@@ -89,4 +106,8 @@ def rounded(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value in a JSON file. Raises UserError if it holds none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {reason(error)}; make it again with `dvc repro`, or fetch it") from None

@@ -2,15 +2,17 @@
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
-from tunediff.core.errors import UserError
+from tunediff.core.errors import UserError, reason
 from tunediff.core.processes import end_with_dvc
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a stage's `main`; print a `UserError` as one line on stderr and exit with code 1.
+    """Call a stage's `main`; print as one line on stderr what is no fault of the code, and exit with code 1.
 
     A stage that DVC runs ends when DVC is killed: the next `dvc repro` shall not write the same files beside it.
     """
@@ -18,11 +20,23 @@ def run(main: Callable[[], None]) -> None:
     gc.freeze()  # what was imported is there to stay
     gc.enable()  # which `core/__init__.py` has turned off
     try:
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # after `stages/__init__.py`
         main()
     except UserError as error:
-        # Of several processes on a machine, all say the same.
-        sys.exit(f"error: {error}" if os.environ.get("LOCAL_RANK", "0") == "0" else 1)
+        _fail(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(UserError(f"{error.filename}: {error.strerror}"))
+    except MemoryError as error:
+        _fail(UserError(f"this machine has too little memory: {reason(error)}; use less data, or a larger machine"))
     except KeyboardInterrupt:
         sys.exit("interrupted")
     finally:
         gc.freeze()  # the process ends, and searching all objects for what it may free takes a second
+
+
+def _fail(error: UserError) -> NoReturn:
+    # Of several processes on a machine, all say the same.
+    sys.exit(f"error: {error}" if os.environ.get("LOCAL_RANK", "0") == "0" else 1)

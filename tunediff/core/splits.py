@@ -21,7 +21,7 @@ from datasets.fingerprint import generate_random_fingerprint
 from tunediff.core.errors import UserError, reason
 from tunediff.core.parquet import read_batches
 
-CHUNK = 250  # texts that are held at once; a token takes some 250 bytes
+CHUNK = 250  # texts that are read at once
 
 
 def load_split(folder: Path, name: str) -> Dataset:

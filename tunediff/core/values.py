@@ -3,11 +3,13 @@
 import re
 from typing import Any
 
+from tunediff.core import limits
+
 
 def as_text(record: dict[str, Any], column: str) -> str:
     """The value as a CSV file shows it; None and NaN are empty, and integral floats lose their `.0`.
 
-    Raises ValueError if it is neither text nor a number, or if it is text that no file can hold.
+    Raises ValueError if it is neither text nor a number, or if it is text that is too long or that no file can hold.
     """
     value = record.get(column)
     if value is None or value != value:
@@ -17,6 +19,8 @@ def as_text(record: dict[str, Any], column: str) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     text = str(value)
+    if len(text) > limits.ROW:
+        raise ValueError(f"column '{column}': {len(text):,} characters; at most {limits.ROW:,} are read: shorten it")
     if not text.isascii() and re.search(r"[\ud800-\udfff]", text):
         raise ValueError(f"column '{column}': half a character (a lone surrogate, {text!a:.40}); correct the text")
     return text

@@ -10,7 +10,7 @@ import pandas as pd
 from datasets import Dataset
 
 from tunediff.core.csv_cells import harmless
-from tunediff.core.files import atomic, rounded, write_figures, write_json
+from tunediff.core.files import atomic, output, rounded, write_figures, write_json
 from tunediff.core.seeds import summary
 from tunediff.evidence.details import detail, predictions
 from tunediff.tasks.classification import Classification
@@ -18,11 +18,11 @@ from tunediff.tasks.classification import Classification
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folders that hold one file per method."""
-    parser.add_argument("--metrics", type=Path, required=True, help="folder for METHOD.json: the task's figures")
-    parser.add_argument("--detail", type=Path, required=True, help="folder for METHOD.json: by label, of calibration")
-    parser.add_argument("--cost", type=Path, required=True, help="folder for METHOD.json: time, memory, parameters")
-    parser.add_argument("--predictions", type=Path, required=True, help="folder for METHOD.parquet: text by text")
-    parser.add_argument("--confusion", type=Path, required=True, help="folder for METHOD.csv: labels and answers")
+    parser.add_argument("--metrics", type=output, required=True, help="folder for METHOD.json: the task's figures")
+    parser.add_argument("--detail", type=output, required=True, help="folder for METHOD.json: by label, of calibration")
+    parser.add_argument("--cost", type=output, required=True, help="folder for METHOD.json: time, memory, parameters")
+    parser.add_argument("--predictions", type=output, required=True, help="folder for METHOD.parquet: text by text")
+    parser.add_argument("--confusion", type=output, required=True, help="folder for METHOD.csv: labels and answers")
 
 
 def score(task: Classification, actual: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:

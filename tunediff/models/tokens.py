@@ -4,14 +4,12 @@ This file imports neither torch nor transformers, so that `prepare` starts fast.
 """
 
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 
 from tunediff.core.errors import UserError
+from tunediff.core.limits import batches
 from tunediff.models.pretrained import hub_error, locate
 from tunediff.models.settings import Pretrained
-
-CHUNK = 250  # texts whose tokens are held at once; a token takes some 250 bytes
 
 
 def token_lengths(texts: Iterable[str], conf: Pretrained, place: Path) -> list[int]:
@@ -28,9 +26,7 @@ def token_lengths(texts: Iterable[str], conf: Pretrained, place: Path) -> list[i
         raise UserError(f"{place}: name: {file} is not a tokenizer: {error}; save or download it again") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    texts = iter(texts)
-    chunks = iter(lambda: list(islice(texts, CHUNK)), [])
-    return [len(encoding) for chunk in chunks for encoding in tokenizer.encode_batch_fast(chunk)]
+    return [len(encoding) for batch in batches(texts) for encoding in tokenizer.encode_batch_fast(batch)]
 
 
 def _tokenizer_file(conf: Pretrained, place: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tunediff.core.errors import nearest, suggestion
+from tunediff.core.errors import UserError, nearest, suggestion
 from tunediff.core.settings import Section, check, mistakes, read, read_values
 from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
@@ -33,7 +33,7 @@ def load(root: Path = Path()) -> Study:
     for kind in ("data", "model"):
         name = getattr(params, kind)
         paths[kind] = root / "conf" / kind / f"{name}.yaml"
-        present = sorted(path.stem for path in (root / "conf" / kind).glob("*.yaml"))
+        present = _names(root / "conf" / kind)
         if name not in present:
             problems.append(
                 f"{kind}: there is no conf/{kind}/{name:.100}.yaml; present are: {', '.join(present)}"
@@ -51,6 +51,14 @@ def load(root: Path = Path()) -> Study:
     if problems := wrong_figures(params, study.task):
         raise mistakes(root / "params.yaml", problems)
     return study
+
+
+def _names(folder: Path) -> list[str]:
+    """The data or model files in a folder. Raises UserError if it cannot be read."""
+    try:
+        return sorted(path.stem for path in folder.iterdir() if path.suffix == ".yaml")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read: {error.strerror}") from None
 
 
 def read_data(path: Path) -> DataConf:

@@ -1,6 +1,7 @@
 """The columns of a source that a data file names: places, texts, targets, groups."""
 
 import itertools
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from tunediff.core import limits
 from tunediff.core.errors import UserError
 from tunediff.core.values import as_text
 from tunediff.sources.settings import DataConf
@@ -52,8 +54,9 @@ def columns(
     origin: str,
     numbers: list[int] | None = None,
 ) -> Rows:
-    """The columns that `conf` names, out of all that the records have. Raises UserError if one is missing.
+    """The columns that `conf` names, out of all that the records have.
 
+    Raises UserError if one is missing, or if a row or all of them together take more than `limits` allows.
     `place` names the source in a message; `numbers` are the rows' places in it, where these are not all of them.
     """
     for key, column in needed(conf, task):
@@ -61,11 +64,22 @@ def columns(
             raise UserError(f"{conf_path}: {key}: {place} has no column '{column}'; it has: {', '.join(header)}")
     text_columns = [conf.text] if isinstance(conf.text, str) else conf.text
     texts, labels, groups = [], [], []
+    limit = limits.memory()
+    size = 0
     for row, record in zip(numbers or itertools.count(1), records, strict=False):
         try:
-            texts.append("\n\n".join(part for column in text_columns if (part := as_text(record, column))))
+            text = "\n\n".join(part for column in text_columns if (part := as_text(record, column)))
+            if len(text) > limits.ROW:
+                raise ValueError(f"{len(text):,} characters of text; at most {limits.ROW:,} are read: shorten it")
+            texts.append(text)
             labels.append(task.target(record, conf))
             groups.append(as_text(record, conf.group).strip() if conf.group else "")
+            size += sum(sys.getsizeof(column[-1]) for column in (texts, labels, groups))
+            if size > limit:
+                raise ValueError(
+                    f"the rows up to here take more than an eighth of this machine's memory ({limit:,} bytes), and "
+                    "to prepare them takes six times as much; use a part of them, or a larger machine"
+                )
         except ValueError as error:
             raise UserError(f"{place}: row {row}: {error}") from None
     if not texts:

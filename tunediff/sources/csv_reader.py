@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tunediff.core import limits
 from tunediff.core.errors import UserError
 
 
@@ -27,13 +28,27 @@ def csv_parser(path: Path, lines: Iterable[str], strict: bool = False) -> Any:
 
 def _numbered_fields(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     """The header and each row as a list of fields, with the number of the line where it begins, from 1."""
-    reader = csv_parser(path, lines, strict=True)
     start = 1
+    size = 0
+
+    def measured() -> Iterator[str]:
+        nonlocal size
+        for line in lines:
+            size += len(line)
+            if size > limits.ROW:
+                raise UserError(
+                    f"{path}: line {start}: a row of more than {limits.ROW:,} characters; shorten it, or close its "
+                    "quotes"
+                )
+            yield line
+
+    reader = csv_parser(path, measured(), strict=True)
     try:
         for fields in reader:
             if fields:  # a blank line is no row
                 yield start, fields
             start = reader.line_num + 1
+            size = 0
     except csv.Error as error:
         raise UserError(
             f"{path}: line {start}: malformed: {error}; a quote inside a quoted field is written twice"

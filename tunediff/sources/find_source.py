@@ -9,7 +9,7 @@ from pathlib import Path
 from tunediff.core.errors import UserError
 from tunediff.core.files import sha256
 from tunediff.sources import hub
-from tunediff.sources.columns import RAW, Rows, Target, columns
+from tunediff.sources.columns import RAW, Rows, Target, columns, needed
 from tunediff.sources.formats import FORMATS, read_records
 from tunediff.sources.settings import DataConf
 
@@ -40,7 +40,11 @@ def _raw_file(source: str, conf_path: Path) -> Path:
             f"{conf_path}: source: {source} is not under {RAW}/; copy or link the file there, so that DVC sees it "
             "change"
         )
-    if not path.is_file():
+    try:
+        exists = path.is_file()
+    except OSError as error:
+        raise UserError(f"{conf_path}: source: {path}: cannot be read: {error.strerror}") from None
+    if not exists:
         present = ", ".join(sorted(p.name for p in RAW.glob("*") if p.suffix.lower() in FORMATS)) or "no data file"
         raise UserError(f"{conf_path}: source: there is no file {path}; {RAW}/ has: {present}")
     return path
@@ -48,5 +52,6 @@ def _raw_file(source: str, conf_path: Path) -> Path:
 
 def _read_file(path: Path, conf: DataConf, conf_path: Path, task: Target) -> Rows:
     advice = f"write its encoding in {conf_path}, for example `encoding: cp1252`"
-    header, records = read_records(path, conf.encoding, advice)
+    wanted = {column for _, column in needed(conf, task)}
+    header, records = read_records(path, conf.encoding, advice, wanted)
     return columns(header, records, conf, conf_path, task, str(path), f"{path.name} sha256:{sha256(path)}")

@@ -5,11 +5,20 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tunediff.core import limits
 from tunediff.core.errors import UserError, reason
 
 
 def read(path: Path, lines: Callable[[], Iterator[str]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the keys and the objects of a json file, which is read whole. Raises UserError if it is malformed."""
+    """Return the keys and the objects of a json file, which is read whole.
+
+    Raises UserError if it is malformed or too large.
+    """
+    if path.stat().st_size > limits.JSON:
+        raise UserError(
+            f"{path}: {path.stat().st_size:,} bytes; a .json file is read whole and may have {limits.JSON:,}: write an "
+            "object on each line, and name the file .jsonl"
+        )
     try:
         records = json.loads("".join(lines()))
     except json.JSONDecodeError as error:
@@ -38,6 +47,8 @@ def read_jsonl(path: Path, lines: Callable[[], Iterator[str]]) -> tuple[list[str
 
 def _objects(path: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
+        if len(line) > limits.ROW:
+            raise UserError(f"{path}: line {number}: more than {limits.ROW:,} characters; shorten it")
         if not line.strip():
             continue
         try:
@@ -58,5 +69,10 @@ def _object(value: Any, place: str) -> dict[str, Any]:
 
 
 def _keys(records: Iterable[dict[str, Any]]) -> list[str]:
-    """The keys of all records, each once, in the order in which they come first."""
-    return list(dict.fromkeys(key for record in records for key in record))
+    """The keys of all records, each once, in the order in which they come first; no more of them than are refused."""
+    keys: dict[str, None] = {}
+    for record in records:
+        keys.update(dict.fromkeys(record))
+        if len(keys) > limits.COLUMNS:
+            break
+    return list(keys)

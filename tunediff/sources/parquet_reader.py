@@ -1,6 +1,6 @@
 """Reader of Parquet files."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from tunediff.core.parquet import read_batches
 BATCH_SIZE = 1024  # rows that are Python objects at once
 
 
-def read(path: Path) -> tuple[list[str], Iterable[dict[str, Any]]]:
-    """Return the column names and the rows, which are read as they are asked for.
+def read(path: Path, wanted: Collection[str] | None) -> tuple[list[str], Iterable[dict[str, Any]]]:
+    """Return all column names, and the rows, which are read as they are asked for, with the columns that are wanted.
 
     Raises UserError, also while the rows are read, if the file is damaged or has a value that Python has no type for.
     """
-    schema, batches = read_batches(path, BATCH_SIZE, "copy or write it again")
+    schema, batches = read_batches(path, BATCH_SIZE, "copy or write it again", wanted)
     return schema.names, _records(path, batches)
 
 

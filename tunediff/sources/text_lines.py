@@ -1,16 +1,20 @@
 """Lines of a text file in a named encoding; a byte that does not fit it is reported with its place."""
 
 import codecs
-import io
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
+from tunediff.core import limits
 from tunediff.core.errors import UserError, reason
 from tunediff.sources.csv_reader import csv_parser
 
+BLOCK = 2**20  # bytes that are searched at once
+
 
 def read_lines(path: Path, encoding: str, advice: str) -> Iterator[str]:
-    """Yield the lines of a text file, each with its end as it is.
+    """Yield the lines of a text file, each with its end as it is; one that is longer than a row may be, in pieces.
 
     Raises UserError if the bytes are not in that encoding, or if there is no such encoding. `advice` ends the message:
     what to do if the file cannot be saved as UTF-8.
@@ -18,8 +22,8 @@ def read_lines(path: Path, encoding: str, advice: str) -> Iterator[str]:
     try:
         with path.open(encoding=encoding, newline="") as file:
             # A byte-order mark is no part of the first column's name.
-            yield file.readline().removeprefix("\ufeff")
-            yield from file
+            yield file.readline(limits.ROW + 1).removeprefix("\ufeff")
+            yield from pieces(file)
     except UnicodeDecodeError:
         raise _undecodable(path, encoding, advice) from None
     except UnicodeError as error:  # no single byte is wrong, for example utf-16 lacks its mark
@@ -30,21 +34,56 @@ def read_lines(path: Path, encoding: str, advice: str) -> Iterator[str]:
         ) from None
 
 
+def pieces(file: TextIO) -> Iterator[str]:
+    """The lines of a file; one that is longer than a row may be, in pieces of which the first is longer too."""
+    return iter(lambda: file.readline(limits.ROW + 1), "")
+
+
 def _undecodable(path: Path, encoding: str, advice: str) -> UserError:
     """The message about the first byte that does not decode, with its place in the file."""
-    content = path.read_bytes()
-    try:
-        content.decode(encoding)
-    except UnicodeDecodeError as error:
-        start = error.start
-    before = content[:start].decode(encoding).removeprefix("\ufeff")
-    place = f"line {before.count(chr(10)) + 1}"
+    start, byte, characters = _first_wrong_byte(path, encoding)
+    with path.open("rb") as file:
+        marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    with path.open(encoding=encoding, errors="replace", newline="") as file:
+        line = 1 + sum(piece.count("\n") for piece in _beginning(file, characters))
+    place = f"line {line}"
     if path.suffix.lower() in (".csv", ".tsv"):
-        # Rows are counted as for every message: the first one under the header is row 1.
-        row = sum(1 for fields in csv_parser(path, io.StringIO(before + "?", newline="")) if fields) - 1
+        with path.open(encoding=encoding, errors="replace", newline="") as file:
+            before = _beginning(file, characters)
+            first = next(before).removeprefix("\ufeff")
+            # Rows are counted as for every message: the first one under the header is row 1.
+            row = sum(1 for fields in csv_parser(path, chain([first], before)) if fields) - 1
         place = f"{f'row {row}' if row else 'the header'}, {place}"
-    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return UserError(
         f"{path}: not {encoding}{', but maybe utf-16' * marked}: byte {start} "
-        f"(0x{content[start]:02x}), in {place}; save the file as UTF-8, or {advice}"
+        f"(0x{byte:02x}), in {place}; save the file as UTF-8, or {advice}"
     )
+
+
+def _first_wrong_byte(path: Path, encoding: str) -> tuple[int, int, int]:
+    """The place in the file of the first byte that does not decode, its value, and how many characters precede it."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    read = 0
+    characters = 0
+    with path.open("rb") as file:
+        for block in chain(iter(lambda: file.read(BLOCK), b""), [b""]):
+            state = decoder.getstate()
+            try:
+                characters += len(decoder.decode(block, final=not block))
+            except UnicodeDecodeError as error:
+                kept = len(error.object) - len(block)  # bytes of the block before, where a character is not complete
+                decoder.setstate(state)
+                before = decoder.decode(block[: max(0, error.start - kept)])
+                return read - kept + error.start, error.object[error.start], characters + len(before)
+            read += len(block)
+    raise UserError(f"{path}: changes while it is read; run this again when it does not")
+
+
+def _beginning(file: TextIO, characters: int) -> Iterator[str]:
+    """The lines of so many characters, and a question mark in place of the next one."""
+    for piece in pieces(file):
+        if len(piece) > characters:
+            yield f"{piece[:characters]}?"
+            return
+        characters -= len(piece)
+        yield piece

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from datasets import Dataset
 
+from tunediff.core.limits import batches
 from tunediff.core.splits import CHUNK, mapped
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], labels: S
     """
     schema = ENCODED if labels is None else ENCODED.append(pa.field("labels", pa.int64()))
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(texts), CHUNK):
-            columns = dict(tokenizer(texts[start : start + CHUNK], truncation=True, return_token_type_ids=False))
+    def encoded() -> Iterator[pa.RecordBatch]:
+        done = 0
+        for batch in batches(text for start in range(0, len(texts), CHUNK) for text in texts[start : start + CHUNK]):
+            columns = dict(tokenizer(batch, truncation=True, return_token_type_ids=False))
             columns["length"] = [len(ids) for ids in columns["input_ids"]]
             if labels is not None:
-                columns["labels"] = labels[start : start + CHUNK]
+                columns["labels"] = labels[done : done + len(batch)]
+            done += len(batch)
             yield pa.RecordBatch.from_pydict(columns, schema)
 
-    return mapped(schema, batches())
+    return mapped(schema, encoded())

@@ -1,12 +1,25 @@
 """Learning curves through DVCLive, one step per epoch."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from dvclive import Live
+from scmrepo.exceptions import SCMError
 from transformers import TrainerCallback
 
+from tunediff.core.errors import UserError, reason
 from tunediff.core.files import DECIMALS
 from tunediff.core.processes import check_dvc
+
+
+def live(folder: Path) -> Live:
+    """DVCLive that writes to `folder` and nowhere else. Raises UserError if git cannot say which commit this is."""
+    try:
+        return Live(str(folder), dvcyaml=False, save_dvc_exp=False, monitor_system=False)
+    except SCMError as error:
+        raise UserError(
+            f"git: {reason(error)}: DVCLive asks for the current commit; make one with `git add -A`, then `git commit`"
+        ) from None
 
 
 class Curves(TrainerCallback):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from datasets import Dataset
-from dvclive import Live
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from tunediff.core.cost import peak_memory_bytes
@@ -20,7 +19,7 @@ from tunediff.models.inference import HALVES, choose_precision, device, predict_
 from tunediff.tasks.interface import Task
 from tunediff.training import fast, record
 from tunediff.training.checkpoints import Checkpoints, made_from
-from tunediff.training.curves import Curves
+from tunediff.training.curves import Curves, live
 from tunediff.training.heartbeat import Heartbeat
 from tunediff.training.ranks import of_the_first, ranks, sharded
 from tunediff.training.settings import Training
@@ -78,6 +77,7 @@ def fit(
 
     checkpoints = None
     if ranks().is_main_process:
+        written = live(curves) if curves else None  # before the work, since it may refuse
         made = (record.adapter(model), optimizer and record.optimizer(optimizer), ranks().num_processes, sharded())
         settings = (training.model_dump(exclude={"seeds"}), seed, precision, device().type, *made)
         checkpoints = Checkpoints(made_from(model, encoded, settings))
@@ -86,8 +86,7 @@ def fit(
     with faster(model, tokenizer, encoded, precision), ExitStack() as stack:
         callbacks: list[TrainerCallback] = []
         if curves and ranks().is_main_process:
-            live = stack.enter_context(Live(str(curves), dvcyaml=False, save_dvc_exp=False, monitor_system=False))
-            callbacks.append(Curves(live, task.each_epoch))
+            callbacks.append(Curves(stack.enter_context(written), task.each_epoch))
         args = arguments(training, task, seed, precision, folder)
         trainer = make_trainer(model, tokenizer, task, encoded, training, args, loss, callbacks)
         trainer.optimizer = optimizer  # not by its `optimizers`, which sharded weights forbid

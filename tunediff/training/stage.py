@@ -11,7 +11,7 @@ import numpy as np
 
 from tunediff.core import devices
 from tunediff.core.arguments import parse
-from tunediff.core.files import atomic, rounded, write_figures, write_json
+from tunediff.core.files import atomic, output, rounded, write_figures, write_json
 from tunediff.core.seeds import folder, summary
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
@@ -29,11 +29,11 @@ def arguments(description: str, item: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
     parser.add_argument("--splits", type=Path, required=True, help="folder with train.parquet and validation.parquet")
-    parser.add_argument("--trained", type=Path, required=True, help="folder for weights, config and training.json")
-    parser.add_argument("--validation", type=Path, required=True, help="JSON file: the best epoch's validation figures")
-    parser.add_argument("--logits", type=Path, required=True, help=".npy file: logits on validation")
-    parser.add_argument("--cost", type=Path, required=True, help="JSON file: time, memory, parameters, machine")
-    parser.add_argument("--curves", type=Path, required=True, help="folder for DVCLive's learning curves")
+    parser.add_argument("--trained", type=output, required=True, help="folder for weights, config and training.json")
+    parser.add_argument("--validation", type=output, required=True, help="JSON file: figures of the best epoch")
+    parser.add_argument("--logits", type=output, required=True, help=".npy file: logits on validation")
+    parser.add_argument("--cost", type=output, required=True, help="JSON file: time, memory, parameters, machine")
+    parser.add_argument("--curves", type=output, required=True, help="folder for DVCLive's learning curves")
     return parse(parser, item) if item else parser.parse_args()
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -10,12 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from tunediff.core import limits
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import sha256
 from tunediff.core.values import as_text
 from tunediff.sources import formats
+from tunediff.sources.text_lines import pieces
 
 CHUNK = 2048  # rows in memory; no more are computed again after a break
+CHARACTERS = 2**24  # of rows in memory, if no row has more
 
 Row = dict[str, Any]
 
@@ -43,9 +45,18 @@ class Input:
 
 
 def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Lists of up to `CHUNK` rows."""
-    rows = iter(rows)
-    return iter(lambda: list(islice(rows, CHUNK)), [])
+    """Lists of up to `CHUNK` rows, and of fewer if these are long."""
+    chunk: list[Row] = []
+    characters = 0
+    for row in rows:
+        chunk.append(row)
+        characters += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+        if len(chunk) == CHUNK or characters >= CHARACTERS:
+            yield chunk
+            chunk = []
+            characters = 0
+    if chunk:
+        yield chunk
 
 
 def read_texts(texts: list[str], column: str) -> Input:
@@ -61,7 +72,9 @@ def read_lines(file: TextIO, column: str) -> Input:
 
     def rows() -> Iterator[Row]:
         try:
-            for line in file:
+            for number, line in enumerate(pieces(file), 1):
+                if len(line) > limits.ROW:
+                    raise UserError(f"standard input: line {number}: more than {limits.ROW:,} characters; shorten it")
                 yield {column: line.removesuffix("\n")}
         except UnicodeDecodeError as error:
             raise UserError(f"standard input: {reason(error)}; expected UTF-8") from None
@@ -93,6 +106,8 @@ def read_file(path: Path, column: str, typed: bool) -> Input:
                 schema = _schema(path, header, chunk, schema)
             total += len(chunk)
             progress.update(len(chunk))
+    if typed:
+        _check_schema(path, schema)
     return Input(path, header, column, lambda: formats.read_records(path)[1], schema, total, sha256(path))
 
 
@@ -102,6 +117,18 @@ def _check_texts(rows: list[Row], column: str, first: int, place: Path | str) ->
             as_text(row, column)
         except ValueError as error:
             raise UserError(f"{place}: row {number}: {error}") from None
+
+
+def _check_schema(path: Path, schema: pa.Schema) -> None:
+    """Raises UserError if Parquet cannot hold these types: objects without keys, or lists in each other, too many."""
+    try:
+        written = pa.BufferOutputStream()
+        pq.ParquetWriter(written, schema).close()
+        pq.read_schema(pa.BufferReader(written.getvalue()))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(
+            f"{path}: Parquet cannot hold a column of it: {reason(error)}; name the answers .jsonl or .csv"
+        ) from None
 
 
 def _schema(path: Path, header: list[str], chunk: list[Row], before: pa.Schema) -> pa.Schema:

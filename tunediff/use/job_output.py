@@ -47,14 +47,14 @@ def save(out: Path, source: Input, answer: Answer, new: dict[str, pa.DataType], 
     ending = out.suffix.lower()
     output = BY_ENDING[ending](source, new)
     chunks = _earlier_chunks(folder, ending, source, options)
-    rows = min(len(chunks) * job_input.CHUNK, source.total) if chunks else 0
+    rows = int(chunks[-1].stem) if chunks else 0
     if chunks:
         print(f"{folder}: {rows:,} rows are there from an earlier run; it goes on after them", file=sys.stderr)
     for chunk in _labelled(source, answer, rows):
-        chunks.append(folder / f"{len(chunks):08}{ending}")
+        rows += len(chunk)
+        chunks.append(folder / f"{rows:012}{ending}")
         with atomic(chunks[-1]) as partial:
             output.write(partial, chunk)
-        rows += len(chunk)
     with atomic(out) as partial:
         output.join(partial, chunks)
     shutil.rmtree(folder)
@@ -62,9 +62,13 @@ def save(out: Path, source: Input, answer: Answer, new: dict[str, pa.DataType], 
 
 
 def _earlier_chunks(folder: Path, ending: str, source: Input, options: dict[str, Any]) -> list[Path]:
-    """The chunks in `folder` that an earlier run of the same job left; those of another job are removed."""
+    """The chunks in `folder` that an earlier run of the same job left, named by how many rows are done with each.
+
+    Those of another job are removed.
+    """
     note = folder / "made-from.json"
-    made_from = {"input": source.sha256, "text": source.text_column, "rows": job_input.CHUNK, **options}
+    size = {"rows": job_input.CHUNK, "characters": job_input.CHARACTERS}
+    made_from = {"input": source.sha256, "text": source.text_column, **size, **options}
     if folder.exists() and not (source.sha256 and note.is_file() and read_json(note) == made_from):
         print(f"{folder}: left by a run on another input, model or option; begun anew", file=sys.stderr)
         shutil.rmtree(folder)
