@@ -23,6 +23,7 @@ import torch
 from conftest import ENVIRONMENT, ROOT, save_as_trained
 
 from stages import predict
+from tunediff.core import limits
 from tunediff.core.errors import UserError
 from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
@@ -261,6 +262,22 @@ def test_a_broken_job_goes_on_where_it_was(run: Run, asked: Asked, folders, tmp_
     assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", at_once.name, out.name}
 
 
+def test_long_rows_are_held_a_few_at_a_time(run: Run, asked: Asked, folders, tmp_path: Path, texts, monkeypatch):
+    """And a job of them goes on where it was."""
+    arguments = ("--model", folders["full"], "--file", write(tmp_path / "in.jsonl", [{"text": text} for text in texts]))
+    monkeypatch.setattr(job_input, "CHARACTERS", 300)
+    run(*arguments, "--out", tmp_path / "at_once.csv")
+    longest = max(map(len, texts))
+    for chunk in job_input.chunks({"text": text} for text in texts):
+        assert sum(len(row["text"]) for row in chunk) < 300 + longest
+    asked.texts.clear()
+    asked.break_off(run, *arguments, "--out", tmp_path / "out.csv")
+    said = run(*arguments, "--out", tmp_path / "out.csv").err
+    done = int(re.search(r"(\d+) rows are there from an earlier run", said)[1])
+    assert done >= 2 * CHUNK and asked.texts == texts[done:]
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "at_once.csv").read_bytes()
+
+
 def test_a_killed_job_goes_on_where_it_was(run: Run, asked: Asked, folders, tmp_path: Path, texts):
     rows = [{"text": f"{text} {number}"} for number in range(4) for text in texts]
     arguments = ("--model", folders["full"], "--file", write(tmp_path / "in.csv", rows))
@@ -379,6 +396,8 @@ def test_what_cannot_be_read_or_written_is_said(run: Run, asked: Asked, folders,
     Path("list.jsonl").write_text('{"text": "a"}\n' * (CHUNK + 1) + '{"text": ["a"]}\n')
     Path("half.jsonl").write_text('{"text": "a"}\n{"text": "\\ud83d"}\n')
     Path("mixed.jsonl").write_text('{"text": "a", "n": 1}\n' * (CHUNK + 1) + '{"text": "b", "n": "x"}\n')
+    Path("deep.jsonl").write_text('{"text": "a", "n": ' + "[" * 200 + "]" * 200 + "}\n")
+    Path("no-key.jsonl").write_text('{"text": "a", "n": {}}\n')
     Path("in.txt").write_text("shares rose\n")
     Path("taken.csv").mkdir()
     shutil.copytree(folders["full"], "models/full")
@@ -391,6 +410,8 @@ def test_what_cannot_be_read_or_written_is_said(run: Run, asked: Asked, folders,
         ((*model, "--file", "list.jsonl"), "list.jsonl: row 52: column 'text': expected text or a number, found list"),
         ((*model, "--file", "half.jsonl"), "half.jsonl: row 2: column 'text': half a character"),
         ((*model, "--file", "mixed.jsonl", "--out", "out.parquet"), "mixed.jsonl: column 'n' has values of several"),
+        ((*model, "--file", "deep.jsonl", "--out", "out.parquet"), "deep.jsonl: Parquet cannot hold a column of it: "),
+        ((*model, "--file", "no-key.jsonl", "--out", "out.parquet"), "no-key.jsonl: Parquet cannot hold a column of"),
         ((*model, "--file", "in.txt"), "in.txt: the name ends in none of .csv, .tsv, .json, .jsonl, .parquet"),
         ((*model, "--file", "nope.csv"), "nope.csv: no such file"),
         ((*model, "--file", "in.csv", "--out", "out.tsv"), "--out out.tsv: the name ends in none of .csv, .jsonl"),
@@ -404,6 +425,9 @@ def test_what_cannot_be_read_or_written_is_said(run: Run, asked: Asked, folders,
             run(*arguments)
     with pytest.raises(UserError, match=r"^standard input: .*; expected UTF-8"):
         run(*model, stdin=b"caf\xe9\n")
+    monkeypatch.setattr(limits, "ROW", 10)
+    with pytest.raises(UserError, match=r"^standard input: line 2: more than 10 characters; shorten it"):
+        run(*model, stdin=b"shares\nshares rose\n")
     with pytest.raises(SystemExit):
         run(*model, "--file", "in.csv", "shares rose")
     assert asked.texts == []
