@@ -1,10 +1,11 @@
 """Lines of a text file in a named encoding; a byte that does not fit it is reported with its place."""
 
 import codecs
+import io
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from tunediff.core import limits
 from tunediff.core.errors import UserError, reason
@@ -41,18 +42,16 @@ def pieces(file: TextIO) -> Iterator[str]:
 
 def _undecodable(path: Path, encoding: str, advice: str) -> UserError:
     """The message about the first byte that does not decode, with its place in the file."""
-    start, byte, characters = _first_wrong_byte(path, encoding)
+    start, byte = _first_wrong_byte(path, encoding)
     with path.open("rb") as file:
         marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    with path.open(encoding=encoding, errors="replace", newline="") as file:
-        line = 1 + sum(piece.count("\n") for piece in _beginning(file, characters))
+    line = 1 + sum(piece.count("\n") for piece in _before(path, encoding, start))
     place = f"line {line}"
     if path.suffix.lower() in (".csv", ".tsv"):
-        with path.open(encoding=encoding, errors="replace", newline="") as file:
-            before = _beginning(file, characters)
-            first = next(before).removeprefix("\ufeff")
-            # Rows are counted as for every message: the first one under the header is row 1.
-            row = sum(1 for fields in csv_parser(path, chain([first], before)) if fields) - 1
+        before = _before(path, encoding, start)
+        first = next(before).removeprefix("\ufeff")
+        # Rows are counted as for every message: the first one under the header is row 1.
+        row = sum(1 for fields in csv_parser(path, chain([first], before)) if fields) - 1
         place = f"{f'row {row}' if row else 'the header'}, {place}"
     return UserError(
         f"{path}: not {encoding}{', but maybe utf-16' * marked}: byte {start} "
@@ -60,30 +59,48 @@ def _undecodable(path: Path, encoding: str, advice: str) -> UserError:
     )
 
 
-def _first_wrong_byte(path: Path, encoding: str) -> tuple[int, int, int]:
-    """The place in the file of the first byte that does not decode, its value, and how many characters precede it."""
+def _first_wrong_byte(path: Path, encoding: str) -> tuple[int, int]:
+    """The place in the file of the first byte that does not decode, and its value."""
     decoder = codecs.getincrementaldecoder(encoding)()
     read = 0
-    characters = 0
     with path.open("rb") as file:
         for block in chain(iter(lambda: file.read(BLOCK), b""), [b""]):
-            state = decoder.getstate()
             try:
-                characters += len(decoder.decode(block, final=not block))
+                decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
                 kept = len(error.object) - len(block)  # bytes of the block before, where a character is not complete
-                decoder.setstate(state)
-                before = decoder.decode(block[: max(0, error.start - kept)])
-                return read - kept + error.start, error.object[error.start], characters + len(before)
+                return read - kept + error.start, error.object[error.start]
             read += len(block)
     raise UserError(f"{path}: changes while it is read; run this again when it does not")
 
 
-def _beginning(file: TextIO, characters: int) -> Iterator[str]:
-    """The lines of so many characters, and a question mark in place of the next one."""
-    for piece in pieces(file):
-        if len(piece) > characters:
-            yield f"{piece[:characters]}?"
-            return
-        characters -= len(piece)
-        yield piece
+def _before(path: Path, encoding: str, size: int) -> Iterator[str]:
+    """The lines in the first bytes of a file, and a question mark for what comes next."""
+    with path.open("rb") as file:
+        text = io.TextIOWrapper(io.BufferedReader(_Beginning(file, size)), encoding, newline="")
+        last = ""
+        for piece in pieces(text):
+            if last:
+                yield last
+            last = piece
+        if last.endswith(("\r", "\n")):
+            yield last
+            last = ""
+        yield f"{last}?"
+
+
+class _Beginning(io.RawIOBase):
+    """The first bytes of a file."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        self.file = file
+        self.left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        read = self.file.read(min(len(buffer), self.left))
+        buffer[: len(read)] = read
+        self.left -= len(read)
+        return len(read)
