@@ -4,6 +4,7 @@ Each process runs the stage on its share of every step's texts; the first one al
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +41,18 @@ def sharded() -> bool:
 def of_the_first(value: Any) -> Any:
     """`value` as the first process has it, in all."""
     return broadcast_object_list([value])[0]
+
+
+def leave() -> None:
+    """End this process, if it is one of several, once all have done their part; does not return then.
+
+    Not by returning to Python: threads of the process group can abort an interpreter that is taken down.
+    """
+    if ranks().num_processes > 1:
+        torch.distributed.barrier()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 class GlobalBatches(BatchRebalanceSampler):

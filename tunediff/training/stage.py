@@ -20,7 +20,7 @@ from tunediff.tasks import TASKS
 from tunediff.training import record
 from tunediff.training.loop import Fit
 from tunediff.training.methods import Method, train
-from tunediff.training.ranks import ranks
+from tunediff.training.ranks import leave, ranks
 from tunediff.training.settings import Training
 
 
@@ -47,7 +47,7 @@ def main(description: str, method: Method, item: str | None = None) -> None:
         train(method, training, *splits, seed, folder(args.curves, seed, training.seeds)) for seed in training.seeds
     )
     save(fits, training, args)
-    ranks().destroy_process_group()  # else its threads may abort a process that ends
+    leave()
 
 
 def save(fits: Iterable[Fit | None], training: Training, args: argparse.Namespace) -> None:
