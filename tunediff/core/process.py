@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -38,5 +39,6 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _fail(error: UserError) -> NoReturn:
-    # Of several processes on a machine, all say the same.
-    sys.exit(f"error: {error}" if os.environ.get("LOCAL_RANK", "0") == "0" else 1)
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(5)  # if all say the same, the first does, and its end is the end of this one
+    sys.exit(f"error: {error}")

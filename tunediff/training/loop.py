@@ -75,17 +75,13 @@ def fit(
     encoded = [task.encode(tokenizer, split) for split in (train, validation)]
     parameters = loading.count_parameters(model)
 
-    checkpoints = None
-    if ranks().is_main_process:
-        written = live(curves) if curves else None  # before the work, since it may refuse
-        made = (record.adapter(model), optimizer and record.optimizer(optimizer), ranks().num_processes, sharded())
-        settings = (training.model_dump(exclude={"seeds"}), seed, precision, device().type, *made)
-        checkpoints = Checkpoints(made_from(model, encoded, settings))
+    written = live(curves) if curves and ranks().is_main_process else None  # before the work, since it may refuse
+    checkpoints = checkpoints_of(model, encoded, training, seed, precision, optimizer)
     folder, last = of_the_first(checkpoints and (checkpoints.folder, checkpoints.last()))
 
     with faster(model, tokenizer, encoded, precision), ExitStack() as stack:
         callbacks: list[TrainerCallback] = []
-        if curves and ranks().is_main_process:
+        if written:
             callbacks.append(Curves(stack.enter_context(written), task.each_epoch))
         args = arguments(training, task, seed, precision, folder)
         trainer = make_trainer(model, tokenizer, task, encoded, training, args, loss, callbacks)
@@ -151,6 +147,22 @@ def check_division(training: Training) -> None:
             f"params.yaml: train.batch_size: {texts} texts cannot be shared by {ranks().num_processes} processes of "
             f"{parts} parts each (train.accumulation)"
         )
+
+
+def checkpoints_of(
+    model: "PreTrainedModel | PeftModel",
+    encoded: list[Dataset],
+    training: Training,
+    seed: int,
+    precision: str,
+    optimizer: torch.optim.Optimizer | None,
+) -> Checkpoints | None:
+    """Where this training is kept until it ends, named by all that its result depends on; the first process has it."""
+    if not ranks().is_main_process:
+        return None
+    made = (record.adapter(model), optimizer and record.optimizer(optimizer), ranks().num_processes, sharded())
+    settings = (training.model_dump(exclude={"seeds"}), seed, precision, device().type, *made)
+    return Checkpoints(made_from(model, encoded, settings))
 
 
 def faster(
