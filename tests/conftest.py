@@ -20,6 +20,7 @@ import hub_data
 import hub_models
 import pandas as pd
 import pytest
+import warm_python
 import yaml
 from filelock import FileLock
 
@@ -99,10 +100,13 @@ class Project:
         self.folder = folder
 
     def run(
-        self, *command: str, check: bool = True, environment: Mapping[str, str] = ENVIRONMENT
+        self, *command: str, check: bool = True, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess:
+        """Run a command in the project; unless an environment is given, stages start as forks of `warm_python`."""
+        if environment is None:
+            environment = warm_python.environment(ENVIRONMENT)
         if command[0] == "python":
-            command = (sys.executable, *command[1:])
+            command = (shutil.which("python", path=environment["PATH"]), *command[1:])
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=600, check=False
         )
@@ -110,7 +114,7 @@ class Project:
             raise AssertionError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
         return done
 
-    def prepare(self, check: bool = True, environment: Mapping[str, str] = ENVIRONMENT) -> subprocess.CompletedProcess:
+    def prepare(self, check: bool = True, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
         resolved = self.run("python", "-m", "stages.settings", *SETTINGS, check=check, environment=environment)
         if resolved.returncode:
             return resolved

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Project, make_project
+from conftest import ENVIRONMENT, Project, make_project
 
 pytestmark = pytest.mark.slow
 
@@ -311,7 +311,7 @@ def test_a_share_that_leaves_a_label_without_rows_is_refused(copy: Project):
 def test_two_runs_from_scratch_give_the_same_lock_but_for_cost(finished: Project, tmp_path: Path):
     finished.run("git", "clone", "-q", str(finished.folder), str(tmp_path / "again"))
     again = Project(tmp_path / "again")
-    again.run("dvc", "repro")  # the clone has no cache: everything runs
+    again.run("dvc", "repro", environment=ENVIRONMENT)  # the clone has no cache: everything runs
 
     def without_cost(project: Project) -> dict:
         """Nor the folder that holds cost too, nor the page, which shows it and names the commit."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import warm_python
 from conftest import ROOT, Project, World
 from huggingface_hub import ModelCard
 
@@ -21,8 +22,14 @@ FIGURES = {"accuracy", "f1", "precision", "recall", "loss"}
 BASELINES = {"majority", "tfidf", "probe", "untrained"}
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is brought from the Hub."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(params=range(5), ids=[f"{name['data']}-{name['model']}" for name in NAMES])
-def system(request, world: World, project: Project, tmp_path: Path) -> tuple[int, Project]:
+def system(request, world: World, project: Project, home: Path) -> tuple[int, Project]:
     """A project in which the system's command has run."""
     project.edit_yaml("params.yaml", data="headlines", model="minilm")
     for command in (("git", "init", "-q", "-b", "main"), ("git", "add", "-A"), ("git", "commit", "-qm", "code")):
@@ -30,12 +37,11 @@ def system(request, world: World, project: Project, tmp_path: Path) -> tuple[int
     command = COMMANDS[request.param]
     if not any("train.epochs" in change for change in command):
         command = [*command, "-S", "train.epochs=1"]
-    done = world.run(project, tmp_path / "home", "-m", "dvc", "exp", "run", *command)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
+    project.run("dvc", "exp", "run", *command, environment=warm_python.environment(world.environment(home, {})))
     return request.param, project
 
 
-def test_a_system_runs_from_its_hub_names_to_its_figures(system, world: World, tmp_path: Path):
+def test_a_system_runs_from_its_hub_names_to_its_figures(system, world: World, home: Path):
     number, project = system
     params = project.read_yaml("params.yaml")
     assert {"data": params["data"], "model": params["model"]} == NAMES[number]
@@ -57,7 +63,7 @@ def test_a_system_runs_from_its_hub_names_to_its_figures(system, world: World, t
 
     if params["data"] == "bbc-news":  # inference with the adapted against the original model
         arguments = ("--model", "models/lora-v1", "--compare", "The minister met the unions in Dublin.")
-        done = world.run(project, tmp_path / "home", "-m", "stages.predict", *arguments, HF_HUB_OFFLINE="1")
+        done = world.run(project, home, "-m", "stages.predict", *arguments, HF_HUB_OFFLINE="1")
         assert done.returncode == 0, done.stderr
         assert {"predicted", "original", "p_politics", "original_p_politics"} <= set(done.stdout.split())
 
@@ -65,7 +71,7 @@ def test_a_system_runs_from_its_hub_names_to_its_figures(system, world: World, t
         card = ModelCard.load(project.folder / "models/lora-v1/README.md")
         assert (card.data.base_model, card.data.datasets) == (model["name"], ["SetFit/bbc-news"])
         code = re.search("```python\n(.*?)```", card.text, re.DOTALL)[1]
-        done = world.run(project, tmp_path / "home", "-c", code, HF_HUB_OFFLINE="1")
+        done = world.run(project, home, "-c", code, HF_HUB_OFFLINE="1")
         assert done.returncode == 0, done.stderr
         assert re.search("tech|business|sport|entertainment|politics", done.stdout)
 

@@ -1,0 +1,169 @@
+"""A Python that has imported the libraries already: a stage that a test runs is a fork of it, five seconds sooner.
+
+`environment()` gives one in which `python -m stages.NAME` asks a server for such a fork, with its own folder,
+environment, input and output; it imports `tunediff` anew. Any other `python` is the true one. The stage's parent is the
+server, and all forks have one hash seed: tests of kills, of starting and of equal bytes take the true one.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import traceback
+import types
+from collections.abc import Mapping
+from pathlib import Path
+
+LIBRARIES = (
+    *("torch", "transformers.trainer", "transformers.models.auto.modeling_auto", "transformers.pipelines"),
+    *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert", "accelerate", "peft"),
+    *("datasets", "evaluate", "pandas", "pyarrow.parquet", "sklearn.linear_model", "sklearn.feature_extraction.text"),
+    *("sklearn.model_selection", "sklearn.metrics", "scipy.stats", "matplotlib.pyplot", "dvclive", "jinja2"),
+    *("pydantic", "cleanlab.filter", "torchmetrics.classification", "psutil", "yaml"),
+)
+# Read when the libraries are imported.
+READ_AT_IMPORT = ("PYTHON", "HF_", "OMP_", "MKL_", "TORCH", "TRANSFORMERS_", "DATASETS_", "MPL", "http", "HTTP")
+
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+if sys.argv[1:2] != ["-m"] or not sys.argv[2].startswith("stages."):
+    os.execv("{python}", ["{python}", *sys.argv[1:]])
+server = socket.socket(socket.AF_UNIX)
+server.connect("{address}")
+socket.send_fds(server, [b"."], [0, 1, 2])
+server.sendall(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode() + b"\\n")
+code = int(server.recv(16))
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+
+_folders: dict[tuple, str] = {}
+
+
+def environment(wanted: Mapping[str, str]) -> dict[str, str]:
+    """`wanted` with such a Python first on its path; one server for each set of what libraries read at import."""
+    key = read_at_import(wanted)
+    if key not in _folders:
+        _folders[key] = start(wanted)
+    return {**wanted, "PATH": f"{_folders[key]}{os.pathsep}{wanted['PATH']}"}
+
+
+def read_at_import(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(item for item in values.items() if item[0].startswith(READ_AT_IMPORT)))
+
+
+def start(wanted: Mapping[str, str]) -> str:
+    folder = tempfile.TemporaryDirectory(prefix="warm-")
+    address = Path(folder.name, "server")
+    client = Path(folder.name, "python")
+    client.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
+    client.chmod(client.stat().st_mode | stat.S_IXUSR)
+    command = [sys.executable, __file__, address]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=wanted, cwd=folder.name)
+    assert server.stdout.readline() == b"ready\n", "the server did not start"
+    atexit.register(folder.cleanup)
+    atexit.register(server.communicate)  # which closes its input, and so ends it
+    return folder.name
+
+
+def serve(address: str) -> tuple[list[str], str, dict[str, str]] | None:
+    """Fork for each client; returns in the fork with what the client wants, and in the server when its input ends."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno())
+    events = selectors.DefaultSelector()
+    for source in (sys.stdin.buffer, listener, woken):
+        events.register(source, selectors.EVENT_READ)
+    clients: dict[int, socket.socket] = {}
+    print("ready", flush=True)
+    while True:
+        for key, _ in events.select():
+            if key.fileobj is sys.stdin.buffer:
+                return None
+            if key.fileobj is woken:
+                woken.recv(64)
+                answer(clients, events)
+            elif key.fileobj is listener:
+                client, _ = listener.accept()
+                _, standard, _, _ = socket.recv_fds(client, 1, 3)
+                wish = json.loads(client.makefile("rb").readline())
+                if child := os.fork():
+                    clients[child] = client
+                    events.register(client, selectors.EVENT_READ)
+                    for each in standard:
+                        os.close(each)
+                else:
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for each in (listener, woken, wake, client, *clients.values()):
+                        each.close()
+                    for number, each in enumerate(standard):
+                        os.dup2(each, number)
+                        os.close(each)
+                    return wish
+            else:  # the client is gone
+                child = next(child for child, client in clients.items() if client is key.fileobj)
+                os.kill(child, signal.SIGKILL)
+                events.unregister(key.fileobj)
+
+
+def answer(clients: dict[int, socket.socket], events: selectors.BaseSelector) -> None:
+    """Tell the clients whose stage has ended its exit code."""
+    while clients:
+        child, status = os.waitpid(-1, os.WNOHANG)
+        if not child:
+            return
+        client = clients.pop(child)
+        if client in events.get_map():
+            events.unregister(client)
+            client.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        client.close()
+
+
+def become(arguments: list[str], folder: str, wanted: dict[str, str], started: dict[str, str]) -> None:
+    """Go on as `python ARGUMENTS` in the folder; `started` is the environment before the libraries were imported."""
+    os.chdir(folder)
+    if read_at_import(wanted) != read_at_import(started):
+        os.execve(sys.executable, [sys.executable, *arguments], wanted)
+    for name in started.keys() - wanted.keys():
+        del os.environ[name]
+    os.environ.update(wanted)
+    sys.argv = ["-m", *arguments[2:]]
+    sys.path[0] = folder
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        runpy._run_module_as_main(arguments[1])
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)  # not through the interpreter's end, which touches each page of what was imported
+
+
+if __name__ == "__main__":
+    started = dict(os.environ)
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    gc.freeze()
+    if wish := serve(sys.argv[1]):
+        become(*wish, started)
