@@ -222,7 +222,6 @@ def test_a_name_of_any_characters_is_text(trained: Project, tmp_path: Path, meth
         training=trained.read_json(f"data/trained/{method}/training.json"),
         source={**source, "data": hostile, "source": f"{hostile}.csv", "splits": dict.fromkeys(splits, hostile)},
         profile={**profile, "labels": [hostile], "splits": splits},
-        figures=trained.read_json(f"metrics/{method}.json"),
         detail=trained.read_json(f"metrics/detail/{method}.json"),
     )
     card.write(folder, folder, "17", results)

@@ -14,6 +14,7 @@ import optuna
 import pandas as pd
 import psutil
 import pytest
+import warm_python
 from conftest import ENVIRONMENT, ROOT, Project, copy_of
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
@@ -97,7 +98,7 @@ def swept(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     (left,) = scratch.glob("*.tiny.full.1")
     assert not experiments(Project(left))  # DVC did not come to its end
 
-    done = project.run("python", "-m", "stages.sweep", environment={**ENVIRONMENT, **cache})
+    done = project.run("python", "-m", "stages.sweep", environment=warm_python.environment({**ENVIRONMENT, **cache}))
     (project.folder.parent / "said").write_text(done.stdout)
     return project
 
@@ -194,7 +195,8 @@ def test_a_poor_trial_ends_early_and_leaves_nothing(trained: Project, tmp_path: 
         study.set_user_attr(key, value)
 
     cache = tmp_path / "cache"
-    project.run("python", "-m", "stages.sweep", environment={**ENVIRONMENT, "XDG_CACHE_HOME": str(cache)})
+    environment = warm_python.environment({**ENVIRONMENT, "XDG_CACHE_HOME": str(cache)})
+    project.run("python", "-m", "stages.sweep", environment=environment)
     pruned = optuna.load_study(storage=storage, study_name="tiny/lora-v1").trials[2]
     assert pruned.state == TrialState.PRUNED
     assert 2 <= pruned.last_step < 500

@@ -31,8 +31,6 @@ class Results:
     """data/prepared/source.json"""
     profile: dict[str, Any]
     """data/profile.json"""
-    figures: dict[str, float]
-    """Figures on test."""
     detail: dict[str, Any]
     """metrics/detail/METHOD.json"""
 
