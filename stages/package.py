@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, required=True, help="folder that the training stage wrote")
     parser.add_argument("--source", type=Path, required=True, help="JSON file: what prepare says of the source")
     parser.add_argument("--profile", type=Path, required=True, help="JSON file: what prepare kept of it")
-    parser.add_argument("--detail", type=Path, required=True, help="JSON file: figures on test, and what was fitted on validation")
+    parser.add_argument("--detail", type=Path, required=True, help="JSON file: its figures, and what was fitted")
     parser.add_argument("--model", type=output, required=True, help="folder for the model")
     args = arguments.parse(parser, "method")
 
