@@ -109,7 +109,7 @@ def slope(rows: int, before: dict[str, float], after: dict[str, float]) -> dict[
 def beside_peer(project: Path, rounds: int) -> dict[str, float | list[float]]:
     """Run both in turns, the peer with new caches each time. Return their seconds, and the median of the ratios."""
     settings = load(ROOT)
-    tokenizer = locate(settings.model.name, settings.model_path)
+    tokenizer = locate(settings.model, settings.model_path)
     peer = ("-m", "benchmarks.peer_prepare", "--file", "data/raw/rows.csv", "--model", tokenizer, "--out", "peer")
     ours = []
     theirs = []

@@ -17,6 +17,7 @@ import torch
 import yaml
 from conftest import ENVIRONMENT, ROOT, TEXTS
 from datasets import ClassLabel, Dataset, Features, Value
+from gguf_files import make_gguf
 
 from tunediff.core.errors import UserError
 from tunediff.models import adapters, loading, saving
@@ -137,9 +138,13 @@ def architecture(request, checkpoints: dict[str, Path], tmp_path_factory: pytest
     """Name of the model's file, the cells of its row, and what a fresh process says of the saved ones."""
     path = FILES[request.param]
     shipped = ModelConf.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    checkpoint = next(file.parent for file in checkpoints[shipped.name].rglob("config.json"))
-    conf = shipped.model_copy(update={"name": str(checkpoint), "revision": "main", "max_length": 32})
     folder = tmp_path_factory.mktemp(request.param)
+    if shipped.name.endswith(".gguf"):
+        checkpoint = make_gguf(folder / "it.gguf", [*hub_models.ENGLISH, *TEXTS])
+    else:
+        checkpoint = next(file.parent for file in checkpoints[shipped.name].rglob("config.json"))
+    own = {"name": str(checkpoint), "revision": "main", "sha256": None}
+    conf = shipped.model_copy(update={**own, "max_length": 32})
     cells = {name: fit(entry, conf, path, folder / name) for name, entry in METHODS.items()}
     saved = [str(folder / name) for name, cell in cells.items() if cell.fitted]
     command = [sys.executable, "-c", RELOAD, json.dumps(TEXTS), *saved]

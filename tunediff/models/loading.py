@@ -20,7 +20,7 @@ from transformers.utils.hub import resolve_revision
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import sha256
-from tunediff.models.pretrained import hub_error, locate
+from tunediff.models.pretrained import GGUF, check_hash, hub_error, hub_id, locate
 from tunediff.models.settings import Pretrained
 from tunediff.tasks.interface import Task
 
@@ -41,9 +41,7 @@ def load_tokenizer(conf: Pretrained, place: Path) -> PreTrainedTokenizerBase:
     GPT-2 and its kin have no padding token: the end-of-text token serves, and the model's `pad_token_id` must say so.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            locate(conf.name, place), revision=conf.revision, trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(locate(conf, place), revision=conf.revision, trust_remote_code=False)
     except (OSError, ValueError, httpx.HTTPError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None
     tokenizer.model_max_length = conf.max_length
@@ -60,9 +58,10 @@ def load_pretrained(
 
     `place` is the file that names the model, for messages. Raises UserError if it cannot be loaded.
     """
-    source = locate(conf.name, place)
     try:
-        revision = resolve_revision(source, conf.revision)  # one commit for all that follows, even if a branch moves
+        # One commit for all that follows, even if a branch moves.
+        revision = resolve_revision(hub_id(conf.name), conf.revision)
+        source = locate(conf.model_copy(update={"revision": revision}), place)
         config = AutoConfig.from_pretrained(
             source,
             revision=revision,
@@ -115,15 +114,8 @@ def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tu
 
 def check_weights(conf: Pretrained, place: Path, source: str, revision: str) -> None:
     """Raises UserError if model.safetensors has not the SHA-256 that the model's file pins."""
-    if conf.sha256 is None:
-        return
-    file = cached_file(source, "model.safetensors", revision=revision)
-    actual = sha256(Path(file))
-    if actual != conf.sha256:
-        raise UserError(
-            f"{place}: sha256: the weights of {conf.name} have SHA-256 {actual}, expected {conf.sha256}; reinstall "
-            "the model, or correct the value if you mean these weights"
-        )
+    if conf.sha256 and not conf.name.endswith(GGUF):  # which `locate` has checked
+        check_hash(sha256(Path(cached_file(source, "model.safetensors", revision=revision))), conf, place)
 
 
 def count_parameters(model: "PreTrainedModel | PeftModel") -> dict[str, int]:

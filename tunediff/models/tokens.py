@@ -35,7 +35,7 @@ def _tokenizer_file(conf: Pretrained, place: Path) -> Path:
     from huggingface_hub.errors import RemoteEntryNotFoundError
     from huggingface_hub.utils import httpx
 
-    source = locate(conf.name, place)
+    source = locate(conf, place)
     try:
         if Path(source).is_dir():
             file = Path(source, "tokenizer.json")
