@@ -35,7 +35,8 @@ def main() -> None:
     names = sorted([*BASELINES, *settings.trained])
     methods = results.methods_table(names, args.metrics, args.cost, quality=task.headline[0])
     predictions = {
-        method: predictions_of(pd.read_parquet(args.predictions / f"{method}.parquet")) for method in methods.method
+        method: predictions_of(pd.read_parquet(args.predictions / f"{method}.parquet"), task)
+        for method in methods.method
     }
     curves = pd.concat(results.learning_curves(args.curves / method) for method in sorted(settings.trained))
     profile = read_json(args.profile)
