@@ -13,8 +13,8 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tunediff.core.files import read_json
+from tunediff.report import card_words
 from tunediff.report.markdown import cell, code
-from tunediff.report.of_task import of_task
 from tunediff.tasks import TASKS
 
 # What loads the folder: PEFT does not know the methods of `own_methods`.
@@ -50,7 +50,8 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
     base = pretrained(origin["pretrained"], origin["revision"])
     figures = results.detail["seeds"][seed]
     task = TASKS[training["task"]]
-    words = of_task(task)
+    words = card_words.of_task(task)
+    counts = card_words.rows(results.profile)
     card = ModelCard.from_template(
         metadata(training["method"], kind, adapter["peft_type"], base, source, figures, task),
         template_path=str(Path(__file__).with_name("card.md.j2")),
@@ -67,9 +68,9 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
         max_length=read_json(folder / "tokenizer_config.json")["model_max_length"],
         data=source,
         source=where_from(source),
-        rows=words.rows(results.profile),
-        gives=words.gives([name for name, *_ in words.rows(results.profile)]),
-        limit=words.LIMIT,
+        rows=counts,
+        words=words,
+        gives=words.gives([label for label, *_ in counts]),
         task=task,
         hyperparameters={**hyperparameters(training["hyperparameters"]), "seed": seed},
         best=training["seeds"][seed],

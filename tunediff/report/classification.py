@@ -1,19 +1,16 @@
-"""What a page and a card say of single labels; `of_task.TaskReport` says what each part is for."""
+"""What a page says of single labels; `of_task.TaskReport` says what each part is for."""
 
 import argparse
 import textwrap
-from typing import Any
 
 import pandas as pd
 
 from tunediff.evidence.comparison import Evidence, Predictions
-from tunediff.report.markdown import cell
 from tunediff.report.page import Section
 
 SHOWN = 10  # texts in each table of errors
 CONFIDENCE = "confidence: the largest probability (the darker, the more texts)"
 OFTEN = "accuracy on test"
-LIMIT = "Every text gets one of the labels, also one that none of them fits."
 
 
 def answers(evidence: Evidence, folders: argparse.Namespace) -> list[Section]:
@@ -21,15 +18,6 @@ def answers(evidence: Evidence, folders: argparse.Namespace) -> list[Section]:
         wrong_for_all([evidence.predictions[method] for method in evidence.trained]),
         surest_errors(evidence.choice, evidence.predictions[evidence.choice]),
     ]
-
-
-def gives(labels: list[str]) -> str:
-    return f"Gives a text one of {len(labels)} labels: {', '.join(labels)}."
-
-
-def rows(profile: dict[str, Any]) -> list[tuple[str, int, int, int]]:
-    splits = [profile["splits"][side]["labels"] for side in ("train", "validation", "test")]
-    return [(cell(label), *(counts.get(label, 0) for counts in splits)) for label in profile["labels"]]
 
 
 def label_noise(noise: pd.DataFrame) -> Section:

@@ -1,6 +1,6 @@
-"""What a page and a model card say of answers depends on the task: one file for each, and the table of them."""
+"""What a page says of answers depends on the task: one file for each, and the table of them."""
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
@@ -27,15 +27,6 @@ class TaskReport(Protocol):
 
     def label_noise(self, noise: pd.DataFrame) -> Section:
         """What the stage `label_noise` found."""
-
-    def gives(self, labels: list[str]) -> str:
-        """The first sentence of a card, with names of labels that are Markdown already."""
-
-    LIMIT: str
-    """What a card says of texts that none of the labels fits."""
-
-    def rows(self, profile: dict[str, Any]) -> list[tuple[str, int, int, int]]:
-        """Each label's name, and how often train, validation and test have it."""
 
 
 BY_TASK: dict[str, TaskReport] = {"classification": classification}
