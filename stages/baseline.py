@@ -6,7 +6,7 @@ dvc repro baseline
 import argparse
 from pathlib import Path
 
-from tunediff.baselines.classifiers import majority, pretrained, tfidf
+from tunediff.baselines.of_task import of_task as baselines_of
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core import devices
 from tunediff.core.files import output, write_figures
@@ -14,8 +14,7 @@ from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
 from tunediff.evidence import scoring
-from tunediff.evidence.calibration import fit_threshold
-from tunediff.evidence.details import at_threshold
+from tunediff.evidence.of_task import of_task as evidence_of
 from tunediff.tasks import TASKS
 
 
@@ -31,19 +30,18 @@ def main() -> None:
     splits = {name: load_split(args.splits, name) for name in ("train", "validation", "test")}
     task = TASKS[settings.task].of(splits["train"].features)
 
-    # From the lightest to the heaviest: the peak memory of each is that of the process so far.
-    methods = {"majority": majority(splits, task), "tfidf": tfidf(splits, settings)}
-    for method, answers in {**methods, **pretrained(splits, task, settings)}.items():
-        more = {}
+    evidence = evidence_of(task)
+
+    for method, answers in baselines_of(task).answers(splits, task, settings).items():
+        fitted, more = {}, {}
         if answers.validation is not None:
             targets = task.targets(splits["validation"])
             figures = scoring.score(task, targets, answers.validation)
             write_figures(args.validation / f"{method}.json", {name: figures[name] for name in task.each_epoch})
-            if (rarer := task.rarer(splits["train"])) is not None:
-                value = fit_threshold(answers.validation[:, rarer], targets == rarer)
-                threshold = {"label": task.labels[rarer], "value": value}
-                more["threshold"] = at_threshold(task.targets(splits["test"]), answers.test, task.labels, threshold)
-        scoring.write(method, task, splits["test"], {settings.seed: answers.test}, answers.cost, args, more)
+            fitted = evidence.fit_baseline(task, answers.validation, targets, splits["train"])
+            more = evidence.try_baseline(task, task.targets(splits["test"]), answers.test, fitted)
+        parts = ({settings.seed: answers.test}, answers.cost, args, more, {settings.seed: fitted})
+        scoring.write(method, task, splits["test"], *parts)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,8 @@ def main() -> None:
         "artifact_bytes": folder_bytes(args.trained),
         **training_cost,
     }
-    scoring.write(args.trained.name, task, splits["test"], evaluated.answers, cost, args, evaluated.detail)
+    parts = (evaluated.answers, cost, args, evaluated.detail, evaluated.fitted)
+    scoring.write(args.trained.name, task, splits["test"], *parts)
 
 
 if __name__ == "__main__":

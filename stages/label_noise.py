@@ -7,12 +7,9 @@ import argparse
 import csv
 from pathlib import Path
 
-import pandas as pd
-
-from tunediff.baselines.label_noise import count, judgeable, judges, out_of_fold, rank, without_formulas
+from tunediff.baselines.of_task import of_task
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core import devices
-from tunediff.core.errors import UserError
 from tunediff.core.files import atomic, output, write_figures
 from tunediff.core.process import run
 from tunediff.core.settings import read
@@ -31,23 +28,15 @@ def main() -> None:
     devices.take()
 
     train = load_split(args.splits, "train")
-    table = train.to_pandas()
-    table["label"] = pd.Categorical.from_codes(table.label, TASKS[settings.task].of(train.features).labels)
-    table, alone = judgeable(table)
-    if table.label.nunique() < 2:
-        raise UserError(
-            f"{args.splits / 'train.parquet'}: fewer than two labels have two rows or more, and a label is judged by "
-            "other rows of it; add rows to the source, or merge labels"
-        )
-
-    labels = table.label.cat.codes.to_numpy()
-    ranked = rank(table, out_of_fold(judges(table, settings), labels, settings.seed))
+    task = TASKS[settings.task].of(train.features)
+    ranked, figures = of_task(task).label_noise(train, task, settings, args.splits / "train.parquet")
 
     with atomic(args.ranked) as partial:
         # All in quotes: without, a lone carriage return in a text would begin a row.
-        without_formulas(ranked).round(4).to_csv(partial, index=False, quoting=csv.QUOTE_NONNUMERIC)
-    write_figures(args.metrics, {"not_judged": alone, **count(ranked)})
-    print(f"{args.ranked}: {ranked.suspected.sum()} of {len(ranked)} training labels are suspected; {alone} not judged")
+        ranked.round(4).to_csv(partial, index=False, quoting=csv.QUOTE_NONNUMERIC)
+    write_figures(args.metrics, figures)
+    suspected, alone = ranked.suspected.sum(), figures["not_judged"]
+    print(f"{args.ranked}: {suspected} of {len(ranked)} training labels are suspected; {alone} not judged")
 
 
 if __name__ == "__main__":

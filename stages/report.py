@@ -34,9 +34,8 @@ def main() -> None:
     # Read, by name: an earlier run of other methods may have left its files.
     names = sorted([*BASELINES, *settings.trained])
     methods = results.methods_table(names, args.metrics, args.cost, quality=task.headline[0])
-    predictions = {
-        method: predictions_of(pd.read_parquet(args.predictions / f"{method}.parquet")) for method in methods.method
-    }
+    tables = {method: pd.read_parquet(args.predictions / f"{method}.parquet") for method in methods.method}
+    predictions = {method: predictions_of(table, task) for method, table in tables.items()}
     curves = pd.concat(results.learning_curves(args.curves / method) for method in sorted(settings.trained))
     profile = read_json(args.profile)
     growth = results.growth_with_rows(settings, args.metrics, profile["splits"]["train"]["rows"], task.each_epoch)

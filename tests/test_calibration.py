@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
-from tunediff.evidence import calibration, details
+from tunediff.evidence import calibration, classification
 
 
 def answers(labels: int, rows: int = 500, temperature: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +22,7 @@ def test_calibration_error_by_hand():
     probabilities = np.array([[0.72, 0.28]] * 10 + [[0.95, 0.05]] * 10)
     actual = np.array([0] * 6 + [1] * 4 + [0] * 9 + [1])
     assert calibration.calibration_error(actual, probabilities) == pytest.approx((0.12 + 0.05) / 2)
-    bins = calibration.reliability(actual, probabilities)
+    bins = calibration.reliability(probabilities.max(1), probabilities.argmax(1) == actual)
     assert bins.rows.tolist() == [10, 10]
     assert bins.accuracy.tolist() == [0.6, 0.9]
     assert bins.confidence.tolist() == pytest.approx([0.72, 0.95])
@@ -33,7 +33,7 @@ def test_calibration_error_by_hand():
 def test_calibration_error_is_that_of_the_bins_in_the_picture(labels: int):
     actual, logits = answers(labels, temperature=3.0)
     probabilities = softmax(logits, axis=1)
-    bins = calibration.reliability(actual, probabilities)
+    bins = calibration.reliability(probabilities.max(1), probabilities.argmax(1) == actual)
     expected = np.average((bins.confidence - bins.accuracy).abs(), weights=bins.rows)
     assert calibration.calibration_error(actual, probabilities) == pytest.approx(expected, abs=1e-6)
 
@@ -42,13 +42,15 @@ def test_certainty_is_in_a_bin():
     for actual, error in (([0, 0], 0), ([0, 1], 0.5), ([1], 1)):
         certain = np.array([[1.0, 0.0]] * len(actual))
         assert calibration.calibration_error(np.array(actual), certain) == error
-        assert calibration.reliability(np.array(actual), certain).rows.tolist() == [len(actual)]
+        assert calibration.reliability(certain.max(1), certain.argmax(1) == np.array(actual)).rows.tolist() == [
+            len(actual)
+        ]
 
 
 def test_brier_by_hand():
     probabilities = np.array([[0.8, 0.2, 0.0], [0.5, 0.25, 0.25]])
     expected = ((0.2**2 + 0.2**2) + (0.5**2 + 0.25**2 + 0.75**2)) / 2
-    assert details.calibrated(np.array([0, 2]), probabilities)["brier"] == pytest.approx(expected)
+    assert classification.calibrated(np.array([0, 2]), probabilities)["brier"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])

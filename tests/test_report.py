@@ -19,7 +19,7 @@ from tunediff.evidence.comparison import Evidence, Predictions, intervals_of, pr
 from tunediff.evidence.recommendation import by_cost, recommend
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Interval
-from tunediff.report import folders, page, plots, sections
+from tunediff.report import classification, folders, page, plots, sections
 from tunediff.tasks.classification import Classification
 
 ACCURACY, F1 = HEADLINE = [Classification.figures[name] for name in Classification.headline]
@@ -225,11 +225,11 @@ def test_methods_have_deviations_where_there_are_several_trainings():
     assert cells["full"].startswith("68.8% ± 26.5 (") and cells["tfidf"].startswith("75.0% (")
     assert "Figures are means over up to 2 trainings" in section.text
     # What is read of it, text by text, is the first training.
-    assert sections.surest_errors("full", twice).text == "Of `full`, which errs on 25 of 200 test texts."
+    assert classification.surest_errors("full", twice).text == "Of `full`, which errs on 25 of 200 test texts."
 
 
 def test_texts_that_all_get_wrong_alike():
-    section = sections.wrong_for_all([PREDICTIONS["full"], PREDICTIONS["lora-v1"]])
+    section = classification.wrong_for_all([PREDICTIONS["full"], PREDICTIONS["lora-v1"]])
     assert section.text.startswith("5 of 40 test texts")
     assert [row[0] for row in section.table[1:]] == [f"text {i}" for i in range(3, 40, 8)]
     assert section.table[1][1:] == ["a", "b", "0.80"]
@@ -238,7 +238,7 @@ def test_texts_that_all_get_wrong_alike():
 def test_surest_errors_come_first():
     table = PREDICTIONS["full"].table.copy()
     table.loc[7, ["p_a", "p_b"]] = [0.99, 0.01]
-    section = sections.surest_errors("full", predictions_of(table))
+    section = classification.surest_errors("full", predictions_of(table))
     assert section.text == "Of `full`, which errs on 10 of 40 test texts."
     assert section.table[1] == ["text 7", "b", "a", "0.99"]
     assert len(section.table) == 1 + 10
@@ -246,8 +246,8 @@ def test_surest_errors_come_first():
 
 def test_a_method_without_errors_has_none_to_read():
     right = answered(ACTUAL, ACTUAL)
-    assert sections.surest_errors("full", right).table[1:] == []
-    assert sections.wrong_for_all([right, PREDICTIONS["full"]]).table[1:] == []
+    assert classification.surest_errors("full", right).table[1:] == []
+    assert classification.wrong_for_all([right, PREDICTIONS["full"]]).table[1:] == []
 
 
 def test_a_label_without_a_test_text_is_named():
@@ -375,7 +375,7 @@ def test_what_more_labels_would_give_is_said_of_the_decisive_figure():
 
 
 def test_suspected_labels_are_shown_and_no_others():
-    section = sections.label_noise(NOISE)
+    section = classification.label_noise(NOISE)
     assert section.text.startswith("2 of 3 training labels look wrong")
     assert section.table[1:] == [["one", "a", "b", "0.10"], ["two", "b", "a", "0.20"]]
 

@@ -28,7 +28,7 @@ from sklearn.metrics import (
 from tunediff.core import files
 from tunediff.core.cost import folder_bytes
 from tunediff.core.process import run
-from tunediff.evidence import comparison, details, scoring
+from tunediff.evidence import classification, comparison, scoring
 from tunediff.models import inference
 from tunediff.report import plots
 from tunediff.tasks.classification import Classification
@@ -175,7 +175,7 @@ def test_write_details(written):
 def test_details_are_sklearns():
     random = np.random.default_rng(0)
     actual, probabilities = random.integers(4, size=300), random.dirichlet(np.ones(4), size=300)
-    detail = details.detail(actual, probabilities, list("abcd"))
+    detail = classification.detail(Classification(list("abcd")), actual, probabilities)
     assert detail["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(actual, probabilities.argmax(1)))
     assert detail["mcc"] == pytest.approx(matthews_corrcoef(actual, probabilities.argmax(1)))
     assert detail["roc_auc"] == pytest.approx(roc_auc_score(actual, probabilities, multi_class="ovr"))
@@ -187,8 +187,8 @@ def test_a_label_that_no_row_has_is_left_out_of_the_ranking():
     probabilities = np.array([[0.6, 0.2, 0.2], [0.3, 0.5, 0.2], [0.2, 0.6, 0.2], [0.1, 0.8, 0.1]])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        detail = details.detail(actual, probabilities, ["a", "b", "c"])
-        alone = details.detail(np.zeros(4, dtype=int), probabilities, ["a", "b", "c"])
+        detail = classification.detail(TASK, actual, probabilities)
+        alone = classification.detail(TASK, np.zeros(4, dtype=int), probabilities)
     assert detail["roc_auc"] == pytest.approx(np.mean([3 / 4, 3 / 4]))
     assert detail["balanced_accuracy"] == pytest.approx((1 / 2 + 1) / 2)
     assert "roc_auc" not in alone
@@ -221,7 +221,7 @@ def test_several_seeds_have_a_mean_a_deviation_and_each_ones_figures(tmp_path: P
 def test_a_threshold_by_hand():
     actual = np.array([1, 1, 0, 0, 0])
     rare = np.array([0.9, 0.3, 0.4, 0.1, 0.2])
-    found = details.at_threshold(
+    found = classification.at_threshold(
         actual, np.column_stack([1 - rare, rare]), ["usual", "rare"], {"label": "rare", "value": 0.3}
     )
     figures = {"label": "rare", "value": 0.3, "precision": 2 / 3, "recall": 1, "f1": 0.8}
@@ -267,7 +267,7 @@ F1, ACCURACY = (Classification.figures[name] for name in ("f1", "accuracy"))
 def confusion(path: Path, names: list[str] = TASK.labels) -> None:
     """Draw that of the five rows, with labels of other names, of which there may be more."""
     answered = np.pad(PROBABILITIES, [(0, 0), (0, len(names) - 3)])
-    table = details.predictions(five_rows(names), 17, answered)
+    table = classification.predictions(Classification(names), five_rows(names), 17, answered)
     plots.confusion("mine", comparison.predictions_of(table), path)
 
 

@@ -28,6 +28,7 @@ from tunediff.core.errors import UserError
 from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
+from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
 from tunediff.use import occlusion, service_app, service_guard, service_models, service_schema
 from tunediff.use.classifier import Classifier
@@ -459,7 +460,7 @@ def test_batching_halves_what_32_clients_cost(tiny_model: Path):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     shape = {"hidden_size": 32, "num_hidden_layers": 40, "num_attention_heads": 2, "intermediate_size": 64}
     model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), num_labels=3, **shape))
-    classifier = TorchClassifier(model.eval(), tokenizer, LABELS)
+    classifier = TorchClassifier(model.eval(), tokenizer, Classification(LABELS), {})
 
     async def cost(batch_size: int) -> float:
         async with client(classifier, batch_size=batch_size) as http:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from tunediff.baselines.linear import on_tfidf
-from tunediff.evidence import details, growth, scoring
+from tunediff.evidence import classification, growth, scoring
 from tunediff.models import loading
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import probabilities
@@ -103,7 +103,7 @@ def test_a_rare_label_is_found_with_balanced_weights(rare: Dataset, fit):
         return np.mean(fitted.validation_logits.argmax(1)[actual == 1])
 
     assert recall(plain) < recall(balanced)
-    threshold = details.fit(task, plain.validation_logits, actual, task.rarer(rare))["threshold"]
+    threshold = classification.fit(task, plain.validation_logits, actual, task.rarer(rare))["threshold"]
     assert threshold["label"] == "rare" and 0 < threshold["value"] < 1
 
 

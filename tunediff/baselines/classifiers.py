@@ -1,4 +1,4 @@
-"""Answers without fine-tuning: the most frequent label, TF-IDF, a probe on frozen states, an untrained head."""
+"""Answers without fine-tuning: TF-IDF, a probe on frozen states, an untrained head."""
 
 import time
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from tunediff.baselines.linear import on_states, on_tfidf
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.files import DECIMALS
-from tunediff.models.inference import choose_precision, embed, predict_logits, probabilities
+from tunediff.models.inference import choose_precision, embed, outputs
 from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
-from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
+from tunediff.tasks.interface import Task
 
 Splits = dict[str, Dataset]
 """Those of `train`, `validation` and `test`."""
@@ -22,7 +22,7 @@ Splits = dict[str, Dataset]
 
 @dataclass(frozen=True)
 class Answers:
-    """Probabilities, shape [rows, labels], and what they cost as `metrics/cost/METHOD.json` has it."""
+    """Probabilities, as the task has them, and what they cost as `metrics/cost/METHOD.json` has it."""
 
     test: np.ndarray
     cost: dict[str, float]
@@ -30,22 +30,12 @@ class Answers:
     """Those of a method that has something to be chosen on validation."""
 
 
-def majority(splits: Splits, task: Classification) -> Answers:
-    """The share of each label in train, whatever the text. The largest one is the answer."""
-    started = time.perf_counter()
-    labels = task.targets(splits["train"])
-    frequencies = np.bincount(labels, minlength=len(task.labels)) / len(labels)
-    trained = time.perf_counter()
-    predicted = np.tile(frequencies, (len(splits["test"]), 1))
-    return Answers(predicted, cost(trained - started, time.perf_counter() - trained, 0, 0))
-
-
-def tfidf(splits: Splits, settings: WithoutFineTuning) -> Answers:
+def tfidf(splits: Splits, task: Task, settings: WithoutFineTuning) -> Answers:
     """Logistic regression on TF-IDF of words."""
     texts = {name: split["text"][:] for name, split in splits.items()}
     model = on_tfidf(settings.baseline, settings.class_weights)
     started = time.perf_counter()
-    model.fit(texts["train"], splits["train"]["label"][:])
+    model.fit(texts["train"], task.targets(splits["train"]))
     trained = time.perf_counter()
     predicted = predict(model, texts["test"])
     evaluated = time.perf_counter()
@@ -54,7 +44,7 @@ def tfidf(splits: Splits, settings: WithoutFineTuning) -> Answers:
     return Answers(predicted, spent, predict(model, texts["validation"]))
 
 
-def pretrained(splits: Splits, task: Classification, settings: WithoutFineTuning) -> dict[str, Answers]:
+def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[str, Answers]:
     """`probe`: logistic regression on frozen mean-pooled states; `untrained`: the answers of the new head."""
     tokenizer = load_tokenizer(settings.model, settings.model_path)
     model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
@@ -66,7 +56,7 @@ def pretrained(splits: Splits, task: Classification, settings: WithoutFineTuning
 
     started = time.perf_counter()
     probe = on_states(settings.baseline, settings.class_weights)
-    probe.fit(states("train"), splits["train"]["label"][:])
+    probe.fit(states("train"), task.targets(splits["train"]))
     trained = time.perf_counter()
     probed = predict(probe, states("test"))
     evaluated = time.perf_counter()
@@ -75,8 +65,8 @@ def pretrained(splits: Splits, task: Classification, settings: WithoutFineTuning
     validation = predict(probe, states("validation"))
 
     started = time.perf_counter()
-    encoded = encode(tokenizer, splits["test"]["text"])
-    untrained = probabilities(predict_logits(model, tokenizer, encoded, title="untrained: test", **options))
+    encoded = task.encode(tokenizer, splits["test"])
+    untrained = task.probabilities(outputs(task, model, tokenizer, encoded, title="untrained: test", **options))
     return {
         "probe": Answers(probed, spent, validation),
         "untrained": Answers(untrained, cost(0.0, time.perf_counter() - started, 0, size)),

@@ -59,18 +59,18 @@ def fit_confidences(probabilities: np.ndarray, actual: np.ndarray) -> dict[str, 
     return confidences
 
 
-def reliability(actual: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """By the largest probability, in 15 bins of equal width: columns low, high, rows, confidence, accuracy.
+def reliability(confidence: np.ndarray, right: np.ndarray) -> pd.DataFrame:
+    """By probability, in 15 bins of equal width: columns low, high, rows, confidence, accuracy.
 
-    Bins without a row are left out.
+    `confidence` has probabilities, `right` whether what they are of is so, both of shape [answers]. Bins without an
+    answer are left out.
     """
-    confidence = probabilities.max(1)
     edges = np.linspace(0, 1, BINS + 1)
     table = pd.DataFrame(
         {
             "bin": np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, BINS - 1),
             "confidence": confidence,
-            "accuracy": probabilities.argmax(1) == actual,
+            "accuracy": right,
         }
     )
     bins = table.groupby("bin").agg(

@@ -1,6 +1,7 @@
 """What the test texts say of the methods: tables of figures with their intervals, from all methods' predictions."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,12 @@ from tqdm import tqdm
 
 from tunediff.core.methods import WITHOUT_LEARNING
 from tunediff.evidence import uncertainty
+from tunediff.evidence.of_task import of_task
 from tunediff.evidence.recommendation import by_cost, recommend
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Figures, Interval
 from tunediff.tasks.classification import Classification
-from tunediff.tasks.interface import Figure
+from tunediff.tasks.interface import Figure, Task
 
 FEW = 30  # fewer texts than this on one side are too few to compare
 LABELS = 6  # shown of many
@@ -23,32 +25,41 @@ class Predictions:
     """What one method answers on the test split."""
 
     table: pd.DataFrame
-    """What `scoring.write` wrote of the first training: columns text, tokens, actual, predicted, p_LABEL and so on."""
-    predicted: np.ndarray
-    """Class numbers of the answers, shape [trainings, rows]."""
-
-    @property
-    def actual(self) -> np.ndarray:
-        """Class numbers of the labels, shape [rows]."""
-        return self.table.actual.cat.codes.to_numpy()
-
-    @property
-    def task(self) -> Classification:
-        return Classification(self.table.actual.cat.categories.tolist())
+    """What `scoring.write` wrote of the first training: columns text, tokens, actual, predicted and so on."""
+    task: Task
+    actual: Any
+    """Targets, as the task has them: an entry for each row."""
+    predicted: Any
+    """Answers of each training, of the same form."""
 
     @property
     def counts(self) -> np.ndarray:
         """What the figures are computed from, shape [trainings, rows, counts]."""
         return np.stack([self.task.counts(self.actual, predicted) for predicted in self.predicted])
 
+    @property
+    def confidence(self) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities of answers, and whether what they are of is so."""
+        return of_task(self.task).confidence(self.table, self.task, self.actual)
+
+    @property
+    def confused(self) -> list[tuple[str, str]]:
+        """Pairs of a label and what was answered in its place, of all trainings."""
+        evidence = of_task(self.task)
+        return [pair for one in self.predicted for pair in evidence.confused(self.task, self.actual, one)]
+
     def figures(self, *names: str) -> Figures:
         """These figures of the task, or all of its headline."""
         return Figures(names or self.task.headline, self.task.figures_of)
 
+    def mean(self, figure: str, part: np.ndarray) -> float:
+        """A figure of the rows in `part` (true or false, shape [rows]), the mean over the trainings."""
+        return self.figures(figure)(self.counts[:, part].sum(1, dtype=float)).item()
+
     @property
     def right(self) -> np.ndarray:
-        """Whether each answer is right, shape [trainings, rows]."""
-        return self.predicted == self.actual
+        """Whether each answer is completely right, shape [trainings, rows]."""
+        return np.stack([self.task.right(self.actual, predicted) for predicted in self.predicted])
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ class Evidence:
     slices: pd.DataFrame
     cutting: pd.DataFrame
     max_length: int
-    task: Classification
+    task: Task
     report: Report
     best: str
     """The method with the highest `report.figure`."""
@@ -86,10 +97,10 @@ class Evidence:
         return self.task.figures[self.task.headline[0]]
 
 
-def predictions_of(table: pd.DataFrame) -> Predictions:
+def predictions_of(table: pd.DataFrame, task: type[Task] = Classification) -> Predictions:
     """The predictions in a table that `scoring.write` wrote; it repeats the rows for each training."""
     rows = len(table.drop_duplicates(["split", "row"]))
-    return Predictions(table.head(rows), table.predicted.cat.codes.to_numpy().reshape(-1, rows))
+    return Predictions(table.head(rows), *of_task(task).read(table, rows))
 
 
 def on_front(table: pd.DataFrame, quality: str, cost: str) -> np.ndarray:
@@ -134,7 +145,7 @@ def slices_of(predictions: dict[str, Predictions], max_length: int, confidence: 
     Columns kind (`all`, `length`, `cut` or `label`), slice, rows, method, and the figure, with `_low` and `_high`.
     """
     rows = []
-    for kind, name, part in tqdm(_parts(predictions["tfidf"].table, max_length), desc="slices"):
+    for kind, name, part in tqdm(_parts(predictions["tfidf"], max_length), desc="slices"):
         for method in (method for method in predictions if method not in WITHOUT_LEARNING):
             one = predictions[method]
             figure = uncertainty.intervals(one.figures(one.task.headline[0]), one.counts[:, part], confidence, seed)
@@ -142,8 +153,9 @@ def slices_of(predictions: dict[str, Predictions], max_length: int, confidence: 
     return pd.DataFrame(rows)
 
 
-def _parts(table: pd.DataFrame, max_length: int) -> list[tuple[str, str, np.ndarray]]:
+def _parts(one: Predictions, max_length: int) -> list[tuple[str, str, np.ndarray]]:
     """Kind, name and rows (true or false, shape [rows]) of each part that has a row; quarters by length first."""
+    table = one.table
     parts = [("all", "all texts", np.ones(len(table), bool))]
     quarter = pd.qcut(table.tokens, 4, labels=False, duplicates="drop")
     for number in sorted(quarter.dropna().unique()):
@@ -152,9 +164,7 @@ def _parts(table: pd.DataFrame, max_length: int) -> list[tuple[str, str, np.ndar
     cut = (table.tokens > max_length).to_numpy()
     if 0 < cut.sum() < len(cut):
         parts += [("cut", "whole texts", ~cut), ("cut", "cut texts", cut)]
-    for label in table.actual.cat.categories:
-        if (part := (table.actual == label).to_numpy()).any():
-            parts.append(("label", label, part))
+    parts += [("label", label, part) for label, part in one.task.parts(one.actual) if part.any()]
     return parts
 
 
@@ -166,7 +176,7 @@ def worst_labels(slices: pd.DataFrame, figure: str) -> pd.DataFrame:
 
 
 def cutting_costs(predictions: dict[str, Predictions], max_length: int, confidence: float, seed: int) -> pd.DataFrame:
-    """Accuracy on texts longer than `max_length` tokens beside that on the others, of each method that reads them cut.
+    """The main figure on texts longer than `max_length` tokens beside that on the others, of methods that cut them.
 
     Longer texts may be harder to all, so the change from the others is set beside that of TF-IDF, which reads whole
     texts. Columns method, whole, cut, change, tfidf_change; beyond, beyond_low, beyond_high: change less tfidf_change.
@@ -178,13 +188,12 @@ def cutting_costs(predictions: dict[str, Predictions], max_length: int, confiden
     rows = []
     for method in (method for method in predictions if method not in (*WITHOUT_LEARNING, "tfidf") and enough):
         one = predictions[method]
-        beyond = uncertainty.differences_of_parts(
-            one.figures("accuracy"), one.counts, tfidf.counts, cut, confidence, seed
-        )
-        on_whole, on_cut = one.right[:, ~cut].mean(), one.right[:, cut].mean()
-        tfidf_change = tfidf.right[:, cut].mean() - tfidf.right[:, ~cut].mean()
+        main = one.task.headline[0]
+        beyond = uncertainty.differences_of_parts(one.figures(main), one.counts, tfidf.counts, cut, confidence, seed)
+        on_whole, on_cut = one.mean(main, ~cut), one.mean(main, cut)
+        tfidf_change = tfidf.mean(main, cut) - tfidf.mean(main, ~cut)
         changes = {"whole": on_whole, "cut": on_cut, "change": on_cut - on_whole, "tfidf_change": tfidf_change}
-        rows.append({"method": method, **changes, **_flat({"beyond": beyond["accuracy"]})})
+        rows.append({"method": method, **changes, **_flat({"beyond": beyond[main]})})
     columns = ["method", "whole", "cut", "change", "tfidf_change", "beyond", "beyond_low", "beyond_high"]
     return pd.DataFrame(rows, columns=columns)
 

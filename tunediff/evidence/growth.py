@@ -34,12 +34,13 @@ def take(train: "Dataset", share: float, seed: int, task: Task) -> "Dataset":
 
     from tunediff.core.sampling import sample
 
-    labels = task.targets(train)
-    part = train.select(sample(pd.DataFrame({"stratum": labels}), max(1, round(share * len(train))), seed).index)
-    if missing := set(labels) - set(task.targets(part)):
+    table = pd.DataFrame({"stratum": task.strata(train)})
+    part = train.select(sample(table, max(1, round(share * len(train))), seed).index)
+    lacking = {label for label, rows in task.parts(task.targets(part)) if not rows.any()}
+    if missing := [label for label, rows in task.parts(task.targets(train)) if rows.any() and label in lacking]:
         raise UserError(
             f"params.yaml: training_rows.shares: {share:g} of {len(train)} rows has none of label "
-            f"'{task.labels[min(missing)]}'; take a larger share"
+            f"'{missing[0]}'; take a larger share"
         )
     return part
 
@@ -52,10 +53,10 @@ def validate(
     The trainings' checkpoints are put into `checkpoints`.
     """
     if method == "tfidf":
-        from tunediff.baselines.linear import on_tfidf
+        from tunediff.baselines.of_task import of_task
 
-        model = on_tfidf(settings.baseline, settings.class_weights).fit(part["text"][:], part["label"][:])
-        figures = task.score(task.targets(validation), model.predict_proba(validation["text"][:]))
+        probabilities = of_task(task).words(task, part, validation, settings.baseline, settings.class_weights)
+        figures = task.score(task.targets(validation), probabilities)
         return {name: figures[name] for name in task.each_epoch}
 
     from tunediff.training.methods import method_of, train

@@ -11,12 +11,11 @@ from datasets import Dataset
 
 from tunediff.core.errors import UserError
 from tunediff.core.seeds import folder
-from tunediff.evidence.details import fit, with_temperature
+from tunediff.evidence.of_task import of_task
 from tunediff.evidence.settings import Evaluation
-from tunediff.models.inference import choose_precision, predict_logits, probabilities
+from tunediff.models.inference import choose_precision, outputs
 from tunediff.models.saved import load_saved
-from tunediff.tasks.classification import Classification
-from tunediff.tasks.features import encode
+from tunediff.tasks.interface import Task
 
 # A lost head or adapter moves logits by whole units; another machine's arithmetic by no more than this.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.2, "fp16": 0.05}
@@ -27,7 +26,9 @@ class Evaluated:
     """A method on test."""
 
     answers: dict[int, np.ndarray]
-    """Probabilities, shape [rows, labels], by the seed of the training."""
+    """Probabilities by the seed of the training."""
+    fitted: dict[int, dict[str, Any]]
+    """What was fitted on validation, by the same."""
     difference: float
     """The largest difference of logits on validation between any trainer and its reloaded model."""
     seconds: float
@@ -40,38 +41,38 @@ def evaluate(
     trained: Path,
     trainer_logits: np.ndarray,
     splits: dict[str, Dataset],
-    task: Classification,
+    task: Task,
     settings: Evaluation,
 ) -> Evaluated:
     """Reload the model of each seed, compare it with its trainer, fit on validation, and answer the test split.
 
-    `trainer_logits` are those on validation, shape [seeds, rows, labels]. Raises UserError if a model's differ.
+    `trainer_logits` are those on validation, shape [seeds, ...]. Raises UserError if a model's differ.
     """
     precision = choose_precision(settings.precision)
     options = {"batch_size": settings.batch_size, "precision": precision}
     targets = {name: task.targets(split) for name, split in splits.items()}
-    rarer = task.rarer(splits["train"])
+    evidence = of_task(task)
     answers, differences, seconds = {}, [], []
     detail: dict[str, Any] = {"fitted": {}}
     for seed, expected in zip(settings.seeds, trainer_logits, strict=True):
         path = folder(trained, seed, settings.seeds)
         model, tokenizer = load_saved(path)
-        encoded = encode(tokenizer, splits["validation"]["text"])
-        reloaded = predict_logits(model, tokenizer, encoded, title=f"{trained.name}: validation", **options)
+        encoded = task.encode(tokenizer, splits["validation"])
+        reloaded = outputs(task, model, tokenizer, encoded, title=f"{trained.name}: validation", **options)
         differences.append(compare(path, reloaded, expected, TOLERANCE[precision]))
-        fitted = fit(task, expected, targets["validation"], rarer)
+        fitted = evidence.fit_model(task, expected, targets["validation"], splits["train"])
         detail["fitted"][seed] = fitted
 
         started = time.perf_counter()
-        encoded = encode(tokenizer, splits["test"]["text"])
-        logits = predict_logits(model, tokenizer, encoded, title=f"{trained.name}: test", **options)
+        encoded = task.encode(tokenizer, splits["test"])
+        logits = outputs(task, model, tokenizer, encoded, title=f"{trained.name}: test", **options)
         seconds.append(time.perf_counter() - started)
-        answers[seed] = probabilities(logits)
+        answers[seed] = task.probabilities(logits)
         if seed == settings.seeds[0]:
-            detail["with_temperature"] = with_temperature(targets["test"], logits, task.labels, fitted)
+            detail |= evidence.try_model(task, targets["test"], logits, fitted)
             origin = model.config.tunediff
             detail["model"] = {"revision": origin["revision"], "sha256": origin["sha256"], "seeds": settings.seeds}
-    return Evaluated(answers, max(differences), statistics.fmean(seconds), detail)
+    return Evaluated(answers, detail["fitted"], max(differences), statistics.fmean(seconds), detail)
 
 
 def compare(model: Path, reloaded: np.ndarray, trainer: np.ndarray, tolerance: float) -> float:

@@ -1,10 +1,8 @@
 """From probabilities on the test split to files: figures, details, cost, predictions text by text, confusion."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-import evaluate
 import numpy as np
 import pandas as pd
 from datasets import Dataset
@@ -12,8 +10,8 @@ from datasets import Dataset
 from tunediff.core.csv_cells import harmless
 from tunediff.core.files import atomic, output, rounded, write_figures, write_json
 from tunediff.core.seeds import summary
-from tunediff.evidence.details import detail, predictions
-from tunediff.tasks.classification import Classification
+from tunediff.evidence.of_task import of_task
+from tunediff.tasks.interface import Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,38 +23,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--confusion", type=output, required=True, help="folder for METHOD.csv: labels and answers")
 
 
-def score(task: Classification, actual: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """The task's figures. `actual` has class numbers, shape [rows]; `probabilities` has shape [rows, labels]."""
-    metric = evaluate.load(str(Path(__file__).with_name("metric.py")), keep_in_memory=True)
-    figures = metric.compute(predictions=task.answers(probabilities), references=actual, labels=task.labels)
-    return {**figures, "loss": task.score(actual, probabilities)["loss"]}
+def score(task: Task, actual: Any, probabilities: np.ndarray, fitted: dict[str, Any] | None = None) -> dict[str, float]:
+    """The task's figures; see `of_task.TaskEvidence`."""
+    return of_task(task).score(task, actual, probabilities, fitted)
 
 
 def write(
     method: str,
-    task: Classification,
+    task: Task,
     test: Dataset,
     answers: dict[int, np.ndarray],
     cost: dict[str, Any],
     folders: argparse.Namespace,
     more: dict[str, Any] | None = None,
+    fitted: dict[int, dict[str, Any]] | None = None,
 ) -> None:
     """Write the five files of one method.
 
-    `answers` has probabilities, shape [rows, labels], by the seed that the method was trained with. Details are those
-    of the first; `more` is added to them.
+    `answers` has probabilities by the seed that the method was trained with, `fitted` what was fitted on validation.
+    Details are those of the first; `more` is added to them.
     """
     actual = task.targets(test)
-    each = {seed: score(task, actual, probabilities) for seed, probabilities in answers.items()}
+    fitted = fitted or dict.fromkeys(answers)
+    evidence = of_task(task)
+    each = {seed: score(task, actual, probabilities, fitted[seed]) for seed, probabilities in answers.items()}
     figures = summary(list(each.values()), task.headline)
     write_figures(folders.metrics / f"{method}.json", figures)
-    details = detail(actual, next(iter(answers.values())), task.labels)
+    first = next(iter(answers))
+    details = evidence.detail(task, actual, answers[first], fitted[first])
     write_json(folders.detail / f"{method}.json", rounded({**details, "seeds": each, **(more or {})}))
     write_json(folders.cost / f"{method}.json", {**cost, "samples_per_second": len(test) / cost["eval_seconds"]})
 
-    table = pd.concat(predictions(test, seed, probabilities) for seed, probabilities in answers.items())
+    table = pd.concat(
+        evidence.predictions(task, test, seed, probabilities, fitted[seed]) for seed, probabilities in answers.items()
+    )
     with atomic(folders.predictions / f"{method}.parquet") as partial:
         table.to_parquet(partial, index=False)
     with atomic(folders.confusion / f"{method}.csv") as partial:
-        table[["actual", "predicted"]].map(harmless).to_csv(partial, index=False)
+        confused = [
+            pair
+            for seed, probabilities in answers.items()
+            for pair in evidence.confused(task, actual, task.answers(probabilities, fitted[seed]))
+        ]
+        pd.DataFrame(confused, columns=["actual", "predicted"]).map(harmless).to_csv(partial, index=False)
     print(f"{method}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))

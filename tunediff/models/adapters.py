@@ -21,6 +21,7 @@ from tunediff.models import own_methods
 from tunediff.models.layers import head_modules, named_layers
 from tunediff.models.own_methods import OWN
 from tunediff.models.settings import Adapted
+from tunediff.tasks import TASKS
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -109,7 +110,7 @@ def _check_fields(config: type, fields: dict[str, Any], place: str) -> dict[str,
 
 def _config(peft_type: str, fields: dict[str, Any], head: list[str], model: PreTrainedModel) -> PeftConfig:
     config = CONFIGS[peft_type](**fields)
-    config.task_type = TaskType.SEQ_CLS
+    config.task_type = TaskType[TASKS[model.config.tunediff["task"]].peft_type]
     config.modules_to_save = head
     for name in SIZES:
         if getattr(config, name, 0) is None:

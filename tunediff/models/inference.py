@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from tunediff.tasks.interface import Task
+
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -45,6 +47,22 @@ def predict_logits(
     """Logits, float32, shape [texts, labels], in the order of `encoded` (see `data.encode`)."""
     model.to(device()).eval()
     return _by_length(lambda batch: model(**batch).logits, tokenizer, encoded, batch_size, precision, title)
+
+
+def outputs(
+    task: "Task",
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    encoded: Dataset,
+    batch_size: int,
+    precision: str,
+    title: str,
+) -> np.ndarray:
+    """What the task's answers are made from, as `task.probabilities` takes it; `encoded` is what `task.encode` gave.
+
+    They are numbers that a reloaded model gives again.
+    """
+    return predict_logits(model, tokenizer, encoded, batch_size, precision, title)
 
 
 def embed(

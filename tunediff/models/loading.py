@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import transformers
 from huggingface_hub.utils import httpx
 from safetensors import SafetensorError
 from transformers import (
@@ -80,7 +81,7 @@ def load_pretrained(
             "task": task.name,
         }
         torch.manual_seed(seed)  # of the head; transformers' set_seed would import the Trainer's modules and PEFT
-        model = task.auto_class().from_pretrained(
+        model = auto_class(task).from_pretrained(
             source, config=config, revision=revision, dtype="float32", use_safetensors=True, trust_remote_code=False
         )
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
@@ -88,6 +89,11 @@ def load_pretrained(
     if hasattr(model, "score"):
         model.register_forward_pre_hook(padding_first, with_kwargs=True)
     return model
+
+
+def auto_class(task: Task) -> type:
+    """The class of transformers that puts the task's head on a pretrained model."""
+    return getattr(transformers, task.auto_model)
 
 
 def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:

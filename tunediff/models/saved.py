@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from tunediff.core.errors import UserError, reason
-from tunediff.models.loading import load_pretrained
+from tunediff.models.loading import auto_class, load_pretrained
 from tunediff.models.settings import Pretrained
 from tunediff.tasks import TASKS
 from tunediff.tasks.interface import Task
@@ -36,11 +36,8 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
 
             model = PeftModel.from_pretrained(_original(folder, config, tokenizer), folder)
         else:
-            model = (
-                task_of(config)
-                .auto_class()
-                .from_pretrained(folder, dtype="float32", use_safetensors=True, trust_remote_code=False)
-            )
+            made = auto_class(task_of(config))
+            model = made.from_pretrained(folder, dtype="float32", use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the saved model cannot be loaded: {reason(error)}") from None
     model.config.tunediff |= config.tunediff  # an adapter's model is the original one, which has no temperature

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tunediff.core.files import read_json
+from tunediff.report import card_words
 from tunediff.report.markdown import cell, code
 from tunediff.tasks import TASKS
 
@@ -46,8 +47,11 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
     kind = "own" if "adapter" in origin else "peft" if training["adapter"] else "full"
     base = pretrained(origin["pretrained"], origin["revision"])
     figures = results.detail["seeds"][seed]
+    task = TASKS[training["task"]]
+    words = card_words.of_task(task)
+    counts = card_words.rows(results.profile)
     card = ModelCard.from_template(
-        metadata(training["method"], kind, adapter["peft_type"], base, source, figures, TASKS[training["task"]]),
+        metadata(training["method"], kind, adapter["peft_type"], base, source, figures, task),
         template_path=str(Path(__file__).with_name("card.md.j2")),
         cell=cell,
         code=code,
@@ -62,10 +66,13 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
         max_length=read_json(folder / "tokenizer_config.json")["model_max_length"],
         data=source,
         source=where_from(source),
-        rows=rows(results.profile),
+        rows=counts,
+        words=words,
+        gives=words.gives([label for label, *_ in counts]),
+        task=task,
         hyperparameters={**hyperparameters(training["hyperparameters"]), "seed": seed},
         best=training["seeds"][seed],
-        figures=[(TASKS[training["task"]].figures[name].words, value) for name, value in figures.items()],
+        figures=[(task.figures[name].words, value) for name, value in figures.items()],
         tested=results.profile["splits"]["test"]["rows"],
         temperature=origin["temperature"],
         versions=training["versions"],
@@ -98,11 +105,11 @@ def metadata(
         license="unknown",
         metrics=list(task.headline),
         model_name=f"{source['data']}-{method}",
-        pipeline_tag="text-classification",
+        pipeline_tag=task.pipeline,
         tags=["tunediff", *filter(None, [peft_type.lower()])],
         eval_results=[
             EvalResult(
-                task_type="text-classification",
+                task_type=task.pipeline,
                 dataset_name=source["data"],
                 **(on_hub if source["hub"] else {"dataset_type": "unknown"}),
                 metric_type=name,
@@ -174,12 +181,6 @@ def where_from(source: dict[str, Any]) -> str:
         link = f"[{cell(name)}](https://huggingface.co/datasets/{quote(name)})"
         return f"the Hub's {link}, revision {code(source['revision'])}"
     return ", ".join(code(file) for file in ([name] if isinstance(name, str) else name.values()))
-
-
-def rows(profile: dict[str, Any]) -> list[tuple[str, int, int, int]]:
-    """Each label's name, and how many rows of train, validation and test have it."""
-    splits = [profile["splits"][side]["labels"] for side in ("train", "validation", "test")]
-    return [(cell(label), *(counts.get(label, 0) for counts in splits)) for label in profile["labels"]]
 
 
 def readable(value: object) -> str:

@@ -9,6 +9,7 @@ from tunediff.core.files import atomic
 from tunediff.evidence.calibration import reliability
 from tunediff.evidence.comparison import Evidence, worst_labels
 from tunediff.report import plots
+from tunediff.report.of_task import of_task
 
 
 def write(evidence: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, folders: argparse.Namespace) -> None:
@@ -39,11 +40,11 @@ def write(evidence: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, folder
     with atomic(folders.calibration) as folder:
         folder.mkdir()
         bins = pd.concat(
-            reliability(one.actual, one.table.filter(regex="^p_").to_numpy()).assign(method=method)
-            for method, one in reversed(evidence.predictions.items())
+            reliability(*one.confidence).assign(method=method) for method, one in reversed(evidence.predictions.items())
         )
         bins.to_csv(folder / "reliability.csv", index=False)
-        plots.reliability(bins, folder / "reliability.png")
+        words = of_task(evidence.task)
+        plots.reliability(bins, words.CONFIDENCE, words.OFTEN, folder / "reliability.png")
     with atomic(folders.confusion) as folder:
         folder.mkdir()
         for method, one in evidence.predictions.items():

@@ -1,5 +1,6 @@
 """Pictures, drawn without a screen and with the same bytes for the same figures."""
 
+import itertools
 import textwrap
 from collections.abc import Iterable
 from itertools import cycle
@@ -53,11 +54,14 @@ def confusion(method: str, predictions: "Predictions", path: Path) -> None:
 
     The colour is a count's share of its row.
     """
-    names = predictions.task.labels
+    confused = predictions.confused
+    names = list(dict.fromkeys([*predictions.task.labels, *itertools.chain.from_iterable(confused)]))
     trainings = len(predictions.predicted)
     counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, (np.tile(predictions.actual, trainings), predictions.predicted.ravel()), 1)
-    title = f"{method}: accuracy {predictions.right.mean():.1%}" + f", {trainings} seeds" * (trainings > 1)
+    np.add.at(counts, tuple([names.index(name) for name in side] for side in zip(*confused, strict=True)), 1)
+    main = predictions.task.figures[predictions.task.headline[0]]
+    value = predictions.mean(main.name, np.ones(len(predictions.table), bool))
+    title = f"{method}: {main.words} {value:.1%}" + f", {trainings} seeds" * (trainings > 1)
     of_row = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 2.2 + 0.6 * min(len(names), 20)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
@@ -143,10 +147,10 @@ def intervals(table: pd.DataFrame, qualities: list[Quality], confidence: float, 
     save(figure, path)
 
 
-def reliability(bins: pd.DataFrame, path: Path) -> None:
-    """Draw accuracy by confidence, a panel for each method.
+def reliability(bins: pd.DataFrame, confidence: str, often: str, path: Path) -> None:
+    """Draw how often answers are right by their probability, a panel for each method.
 
-    `bins` is what `calibration.reliability` gives, with a column method.
+    `bins` is what `calibration.reliability` gives, with a column method; the axes are titled `confidence` and `often`.
     """
     methods = list(bins.groupby("method", sort=False))
     columns = min(4, len(methods))
@@ -162,8 +166,8 @@ def reliability(bins: pd.DataFrame, path: Path) -> None:
         error = np.average((table.confidence - table.accuracy).abs(), weights=table.rows)
         axes.set(title=f"{method}: off by {error:.1%}", xlim=(0, 1), ylim=(0, 1))
         axes.grid(alpha=0.3)
-    figure.supxlabel("confidence: the largest probability (the darker, the more texts)")
-    figure.supylabel("accuracy on test")
+    figure.supxlabel(confidence)
+    figure.supylabel(often)
     save(figure, path)
 
 

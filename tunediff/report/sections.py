@@ -1,15 +1,16 @@
 """What the page of the report says, section by section."""
 
 import argparse
-import textwrap
 
 import pandas as pd
 
 from tunediff.core.methods import WITHOUT_LEARNING
-from tunediff.evidence.comparison import FEW, Evidence, Predictions, worst_labels
+from tunediff.evidence.comparison import FEW, Evidence, worst_labels
+from tunediff.report.of_task import of_task
 from tunediff.report.page import Section
+from tunediff.tasks.interface import Figure
 
-SHOWN = 10  # texts in each table of errors
+SHOWN = 10  # parts of the test texts that a sentence names
 
 
 def sections(
@@ -36,9 +37,8 @@ def sections(
         Section("Calibration", pictures=[folders.calibration / "reliability.png"]),
         Section("Learning curves", pictures=[folders.learning_curves / "learning_curves.png"]),
         *([] if growth.empty else [more_labels(evidence, growth, validated, folders)]),
-        wrong_for_all([evidence.predictions[method] for method in evidence.trained]),
-        surest_errors(evidence.choice, evidence.predictions[evidence.choice]),
-        label_noise(noise),
+        *of_task(evidence.task).answers(evidence, folders),
+        of_task(evidence.task).label_noise(noise),
         Section("Where it comes from", table=[["what", "which"], *map(list, made_from.items())], prose=True),
     ]
 
@@ -82,8 +82,8 @@ def methods(evidence: Evidence, folders: argparse.Namespace) -> Section:
 
 def missing_labels(evidence: Evidence) -> str:
     """A sentence if a label has no test text, or nothing."""
-    actual = evidence.predictions["majority"].table.actual
-    if not (missing := [label for label in actual.cat.categories if label not in set(actual)]):
+    actual = evidence.predictions["majority"].actual
+    if not (missing := [label for label, rows in evidence.task.parts(actual) if not rows.any()]):
         return ""
     return (
         f"No test text has the label {', '.join(f'`{label}`' for label in missing)}: macro figures are over all labels "
@@ -105,7 +105,7 @@ def nothing_learned(evidence: Evidence) -> str:
 
 def differences(evidence: Evidence) -> Section:
     confidence, table = evidence.report.confidence, evidence.differences
-    verdicts = [_verdict(row, confidence) for _, row in table.iterrows()]
+    verdicts = [_verdict(row, evidence.main.name, confidence) for _, row in table.iterrows()]
     sure = f"({100 * confidence:g}% interval)"
     figures = evidence.task.headline
     head = ["method", "less", *(f"{evidence.task.figures[name].words} {sure}" for name in figures), "p", "verdict"]
@@ -127,10 +127,10 @@ def differences(evidence: Evidence) -> Section:
     return Section("Differences", said, [head, *rows])
 
 
-def _verdict(difference: pd.Series, confidence: float) -> str:
+def _verdict(difference: pd.Series, figure: str, confidence: float) -> str:
     if difference.p_holm >= 1 - confidence:
         return ""
-    return "better" if difference.accuracy > 0 else "worse"
+    return "better" if difference[figure] > 0 else "worse"
 
 
 # --- parts of the test texts
@@ -166,15 +166,28 @@ def where_it_fails(evidence: Evidence, folders: argparse.Namespace) -> Section:
 
 
 def weakest(evidence: Evidence) -> str:
-    """On which slices the recommended method is surely less accurate than on all test texts."""
+    """On which slices the recommended method is surely worse than on all test texts."""
+    main = evidence.main.name
     method = evidence.subject(evidence.slices)
     own = evidence.slices[evidence.slices.method == method]
-    accuracy = own.accuracy[own.kind == "all"].item()
-    weak = own[own.accuracy_high < accuracy].sort_values("accuracy", kind="stable").head(SHOWN)
-    parts = ", ".join(f"{_name(row, '`')} ({row['accuracy']:.1%})" for row in weak.to_dict("records"))
-    if not parts:
-        return f"`{method}` is right on {accuracy:.1%} of the test texts, and on no part of them surely less often."
-    return f"`{method}` is right on {accuracy:.1%} of the test texts, and surely less often on these: {parts}."
+    value = own[main][own.kind == "all"].item()
+    weak = own[own[f"{main}_high"] < value].sort_values(main, kind="stable").head(SHOWN)
+    parts = ", ".join(f"{_name(row, '`')} ({row[main]:.1%})" for row in weak.to_dict("records"))
+    said = f"`{method}` {_is(evidence.main, value)} the test texts"
+    less = "less often" if main == "accuracy" else "less"
+    return (
+        f"{said}, and surely {less} on these: {parts}." if parts else f"{said}, and on no part of them surely {less}."
+    )
+
+
+def _is(figure: Figure, value: float) -> str:
+    """The beginning of what is said of a method: behind it come some texts."""
+    return f"is right on {value:.1%} of" if figure.name == "accuracy" else f"has a {figure.words} of {value:.1%} on"
+
+
+def _on(figure: Figure, value: float) -> str:
+    """As `_is`, where it was said before what the method does."""
+    return f"on {value:.1%} of" if figure.name == "accuracy" else f"of {value:.1%} on"
 
 
 def _name(part: dict[str, str], quote: str = "") -> str:
@@ -200,7 +213,8 @@ def cut_texts(evidence: Evidence) -> Section:
     else:
         verdict = "so the data cannot tell whether cutting costs anything"
     said += (
-        f"`{method}` is right on {row.cut:.1%} of them and on {row.whole:.1%} of the others, {100 * row.change:+.1f} "
+        f"`{method}` {_is(evidence.main, row.cut)} them and {_on(evidence.main, row.whole)} the others, "
+        f"{100 * row.change:+.1f} "
         "points. Longer texts may be harder however they are read: TF-IDF, which reads whole texts, changes by "
         f"{100 * row.tfidf_change:+.1f}. Between the two are {100 * row.beyond:+.1f} points "
         f"({sure} interval {_between(row, 'beyond', '+')}), {verdict}."
@@ -233,55 +247,6 @@ def more_labels(evidence: Evidence, growth: pd.DataFrame, validated: int, folder
     head = [f"{figure.words} on validation", *(f"{rows:,} rows" for rows in counts)]
     rows = [[method, *(f"{value:.1%}" for value in values)] for method, *values in table.itertuples()]
     return Section("Would more labels help?", said, [head, *rows], [folders.learning_curves / "training_rows.png"])
-
-
-def label_noise(noise: pd.DataFrame) -> Section:
-    suspected = noise[noise.suspected]
-    said = (
-        f"{len(suspected):,} of {len(noise):,} training labels look wrong to simple models that did not see them. How "
-        "many are, a reader has to say; these come first."
-    )
-    rows = [
-        [textwrap.shorten(row.text, 300), row.label, row.suggested, f"{row.p_label:.2f}"]
-        for row in suspected.head(SHOWN).itertuples()
-    ]
-    return Section("Likely label noise", said, [["text", "label", "suggested", "probability of the label"], *rows])
-
-
-# --- texts to read
-
-
-def wrong_for_all(methods: list[Predictions]) -> Section:
-    """Texts to which every method gives one and the same wrong label, the surest first."""
-    tables = [method.table for method in methods]
-    first = tables[0]
-    alike = first.predicted != first.actual
-    for table in tables[1:]:
-        alike &= table.predicted == first.predicted
-    sureness = sum(table.filter(regex="^p_").max(axis=1) for table in tables) / len(tables)
-    texts = first.assign(sureness=sureness)[alike]
-    said = (
-        f"{len(texts):,} of {len(first):,} test texts get the same wrong label from every trained method. Such a text "
-        "is hard, or its own label is wrong: read them."
-    )
-    return Section("Wrong for every method", said, errors_table(texts))
-
-
-def surest_errors(name: str, method: Predictions) -> Section:
-    table = method.table
-    errors = table.assign(sureness=table.filter(regex="^p_").max(axis=1))[table.predicted != table.actual]
-    said = f"Of `{name}`, which errs on {len(errors):,} of {len(table):,} test texts."
-    return Section("Surest errors", said, errors_table(errors))
-
-
-def errors_table(errors: pd.DataFrame) -> list[list[str]]:
-    """The surest first; `errors` has columns text, actual, predicted, sureness."""
-    surest = errors.sort_values("sureness", ascending=False, kind="stable")
-    rows = [
-        [textwrap.shorten(row.text, 300), row.actual, row.predicted, f"{row.sureness:.2f}"]
-        for row in surest.head(SHOWN).itertuples()
-    ]
-    return [["text", "label", "predicted", "probability"], *rows]
 
 
 # --- figures

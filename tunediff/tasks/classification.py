@@ -1,7 +1,7 @@
 """One label for each text."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -50,6 +50,9 @@ class Classification:
     figures: ClassVar[dict[str, Figure]] = {figure.name: figure for figure in FIGURES}
     headline: ClassVar[tuple[str, ...]] = ("accuracy", "f1")
     each_epoch: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "loss")
+    auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
+    peft_type: ClassVar[str] = "SEQ_CLS"
+    pipeline: ClassVar[str] = "text-classification"
 
     def __init__(self, labels: list[str]):
         """`labels` are the names of classes 0, 1, ..."""
@@ -137,12 +140,6 @@ class Classification:
     def of(cls, features: "Features") -> "Classification":
         return cls(features["label"].names)
 
-    @staticmethod
-    def auto_class() -> type:
-        from transformers import AutoModelForSequenceClassification
-
-        return AutoModelForSequenceClassification
-
     def config(self) -> dict[str, Any]:
         return {
             "id2label": dict(enumerate(self.labels)),
@@ -196,10 +193,29 @@ class Classification:
         """Class numbers, shape [rows]."""
         return np.array(split["label"][:])
 
+    @classmethod
+    def strata(cls, split: "Dataset") -> np.ndarray:
+        return cls.targets(split)
+
+    def parts(self, targets: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        for number, label in enumerate(self.labels):
+            yield label, targets == number
+
     @staticmethod
-    def answers(probabilities: np.ndarray) -> np.ndarray:
+    def probabilities(logits: np.ndarray) -> np.ndarray:
+        """Softmax of each row, float64: each adds up to 1."""
+        from scipy.special import softmax
+
+        return softmax(logits.astype(np.float64), axis=-1)
+
+    @staticmethod
+    def answers(probabilities: np.ndarray, fitted: dict[str, Any] | None = None) -> np.ndarray:
         """Class numbers, shape [rows], from probabilities or logits of shape [rows, labels]."""
         return probabilities.argmax(-1)
+
+    @staticmethod
+    def right(targets: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        return answers == targets
 
     def counts(self, targets: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Whether each label is the row's, whether it was answered, and whether both; shape [rows, 3 * labels]."""
@@ -217,12 +233,17 @@ class Classification:
             "recall": (hits / np.maximum(actual, 1)).mean(-1),
         }
 
-    def score(self, targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    def score(
+        self, targets: np.ndarray, probabilities: np.ndarray, fitted: dict[str, Any] | None = None
+    ) -> dict[str, float]:
         """`probabilities` has shape [rows, labels]; the loss is their mean cross-entropy, unweighted."""
         sums = self.counts(targets, self.answers(probabilities)).sum(0, dtype=int)
         own = probabilities[np.arange(len(targets)), targets].astype(float)
         loss = -np.log(np.maximum(own, np.finfo(own.dtype).eps)).mean()
         return {**{name: float(value) for name, value in self.figures_of(sums).items()}, "loss": float(loss)}
+
+    def score_encoded(self, encoded: "Dataset", labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+        return self.score(labels, self.probabilities(logits))
 
     def rarer(self, train: "Dataset") -> int | None:
         """The class number of the rarer of two labels; None if there are more labels.

@@ -4,9 +4,12 @@ A task says which columns a data file names and how they are checked, how rows a
 how texts become features, what is minimised, what the model answers, and which figures judge the answers. Every figure
 but the loss is a function of sums over rows: `counts` gives one row of numbers per text, `figures_of` turns their sum
 into figures. So one bootstrap, one paired test, one slicing and one mean over seeds serve every task.
+
+What only some rooms need of a task is in one file per task there: `baselines.TASK`, `evidence.TASK`, `report.TASK`,
+`use.TASK_answers`, each found by a small table beside it (`of_task.py`). So training does not depend on it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -60,6 +63,12 @@ class Task(Protocol):
     """Figures with intervals, from `counts`: methods are compared by one of them."""
     each_epoch: ClassVar[tuple[str, ...]]
     """Figures on validation after each epoch: one of them chooses the best epoch."""
+    auto_model: ClassVar[str]
+    """The class of transformers that puts the task's head on a pretrained model."""
+    peft_type: ClassVar[str]
+    """The task's name in `peft.TaskType`."""
+    pipeline: ClassVar[str]
+    """The task's name in transformers' `pipeline`, and on the Hub."""
 
     # --- from a record of the source to a prepared row
 
@@ -68,8 +77,11 @@ class Task(Protocol):
         """Columns that the source must have, by the key that names each."""
 
     @staticmethod
-    def target(record: dict[str, Any], keys: Any) -> Any:
-        """What a record is labelled with; empty if it has no label. Raises ValueError for what is no label."""
+    def target(record: dict[str, Any], keys: Any) -> str:
+        """What a record is labelled with, as text: JSON where it is more than a name. Empty if that is missing.
+
+        Raises ValueError for what is no label.
+        """
 
     @classmethod
     def check(
@@ -77,6 +89,7 @@ class Task(Protocol):
     ) -> "tuple[Task, pd.DataFrame]":
         """The task with the labels of this data, and the table with checked targets and a column `stratum`.
 
+        A stratum is a name, or a tuple of names for a row that counts for each of them.
         `table` has a column `label`, as `target` gives it. `path` is the data file's and `place` says where a row comes
         from, for messages. Raises UserError if a label is not allowed, or if there are too few.
         """
@@ -105,10 +118,6 @@ class Task(Protocol):
     def of(cls, features: "Features") -> "Task":
         """The task of a prepared split, from its `features`."""
 
-    @staticmethod
-    def auto_class() -> type:
-        """The class of transformers that puts the task's head on a pretrained model."""
-
     def config(self) -> dict[str, Any]:
         """Fields of the model's config: label names, kind of problem."""
 
@@ -125,19 +134,34 @@ class Task(Protocol):
     def loss(self, train: "Dataset | None", class_weights: str) -> Callable[..., "torch.Tensor"]:
         """Mean loss of a step, as transformers' Trainer calls it; with `class_weights` by the labels of `train`."""
 
-    # --- answers and figures
+    # --- answers and figures; targets and answers are of one form, which is the task's own, an entry for each row
 
-    def targets(self, split: "Dataset") -> np.ndarray:
-        """What the rows are labelled with, shape [rows, ...]."""
+    def targets(self, split: "Dataset") -> Any:
+        """What the rows are labelled with."""
 
-    def answers(self, probabilities: np.ndarray) -> np.ndarray:
-        """What the model answers, from its probabilities, shape [rows, ...]."""
+    def strata(self, split: "Dataset") -> Sequence:
+        """The stratum of each row of a prepared split."""
 
-    def counts(self, targets: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    def parts(self, targets: Any) -> "Iterable[tuple[str, np.ndarray]]":
+        """Each label, and which rows have it: true or false, shape [rows]."""
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """What the model gives as probabilities, float64, of the same shape."""
+
+    def answers(self, probabilities: np.ndarray, fitted: dict[str, Any] | None = None) -> Any:
+        """What the model answers, from its probabilities, and from what was `fitted` on validation."""
+
+    def right(self, targets: Any, answers: Any) -> np.ndarray:
+        """Whether each row's answer is completely right, shape [rows]."""
+
+    def counts(self, targets: Any, answers: Any) -> np.ndarray:
         """Numbers of each row whose sums give the figures, shape [rows, counts]."""
 
     def figures_of(self, sums: np.ndarray) -> dict[str, np.ndarray]:
         """Figures from sums of `counts`: from shape [..., counts] to shape [...] each. All but the loss."""
 
-    def score(self, targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-        """All figures, from the model's probabilities, shape [rows, ...]."""
+    def score(self, targets: Any, probabilities: np.ndarray, fitted: dict[str, Any] | None = None) -> dict[str, float]:
+        """All figures, from the model's probabilities."""
+
+    def score_encoded(self, encoded: "Dataset", labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
+        """All figures of `encoded` rows, from their labels and the model's logits as transformers' Trainer has them."""

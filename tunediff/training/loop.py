@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer
 from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.errors import UserError
 from tunediff.models import loading, saving
-from tunediff.models.inference import HALVES, choose_precision, device, predict_logits
+from tunediff.models.inference import HALVES, choose_precision, device, outputs
 from tunediff.tasks.interface import Task
 from tunediff.training import fast, record
 from tunediff.training.checkpoints import Checkpoints, made_from
@@ -38,7 +38,7 @@ class Fit:
     model: "PreTrainedModel | PeftModel"
     tokenizer: PreTrainedTokenizerBase
     validation_logits: np.ndarray
-    """The model's answers on validation, shape [rows, ...], for the check that it is saved and reloaded complete."""
+    """The model's outputs on validation, for the check that it is saved and reloaded complete."""
     best: dict[str, float]
     """Validation figures of the best epoch, its number (`best_epoch`), and how many epochs were run (`epochs`)."""
     hyperparameters: dict[str, Any]
@@ -96,7 +96,7 @@ def fit(
     if not ranks().is_main_process:
         return None
     saving.settle(trainer.model)
-    logits = predict_logits(trainer.model, tokenizer, encoded[1], training.batch_size, precision, "validation")
+    logits = outputs(task, trainer.model, tokenizer, encoded[1], training.batch_size, precision, "validation")
     return Fit(
         seed=seed,
         model=trainer.model,

@@ -21,7 +21,6 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import read_json, write_json
-from tunediff.models.inference import probabilities
 from tunediff.tasks.interface import Figure, Task
 from tunediff.training.checkpoints import NOTE, digests
 from tunediff.training.ranks import GlobalBatches, ranks, sharded
@@ -121,7 +120,7 @@ class ResumableTrainer(Trainer):
         done = super().evaluation_loop(*args, **kwargs)
         # Also the loss: the Trainer's own is weighted where training is, and counts those rows twice that fill up the
         # last batch of several processes.
-        figures = self.task.score(done.label_ids, probabilities(done.predictions))
+        figures = self.task.score_encoded(self.eval_dataset, done.label_ids, done.predictions)
         done.metrics.update({f"eval_{name}": figures[name] for name in self.task.each_epoch})
         return done
 

@@ -1,6 +1,6 @@
 """Single-label classification: what becomes of a text's probabilities, in a file and in the service.
 
-What `predict` and `serve` know of the task is here. Another task would have a file of its own beside this one.
+`of_task.TaskAnswers` says what each part is for.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from tunediff.use.classifier import Classifier
 
 # --- in a file
 
@@ -45,6 +47,10 @@ class Columns:
         return [*values, (probabilities.max(1) < self.least_confidence).tolist()]
 
 
+def columns(model: "Classifier", predicted: str, prefix: str, least_confidence: float | None = None) -> Columns:
+    return Columns(model.names, predicted, prefix, least_confidence)
+
+
 # --- in the service
 
 
@@ -65,24 +71,29 @@ class Explanation(BaseModel):
     words: list[Word] = Field(description="The whole text in order")
 
 
-def answers(names: list[str], probabilities: np.ndarray) -> list[Answer]:
+def answers(model: "Classifier", probabilities: np.ndarray) -> list[Answer]:
     """An answer for each text; `probabilities` has the shape [texts, labels]."""
+    names = model.names
     return [
         Answer(label=names[row.argmax()], probabilities=dict(zip(names, row.tolist(), strict=True)))
         for row in probabilities
     ]
 
 
-def explanation(model: str, names: list[str], words: list[str], probabilities: np.ndarray) -> Explanation:
+def labels(answer: Answer) -> list[str]:
+    return [answer.label]
+
+
+def explanation(name: str, model: "Classifier", words: list[str], probabilities: np.ndarray) -> Explanation:
     """How the probability of the text's label changes when each of its words is left out.
 
-    `probabilities` has the shape [1 + words, labels]: first those of the text, then of the text without each word.
+    `probabilities` has the shape [1 + words, labels].
     """
     label = probabilities[0].argmax()
     changes = probabilities[0, label] - probabilities[1:, label]
     return Explanation(
-        model=model,
-        label=names[label],
+        model=name,
+        label=model.names[label],
         probability=probabilities[0, label],
         words=[Word(word=word, change=change) for word, change in zip(words, changes, strict=True)],
     )

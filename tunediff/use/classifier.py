@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from scipy.special import softmax
+
+from tunediff.tasks.interface import Task
 
 
 class Classifier(Protocol):
@@ -13,6 +14,9 @@ class Classifier(Protocol):
 
     names: list[str]
     """Names of the labels, in the order of the probabilities."""
+    task: Task
+    fitted: dict[str, Any]
+    """What was fitted on validation."""
 
     def predict(self, texts: list[str]) -> np.ndarray:
         """Probabilities, float64, shape [texts, labels]."""
@@ -23,15 +27,17 @@ class BatchedClassifier(ABC):
 
     batch_size = 8  # on a CPU more texts at a time are no faster, and have more padding
 
-    def __init__(self, names: list[str], temperature: float, pad_id: int):
-        """Logits are divided by `temperature`, which was fitted on validation; `pad_id` is the padding's token."""
-        self.names = names
-        self.temperature = temperature
+    def __init__(self, task: Task, fitted: dict[str, Any], pad_id: int):
+        """`fitted`: what was fitted on validation, such as the temperature; `pad_id` is the padding's token."""
+        self.task = task
+        self.names = task.labels
+        self.fitted = fitted
+        self.temperature = fitted.get("temperature", 1)
         self._pad_id = pad_id
 
     def predict(self, texts: list[str]) -> np.ndarray:
         """Probabilities, float64, shape [texts, labels]."""
-        return softmax((self.logits(texts) / self.temperature).astype(np.float64), axis=-1)
+        return self.task.probabilities(self.logits(texts) / self.temperature)
 
     def logits(self, texts: list[str]) -> np.ndarray:
         """Logits, float32, shape [texts, labels]."""

@@ -34,20 +34,20 @@ class Loader:
 
             return OnnxClassifier(folder_of(path), path.name if path.suffix == ".onnx" else INT8)
 
-        from tunediff.models.saved import load_saved, load_saved_config
+        from tunediff.models.saved import load_saved, load_saved_config, task_of
         from tunediff.use.classifier_torch import TorchClassifier
 
         config = load_saved_config(path)
         if (path / "adapter_config.json").is_file():
             return self._load_adapter(path, config)
-        return TorchClassifier(*load_saved(path), _label_names(config), _temperature(config))
+        return TorchClassifier(*load_saved(path), task_of(config), config.tunediff)
 
     def _load_adapter(self, path: Path, config: "PreTrainedConfig") -> "Classifier":
         """The adapter of PEFT in the folder `path`, beside those of its kind that are loaded."""
-        from tunediff.models.saved import add_adapter, load_saved
+        from tunediff.models.saved import add_adapter, load_saved, task_of
         from tunediff.use.classifier_torch import TorchClassifier
 
-        names = _label_names(config)
+        task = task_of(config)
         key = (*_origin(config), read_json(path / "adapter_config.json")["peft_type"])
         if key in self._bases:
             model = self._bases[key]
@@ -57,19 +57,19 @@ class Loader:
             adapter = model.active_adapter
             self._bases[key] = model
             if not model.active_peft_config.is_prompt_learning:  # PEFT 0.21 cannot leave a classifier's prompt out
-                original = TorchClassifier(model, tokenizer, names, activated=model.disable_adapter)
+                original = TorchClassifier(model, tokenizer, task, {}, activated=model.disable_adapter)
                 self._originals[_origin(config)] = original
-        return TorchClassifier(model, tokenizer, names, _temperature(config), partial(_activated, model, adapter))
+        return TorchClassifier(model, tokenizer, task, config.tunediff, partial(_activated, model, adapter))
 
     def original(self, folder: Path) -> "Classifier":
         """What the model was before it was trained; load the models first. Raises UserError if it is gone."""
-        from tunediff.models.saved import load_original, load_saved_config
+        from tunediff.models.saved import load_original, load_saved_config, task_of
         from tunediff.use.classifier_torch import TorchClassifier
 
         config = load_saved_config(folder)
         origin = _origin(config)
         if origin not in self._originals:
-            self._originals[origin] = TorchClassifier(*load_original(folder), _label_names(config))
+            self._originals[origin] = TorchClassifier(*load_original(folder), task_of(config), {})
         return self._originals[origin]
 
 
@@ -83,17 +83,9 @@ def folder_of(path: Path) -> Path:
     return path.parent if path.suffix == ".onnx" else path
 
 
-def _label_names(config: "PreTrainedConfig") -> list[str]:
-    return list(config.id2label.values())
-
-
-def _temperature(config: "PreTrainedConfig") -> float:
-    return config.tunediff.get("temperature", 1)
-
-
 def _origin(config: "PreTrainedConfig") -> tuple:
     """Two models of the same origin were the same before they were trained."""
-    return (*(config.tunediff[key] for key in ("pretrained", "revision", "sha256", "seed")), *_label_names(config))
+    return (*(config.tunediff[key] for key in ("pretrained", "revision", "sha256", "seed")), *config.id2label.values())
 
 
 @contextmanager

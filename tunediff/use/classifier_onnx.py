@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import read_json
+from tunediff.tasks import TASKS
 from tunediff.use.classifier import BatchedClassifier
 
 FP32 = "model.onnx"
@@ -46,7 +47,8 @@ class OnnxClassifier(BatchedClassifier):
             ) from None
         self._tokenizer.no_padding()  # `logits` pads each batch
         names = [config["id2label"][str(place)] for place in range(len(config["id2label"]))]
-        super().__init__(names, config["tunediff"].get("temperature", 1), pad_id)
+        fitted = config["tunediff"]
+        super().__init__(TASKS[fitted.get("task", "classification")](names), fitted, pad_id)
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]

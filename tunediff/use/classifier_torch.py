@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from tunediff.models import inference
+from tunediff.tasks.interface import Task
 from tunediff.use.classifier import BatchedClassifier
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class TorchClassifier(BatchedClassifier):
         self,
         model: "PreTrainedModel | PeftModel",
         tokenizer: "PreTrainedTokenizerBase",
-        names: list[str],
-        temperature: float = 1,
+        task: Task,
+        fitted: dict[str, Any],
         activated: Callable[[], AbstractContextManager] = nullcontext,
         device: torch.device | None = None,
     ):
@@ -33,7 +34,7 @@ class TorchClassifier(BatchedClassifier):
 
         `device` is where the model computes; None for the accelerator if there is one, else the processor.
         """
-        super().__init__(names, temperature, tokenizer.pad_token_id)
+        super().__init__(task, fitted, tokenizer.pad_token_id)
         self._tokenizer = tokenizer
         self._activated = activated
         self._device = device or inference.device()

@@ -26,7 +26,7 @@ TRANSFORMERS = """
 ```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", "{exported}")  # or its id on the Hub
+classify = pipeline("{pipeline}", "{exported}")  # or its id on the Hub
 print(classify("A text to label", truncation=True))
 ```
 
@@ -34,7 +34,7 @@ Its scores are not calibrated.
 """
 
 
-def write_card(folder: Path, trained: Path, exported: Path, loadable: bool) -> None:
+def write_card(folder: Path, trained: Path, exported: Path, loadable: bool, pipeline: str) -> None:
     """Let the trained model's card, which `folder` has, say how the exported one is used, which will stand there."""
     card = ModelCard.load(folder / "README.md")
     card.data.library_name = "transformers" if loadable else "onnx"
@@ -43,7 +43,7 @@ def write_card(folder: Path, trained: Path, exported: Path, loadable: bool) -> N
     use = USE.format(
         trained=trained.as_posix(),
         exported=exported.as_posix(),
-        transformers=TRANSFORMERS.format(exported=exported.as_posix()) if loadable else "",
+        transformers=TRANSFORMERS.format(exported=exported.as_posix(), pipeline=pipeline) if loadable else "",
         fp32=FP32,
         int8=INT8,
         temperature=read_json(folder / "config.json")["tunediff"]["temperature"],

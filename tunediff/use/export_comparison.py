@@ -27,27 +27,32 @@ class System:
     bytes: int
     """The size of its weights."""
 
+    @property
+    def probabilities(self) -> np.ndarray:
+        return self.classifier.task.probabilities(self.logits / self.classifier.temperature)
+
 
 def compare_answers(
     systems: dict[str, System], task: Task, targets: np.ndarray, confidence: float, seed: int
 ) -> dict[str, dict[str, float]]:
-    """For each system its accuracy and size, and for all but the first how its answers differ from the first one's.
+    """For each system its main figure and size, and for all but the first how its answers differ from the first one's.
 
-    `targets` are what the texts are labelled with, as `task.targets` gives them. The difference of accuracy has an
+    `targets` are what the texts are labelled with, as `task.targets` gives them. The difference of the figure has an
     interval, with this `confidence`.
     """
-    accuracy = uncertainty.Figures(["accuracy"], task.figures_of)
-    answers = {name: task.answers(system.logits) for name, system in systems.items()}
+    main = task.headline[0]
+    figure = uncertainty.Figures([main], task.figures_of)
+    answers = {name: task.answers(system.probabilities, system.classifier.fitted) for name, system in systems.items()}
     counts = {name: task.counts(targets, answers[name])[None] for name in systems}
     first, *others = systems
-    figures = {name: {"accuracy": accuracy(each.sum(1)).item()} for name, each in counts.items()}
+    figures = {name: {main: figure(each.sum(1)).item()} for name, each in counts.items()}
     for name in others:
-        change = uncertainty.differences(accuracy, counts[name], counts[first], confidence, seed)["accuracy"]
+        change = uncertainty.differences(figure, counts[name], counts[first], confidence, seed)[main]
         figures[name] |= {
-            "accuracy_difference": change.value,
-            "accuracy_difference_low": change.low,
-            "accuracy_difference_high": change.high,
-            "changed_answers": int(np.sum(answers[name] != answers[first])),
+            f"{main}_difference": change.value,
+            f"{main}_difference_low": change.low,
+            f"{main}_difference_high": change.high,
+            "changed_answers": int(np.sum(~task.right(answers[first], answers[name]))),
             "largest_logit_difference": float(np.abs(systems[name].logits - systems[first].logits).max()),
         }
     return {name: {**each, "bytes": systems[name].bytes} for name, each in figures.items()}

@@ -12,7 +12,7 @@ from tunediff.core.errors import UserError, reason
 from tunediff.core.files import atomic
 from tunediff.models.inference import predict_logits
 from tunediff.models.own_methods import BottleneckLayer
-from tunediff.models.saved import load_saved
+from tunediff.models.saved import load_saved, task_of
 from tunediff.tasks.features import encode
 from tunediff.use.classifier_onnx import FP32, INT8, OnnxClassifier
 from tunediff.use.classifier_torch import TorchClassifier
@@ -35,8 +35,8 @@ def export(trained: Path, exported: Path, texts: list[str]) -> dict[str, System]
     """
     original, tokenizer = load_saved(trained)
     expected = predict_logits(original, tokenizer, encode(tokenizer, texts), BATCH_SIZE, "fp32", "PyTorch")
+    task, fitted = task_of(original.config), original.config.tunediff
     model = merged(trained)
-    names = list(model.config.id2label.values())
     size = sum(weights.nbytes for weights in model.state_dict().values())
     systems = {}
     with atomic(exported) as folder:
@@ -46,8 +46,8 @@ def export(trained: Path, exported: Path, texts: list[str]) -> dict[str, System]
         if loadable := is_loadable(model):
             model.config.tunediff.pop("adapter", None)  # which is in the weights now
             model.save_pretrained(folder)
-        write_card(folder, trained, exported, loadable)
-        classifier = TorchClassifier(model, tokenizer, names, device=torch.device("cpu"))  # as ONNX Runtime does
+        write_card(folder, trained, exported, loadable, task.pipeline)
+        classifier = TorchClassifier(model, tokenizer, task, fitted, device=torch.device("cpu"))  # as ONNX Runtime does
         systems["pytorch"] = System(classifier, expected, size)
         for name, file in (("fp32", FP32), ("int8", INT8)):
             classifier = OnnxClassifier(folder, file, torch.get_num_threads())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import read_json, sha256
-from tunediff.use.classification_answers import Columns
 from tunediff.use.classifier_loading import Loader, folder_of
 from tunediff.use.job_input import Input, Row
+from tunediff.use.of_task import Columns, of_task
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,10 +58,10 @@ def load(paths: list[Path], compare: bool, accuracy: float | None) -> JobModels:
         predicted, prefix = ("predicted", "") if len(paths) == 1 else (name, f"{name}_")
         model = loader.load(path)
         least = None if accuracy is None else _least_confidence(path, accuracy)
-        models.append((model, Columns(model.names, predicted, prefix, least)))
+        models.append((model, of_task(model.task).columns(model, predicted, prefix, least)))
     if compare:
         original = loader.original(folder_of(paths[0]))
-        models.append((original, Columns(original.names, "original", "original_")))
+        models.append((original, of_task(original.task).columns(original, "original", "original_", None)))
     return JobModels(models)
 
 

@@ -16,9 +16,10 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tunediff.use import service_schema
-from tunediff.use.classification_answers import Explanation, answers, explanation
+from tunediff.use.classification_answers import Explanation
 from tunediff.use.classifier import Classifier
 from tunediff.use.occlusion import leave_out
+from tunediff.use.of_task import of_task
 from tunediff.use.service_guard import Guard, refuse
 from tunediff.use.service_hosts import Hosts
 from tunediff.use.service_metrics import Metrics
@@ -98,12 +99,13 @@ def add_model_routes(app: FastAPI, served: dict[str, Served], runner: Runner, me
         """The label of each text, and each label's probability."""
         texts = [body.texts] if isinstance(body.texts, str) else body.texts
         tuned, original = served[body.model].tuned, served[body.model].original
-        predicted = answers(tuned.names, await runner.predict(tuned, texts))
-        for answer in predicted:
-            metrics.answers.labels(body.model, answer.label).inc()
+        task = of_task(tuned.task)
+        predicted = task.answers(tuned, await runner.predict(tuned, texts))
+        for label in (label for answer in predicted for label in task.labels(answer)):
+            metrics.answers.labels(body.model, label).inc()
         originals = None
         if body.compare and original:
-            originals = answers(original.names, await runner.predict(original, texts))
+            originals = task.answers(original, await runner.predict(original, texts))
         return Predictions(model=body.model, answers=predicted, originals=originals)
 
     @app.post("/explain", responses=problems(400, 408, 413, 421, 422, 429, 503))
@@ -112,7 +114,7 @@ def add_model_routes(app: FastAPI, served: dict[str, Served], runner: Runner, me
         tuned = served[body.model].tuned
         pieces = leave_out(body.text)
         probabilities = await runner.predict(tuned, [body.text, *(rest for _, rest in pieces)])
-        return explanation(body.model, tuned.names, [word for word, _ in pieces], probabilities)
+        return of_task(tuned.task).explanation(body.model, tuned, [word for word, _ in pieces], probabilities)
 
     @app.get("/models", responses=problems(421))
     async def models() -> Models:

@@ -1,10 +1,12 @@
 """What the service is sent and answers, and what it says of a request that is wrong."""
 
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from tunediff.use.classification_answers import Answer
+from tunediff.use.of_task import BY_TASK
 from tunediff.use.service_guard import MAX_BODY
 
 MAX_TEXTS = 256  # texts of a request
@@ -43,6 +45,9 @@ def request_bodies(names: list[str]) -> tuple[type[Strict], type[Strict]]:
 
 
 # --- what is answered
+
+
+Answer = reduce(or_, (task.Answer for task in BY_TASK.values()))
 
 
 class Predictions(BaseModel):

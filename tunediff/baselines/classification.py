@@ -1,0 +1,52 @@
+"""Single labels without fine-tuning; `of_task.TaskBaselines` says what each function is for."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from tunediff.baselines import label_noise as noise
+from tunediff.baselines.classifiers import Answers, Splits, cost, pretrained, tfidf
+from tunediff.baselines.linear import on_tfidf
+from tunediff.baselines.settings import Baseline, WithoutFineTuning
+from tunediff.core.errors import UserError
+from tunediff.tasks.classification import Classification
+
+
+def answers(splits: Splits, task: Classification, settings: WithoutFineTuning) -> dict[str, Answers]:
+    methods = {"majority": majority(splits, task), "tfidf": tfidf(splits, task, settings)}
+    return {**methods, **pretrained(splits, task, settings)}
+
+
+def majority(splits: Splits, task: Classification) -> Answers:
+    """The share of each label in train, whatever the text. The largest one is the answer."""
+    started = time.perf_counter()
+    labels = task.targets(splits["train"])
+    frequencies = np.bincount(labels, minlength=len(task.labels)) / len(labels)
+    trained = time.perf_counter()
+    predicted = np.tile(frequencies, (len(splits["test"]), 1))
+    return Answers(predicted, cost(trained - started, time.perf_counter() - trained, 0, 0))
+
+
+def words(task: Classification, train: Dataset, other: Dataset, baseline: Baseline, class_weights: str) -> np.ndarray:
+    model = on_tfidf(baseline, class_weights).fit(train["text"][:], task.targets(train))
+    return model.predict_proba(other["text"][:])
+
+
+def label_noise(
+    train: Dataset, task: Classification, settings: WithoutFineTuning, place: Path
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    table = train.to_pandas()
+    table["label"] = pd.Categorical.from_codes(table.label, task.labels)
+    table, alone = noise.judgeable(table)
+    if table.label.nunique() < 2:
+        raise UserError(
+            f"{place}: fewer than two labels have two rows or more, and a label is judged by "
+            "other rows of it; add rows to the source, or merge labels"
+        )
+    labels = table.label.cat.codes.to_numpy()
+    ranked = noise.rank(table, noise.out_of_fold(noise.judges(table, settings), labels, settings.seed))
+    return noise.without_formulas(ranked), {"not_judged": alone, **noise.count(ranked)}

@@ -1,0 +1,47 @@
+"""What there is without fine-tuning depends on the task: one file for each, and the table of them."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from tunediff.baselines import classification
+from tunediff.tasks.interface import Task
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from datasets import Dataset
+
+    from tunediff.baselines.classifiers import Answers, Splits
+    from tunediff.baselines.settings import Baseline, WithoutFineTuning
+
+
+class TaskBaselines(Protocol):
+    """The functions of each such file."""
+
+    def answers(self, splits: "Splits", task: Any, settings: "WithoutFineTuning") -> "dict[str, Answers]":
+        """The answers of each method in `core.methods.BASELINES`.
+
+        The lightest comes first: the peak memory of each is that of the process so far.
+        """
+
+    def words(
+        self, task: Any, train: "Dataset", other: "Dataset", baseline: "Baseline", class_weights: str
+    ) -> np.ndarray:
+        """Probabilities for the rows of `other`, from a simple model that was fitted to the words of `train`."""
+
+    def label_noise(
+        self, train: "Dataset", task: Any, settings: "WithoutFineTuning", place: "Path"
+    ) -> "tuple[pd.DataFrame, dict[str, Any]]":
+        """The training rows or parts of them, the likeliest noise first, with a column suspected; and figures.
+
+        No cell is a formula. `place` is the split's file, for messages.
+        """
+
+
+BY_TASK: dict[str, TaskBaselines] = {"classification": classification}
+
+
+def of_task(task: Task | type[Task]) -> TaskBaselines:
+    return BY_TASK[task.name]

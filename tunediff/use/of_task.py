@@ -1,0 +1,55 @@
+"""What becomes of a model's answers, in a file and in the service, depends on the task: one file for each."""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel
+
+from tunediff.tasks.interface import Task
+from tunediff.use import classification_answers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tunediff.use.classifier import Classifier
+
+
+class Columns(Protocol):
+    """The columns in which one model answers."""
+
+    def types(self) -> "dict[str, pa.DataType]":
+        """The columns' names and types."""
+
+    def values(self, predicted: Any) -> list[list]:
+        """The values of each column, from what `Classifier.predict` gave."""
+
+
+class TaskAnswers(Protocol):
+    """What each such file has."""
+
+    Answer: type[BaseModel]
+    """What the service answers for a text."""
+
+    def columns(self, model: "Classifier", predicted: str, prefix: str, least_confidence: float | None) -> Columns:
+        """The model's columns: the first is named `predicted`, and the others' names begin with `prefix`.
+
+        Answers that are less sure than `least_confidence` are flagged, where it is given.
+        """
+
+    def answers(self, model: "Classifier", predicted: Any) -> list[BaseModel]:
+        """An `Answer` for each text, from what `Classifier.predict` gave."""
+
+    def labels(self, answer: Any) -> list[str]:
+        """The labels of an `Answer`, to be counted."""
+
+    def explanation(self, name: str, model: "Classifier", words: list[str], predicted: Any) -> BaseModel:
+        """Which words of a text mattered.
+
+        `predicted` has what the model gave for the text, and then for the text without each word.
+        """
+
+
+BY_TASK: dict[str, TaskAnswers] = {"classification": classification_answers}
+
+
+def of_task(task: Task) -> TaskAnswers:
+    return BY_TASK[task.name]
