@@ -15,6 +15,7 @@ from transformers import (
 from tunediff.core.errors import UserError, reason
 from tunediff.models.loading import load_pretrained
 from tunediff.models.settings import Pretrained
+from tunediff.models.trained_config import check_trained
 from tunediff.tasks import TASKS
 from tunediff.tasks.interface import Task
 
@@ -108,4 +109,5 @@ def load_saved_config(folder: Path) -> PreTrainedConfig:
             f"{folder}/config.json: not written by this project: it does not say which pretrained model it came from "
             "(key `tunediff`)"
         )
+    check_trained(config.tunediff, folder / "config.json")
     return config

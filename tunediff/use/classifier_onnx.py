@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import read_json
+from tunediff.models.trained_config import check_trained
 from tunediff.use.classifier import BatchedClassifier
 
 FP32 = "model.onnx"
@@ -31,6 +32,8 @@ class OnnxClassifier(BatchedClassifier):
         options.intra_op_num_threads = threads
         config = read_json(folder / "config.json")
         try:
+            names = [config["id2label"][str(place)] for place in range(len(config["id2label"]))]
+            origin = config["tunediff"]
             self._session = onnxruntime.InferenceSession(
                 folder / weights,
                 options,
@@ -44,9 +47,9 @@ class OnnxClassifier(BatchedClassifier):
             raise UserError(
                 f"{folder}: the exported model cannot be loaded: {reason(error)}; export it again"
             ) from None
+        check_trained(origin, folder / "config.json")
         self._tokenizer.no_padding()  # `logits` pads each batch
-        names = [config["id2label"][str(place)] for place in range(len(config["id2label"]))]
-        super().__init__(names, config["tunediff"].get("temperature", 1), pad_id)
+        super().__init__(names, origin.get("temperature", 1), pad_id)
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
