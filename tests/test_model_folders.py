@@ -3,13 +3,15 @@
 import json
 import shutil
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from conftest import save_as_trained
 
 from tunediff.core.errors import UserError
-from tunediff.models import saved
+from tunediff.models import peft_fields, saved
 from tunediff.models.settings import ModelConf
+from tunediff.use.classifier_loading import Loader
 
 LABELS = ["down", "flat", "up"]
 ADAPTERS = {
@@ -71,3 +73,76 @@ def test_a_wrong_value_of_tunediff_is_one_line(made: dict[str, Path], tmp_path: 
 def test_a_tunediff_that_is_none_is_one_line(made: dict[str, Path], tmp_path: Path):
     folder = changed(made["full"], tmp_path / "full", tunediff=None)
     assert refusal(folder).startswith(f"{folder}/config.json: tunediff: Input should be a valid dictionary")
+
+
+# --- adapter_config.json
+
+
+def refused_adapter(made: dict[str, Path], folder: Path, name: str = "lora", **changes: object) -> str:
+    return refusal(changed(made[name], folder, "adapter_config.json", **changes))
+
+
+def test_an_adapter_that_loads_a_second_model_by_a_path_is_refused(
+    made: dict[str, Path], tiny_model: Path, tmp_path: Path
+):
+    """SHADOW would read pytorch_model.bin there, which is pickled."""
+    second = shutil.copytree(tiny_model, tmp_path / "second")
+    (second / "model.safetensors").rename(second / "pytorch_model.bin")
+    line = refused_adapter(made, tmp_path / "lora", peft_type="SHADOW", shadow_model=str(second))
+    assert "adapter_config.json: peft_type: 'SHADOW' is not loaded: it loads a second model from a path; train" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "expected"),
+    [
+        ("lora", "peft_type", "XLORA", "'XLORA' is not loaded: it mixes adapters"),
+        ("lora", "peft_type", "NEWEST", "'NEWEST' is not loaded; train"),
+        ("lora", "peft_type", ["LORA"], "['LORA'] is not loaded; train"),
+        ("lora", "task_type", "CAUSAL_LM", "expected 'SEQ_CLS', found 'CAUSAL_LM'"),
+        ("lora", "auto_mapping", {"parent_library": "os"}, "expected None, found"),
+        ("lora", "base_model_name_or_path", "package:os/x", "expected '"),
+        ("lora", "megatron_core", "evil", "not accepted, because it may name a file, code or another model; leave it"),
+        ("lora", "megatron_config", {"a": 1}, "not accepted"),
+        ("lora", "eva_config", {"rho": 2}, "not accepted"),
+        ("lora", "arrow_config", {"x": 1}, "not accepted"),
+        ("lora", "loftq_config", {"loftq_bits": 4}, "not accepted"),
+        ("lora", "weights_path", "x", "LoraConfig has no such field; "),
+        ("lora", "r", "many", "Input should be a valid integer, "),
+        ("lora", "lora_alpha", float("nan"), "expected a finite number, found nan"),
+        ("lora", "alpha_pattern", {"query": float("inf")}, "expected a finite number, found "),
+        ("lora", "target_modules", 3, "Input should be "),
+        ("prompt", "tokenizer_name_or_path", "./second", "not accepted"),
+        ("prompt", "tokenizer_kwargs", {"trust_remote_code": True}, "not accepted"),
+    ],
+)  # fmt: skip
+def test_a_value_that_no_training_writes_is_one_line(made, tmp_path: Path, name: str, key: str, value, expected: str):
+    line = refused_adapter(made, tmp_path / name, name, **{key: value})
+    assert line.startswith(f"{tmp_path / name}/adapter_config.json: {key}: {expected}"), line
+
+
+def test_an_own_adapter_that_no_training_writes_is_one_line(made: dict[str, Path], tmp_path: Path):
+    for key, value, expected in (
+        ("peft_type", "LORA", "peft_type: there is no method 'LORA'"),
+        ("fields", {"width": 1}, "fields.width: Bottleneck has no such field"),
+    ):
+        own = {**json.loads((made["bottleneck"] / "config.json").read_text())["tunediff"]["adapter"], key: value}
+        line = refusal(changed(made["bottleneck"], tmp_path / key, tunediff={"adapter": own}))
+        assert line.startswith(f"{tmp_path / key}/config.json: tunediff.adapter.{expected}")
+
+
+def test_a_second_adapter_is_checked_as_the_first(made: dict[str, Path], tmp_path: Path):
+    loader = Loader()
+    loader.load(made["lora"])
+    with pytest.raises(UserError, match="megatron_core: not accepted"):
+        loader.load(changed(made["lora"], tmp_path / "lora", "adapter_config.json", megatron_core="evil"))
+
+
+def test_what_fields_may_hold_is_written_down():
+    """A new type or field of PEFT is allowed once somebody has looked at it: no text but layers and known choices."""
+    for peft_type in peft_fields.TYPES:
+        config = peft_fields.config_class(peft_type)
+        texts = {
+            name for name, kind in get_type_hints(config).items() if "str" in str(kind) and "Literal" not in str(kind)
+        }
+        refused = texts - peft_fields.COMMON - peft_fields.LAYERS - peft_fields.CHOICES - peft_fields.NUMBERS_BY_LAYER
+        assert refused <= {"megatron_core", "prompt_tuning_init_text", "tokenizer_name_or_path"}, peft_type

@@ -13,7 +13,9 @@ from transformers import (
 )
 
 from tunediff.core.errors import UserError, reason
+from tunediff.models import own_methods
 from tunediff.models.loading import load_pretrained
+from tunediff.models.peft_fields import check_own, read_adapter_config
 from tunediff.models.settings import Pretrained
 from tunediff.models.trained_config import check_trained
 from tunediff.tasks import TASKS
@@ -29,13 +31,13 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if "adapter" in config.tunediff:
-            from tunediff.models import own_methods
-
+            check_own(config.tunediff["adapter"], f"{folder}/config.json: tunediff.adapter")
             model = own_methods.load(_original(folder, config, tokenizer), folder)
         elif (folder / "adapter_config.json").is_file():
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(_original(folder, config, tokenizer), folder)
+            adapter = read_adapter_config(folder, config.tunediff["pretrained"])
+            model = PeftModel.from_pretrained(_original(folder, config, tokenizer), folder, config=adapter)
         else:
             model = (
                 task_of(config)
@@ -54,6 +56,7 @@ def add_adapter(model: "PeftModel", folder: Path) -> tuple[str, PreTrainedTokeni
     It must be of their kind, and of the same pretrained model. Raises UserError if PEFT cannot have both.
     """
     name = f"adapter{len(model.peft_config)}"
+    read_adapter_config(folder, model.config.tunediff["pretrained"])
     try:
         model.load_adapter(folder, name)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
