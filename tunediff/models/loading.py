@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -20,6 +21,7 @@ from transformers.utils.hub import resolve_revision
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import sha256
+from tunediff.models import heads, weights
 from tunediff.models.pretrained import hub_error, locate
 from tunediff.models.settings import Pretrained
 from tunediff.tasks.interface import Task
@@ -56,13 +58,14 @@ def load_tokenizer(conf: Pretrained, place: Path) -> PreTrainedTokenizerBase:
 def load_pretrained(
     conf: Pretrained, place: Path, tokenizer: PreTrainedTokenizerBase, task: Task, seed: int
 ) -> PreTrainedModel:
-    """The pretrained encoder or decoder under a new head for the task, the same one for the same seed.
+    """The pretrained encoder or decoder under a new head for the task, the same one for the same seed (see `heads`).
 
     `place` is the file that names the model, for messages. Raises UserError if it cannot be loaded.
     """
     source = locate(conf.name, place)
     try:
         revision = resolve_revision(source, conf.revision)  # one commit for all that follows, even if a branch moves
+        kept = _labels_to_keep(conf, place, source, revision, task) if conf.keep_head else None
         config = AutoConfig.from_pretrained(
             source,
             revision=revision,
@@ -79,16 +82,50 @@ def load_pretrained(
             "sha256": conf.sha256,
             "seed": seed,
             "task": task.name,
+            **({"keep_head": True} if conf.keep_head else {}),
         }
         torch.manual_seed(seed)  # of the head; transformers' set_seed would import the Trainer's modules and PEFT
-        model = task.auto_class().from_pretrained(
-            source, config=config, revision=revision, dtype="float32", use_safetensors=True, trust_remote_code=False
+        model, loading = task.auto_class().from_pretrained(
+            source,
+            config=config,
+            revision=revision,
+            dtype="float32",
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # instead of a traceback; what differs is named below
+            output_loading_info=True,
         )
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None
+    if model.base_model is model:
+        raise UserError(f"{place}: name: {conf.name}: its head is not known apart from its base; choose another model")
+    if problem := weights.difference_of_base(model, loading):
+        raise UserError(
+            f"{place}: name: the weights of {conf.name} are not those that its config.json means ({problem}); get the "
+            "model again, or choose another"
+        )
+    try:
+        heads.begin(model, loading, seed, kept)
+    except ValueError as error:
+        raise UserError(f"{place}: keep_head: {conf.name}: {error}; leave keep_head out for a new head") from None
     if hasattr(model, "score"):
         model.register_forward_pre_hook(padding_first, with_kwargs=True)
     return model
+
+
+def _labels_to_keep(conf: Pretrained, place: Path, source: str, revision: str, task: Task) -> list[str]:
+    """The labels of the head that the model has, in its order. Raises UserError if they are not those of the task."""
+    named = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("id2label") or {}
+    kept = [str(named[place]) for place in sorted(named, key=int)]
+    wanted = list(task.config()["id2label"].values())
+    if sorted(kept) != sorted(wanted):
+        other = [label for label in (*wanted, *kept) if wanted.count(label) != kept.count(label)]
+        raise UserError(
+            f"{place}: keep_head: {conf.name} has the labels {', '.join(kept) or 'of no classifier'}, and the data "
+            f"{', '.join(wanted)}; without match: {', '.join(dict.fromkeys(other))}; rename the data's with `labels` "
+            "in its file, or leave keep_head out for a new head"
+        )
+    return kept
 
 
 def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -18,6 +17,7 @@ from tunediff.models.loading import load_pretrained
 from tunediff.models.peft_fields import check_own, read_adapter_config
 from tunediff.models.settings import Pretrained
 from tunediff.models.trained_config import check_trained
+from tunediff.models.weights import check_adapter, check_all, reshaped
 from tunediff.tasks import TASKS
 from tunediff.tasks.interface import Task
 
@@ -34,17 +34,29 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
             check_own(config.tunediff["adapter"], f"{folder}/config.json: tunediff.adapter")
             model = own_methods.load(_original(folder, config, tokenizer), folder)
         elif (folder / "adapter_config.json").is_file():
-            from peft import PeftModel
+            from peft import PeftModelForSequenceClassification
 
             adapter = read_adapter_config(folder, config.tunediff["pretrained"])
-            model = PeftModel.from_pretrained(_original(folder, config, tokenizer), folder, config=adapter)
+            model = PeftModelForSequenceClassification(_original(folder, config, tokenizer), adapter)
+            check_adapter(model, "default", folder)
+            model.load_adapter(folder, "default")
         else:
-            model = (
+            model, loading = (
                 task_of(config)
                 .auto_class()
-                .from_pretrained(folder, dtype="float32", use_safetensors=True, trust_remote_code=False)
+                .from_pretrained(
+                    folder,
+                    dtype="float32",
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    ignore_mismatched_sizes=True,  # named here, as what is missing
+                    output_loading_info=True,
+                )
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            check_all(folder, loading["missing_keys"], loading["unexpected_keys"], reshaped(loading))
+    except UserError:
+        raise
+    except Exception as error:  # PEFT raises errors of any kind
         raise UserError(f"{folder}: the saved model cannot be loaded: {reason(error)}") from None
     model.config.tunediff |= config.tunediff  # an adapter's model is the original one, which has no temperature
     return model.eval(), tokenizer
@@ -56,10 +68,14 @@ def add_adapter(model: "PeftModel", folder: Path) -> tuple[str, PreTrainedTokeni
     It must be of their kind, and of the same pretrained model. Raises UserError if PEFT cannot have both.
     """
     name = f"adapter{len(model.peft_config)}"
-    read_adapter_config(folder, model.config.tunediff["pretrained"])
+    adapter = read_adapter_config(folder, model.config.tunediff["pretrained"])
     try:
+        model.add_adapter(name, adapter)
+        check_adapter(model, name, folder)
         model.load_adapter(folder, name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # PEFT raises errors of any kind
         raise UserError(f"{folder}: cannot be loaded beside the others: {reason(error)}; use it alone") from None
     return name, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
@@ -77,6 +93,7 @@ def _original(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedToken
         revision=origin["revision"],
         sha256=origin["sha256"],
         max_length=tokenizer.model_max_length,
+        keep_head=origin.get("keep_head", False),
     )
     return load_pretrained(conf, folder / "config.json", tokenizer, task_of(config), origin["seed"])
 

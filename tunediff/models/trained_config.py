@@ -50,6 +50,8 @@ class Trained(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     """Of the new head, and of the training."""
     task: Annotated[str, AfterValidator(_known_task)] = "classification"
+    keep_head: bool = False
+    """As in the model's file."""
     adapter: OwnAdapter | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1
     """What logits are divided by."""

@@ -92,7 +92,8 @@ def _temperature(config: "PreTrainedConfig") -> float:
 
 def _origin(config: "PreTrainedConfig") -> tuple:
     """Two models of the same origin were the same before they were trained."""
-    return (*(config.tunediff[key] for key in ("pretrained", "revision", "sha256", "seed")), *_label_names(config))
+    keys = ("pretrained", "revision", "sha256", "seed", "keep_head")
+    return (*(config.tunediff.get(key) for key in keys), *_label_names(config))
 
 
 @contextmanager
