@@ -13,8 +13,9 @@ from peft import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from tunediff.core.errors import UserError
 from tunediff.models import loading, saved, saving
-from tunediff.models.adapters import adapt, check_entry
+from tunediff.models.adapters import adapt
 from tunediff.models.inference import predict_logits
+from tunediff.models.peft_fields import check_entry
 from tunediff.models.settings import ModelConf
 from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
@@ -69,6 +70,24 @@ def logits(model, tokenizer, texts: list[str]) -> np.ndarray:
         ("LORA", {"lora_alfa": 8}, ".lora_alfa: LoraConfig has no such field; did you mean lora_alpha"),
         ("LORA", {"r": "many"}, ".r: Input should be a valid integer, .* found 'many'"),
         ("LORA", {"base_model_name_or_path": "x"}, ".base_model_name_or_path: LoraConfig has no such field"),
+        (
+            "LORA",
+            {"megatron_core": "evil"},
+            ".megatron_core: not accepted, because it may name a file, code or another",
+        ),
+        (
+            "LORA",
+            {"corda_config": {"cache_file": "x"}},
+            ".corda_config: not accepted, because it may name a file, code",
+        ),
+        (
+            "PROMPT_TUNING",
+            {"tokenizer_name_or_path": "x"},
+            ".tokenizer_name_or_path: not accepted, because it may name",
+        ),
+        ("SHADOW", {"shadow_model": "./x"}, ": SHADOW cannot be trained by an entry alone: it loads a second model"),
+        ("LORA", {"lora_dropout": float("nan")}, ".lora_dropout: expected a finite number, found nan"),
+        ("LORA", {"rank_pattern": {"query": "x"}}, ".rank_pattern: Input should be a valid integer, .* found "),
         ("BOTTLENECK", {"width": 8}, ".width: Bottleneck has no such field"),
         ("BOTTLENECK", {"activation": "step"}, ": BOTTLENECK does not fit .*: no activation is named 'step'"),
         ("ADALORA", {}, ": ADALORA cannot be trained by an entry alone: its ranks are redistributed"),
@@ -217,7 +236,9 @@ def test_own_weights_of_another_shape_are_refused(bert: ModelConf, tmp_path: Pat
     config = json.loads((tmp_path / "saved/config.json").read_text())
     config["tunediff"]["adapter"] |= {"peft_type": "BITFIT", "fields": {}}
     (tmp_path / "saved/config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"cannot be loaded: adapter_model\.safetensors does not hold what config"):
+    with pytest.raises(
+        UserError, match=r"cannot be loaded: its weights are not those that its config .*, unexpected: "
+    ):
         saved.load_saved(tmp_path / "saved")
 
 

@@ -48,7 +48,7 @@ def narrower(base: Path) -> None:
             "models/lora-v1: the saved model cannot be loaded: ",
         ),
         (lambda adapter: cut(adapter / "config.json"), "models/lora-v1/config.json: cannot be read: "),
-        (lambda adapter: cut(adapter / "adapter_config.json"), "models/lora-v1: the saved model cannot be loaded: "),
+        (lambda adapter: cut(adapter / "adapter_config.json"), "models/lora-v1/adapter_config.json: not JSON: "),
         (lambda adapter: cut(adapter / "tokenizer.json"), "models/lora-v1: the saved model cannot be loaded: "),
         (
             lambda adapter: narrower(Path("tiny-model")),

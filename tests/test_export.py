@@ -1,6 +1,7 @@
 """From a trained model to ONNX: the same answers, whole or in 8 bits, without PyTorch."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -231,6 +232,7 @@ def test_an_export_that_answers_otherwise_is_not_kept(exported: Project, monkeyp
             lambda folder: (folder / "tokenizer.json").write_text("{}"),
             "the exported model cannot be loaded: .*; export",
         ),
+        (lambda folder: (folder / "config.json").write_text("[]"), "the exported model cannot be loaded: .*; export"),
     ],
 )
 def test_a_broken_exported_folder_is_named(exported: Project, tmp_path: Path, break_it, message: str):
@@ -240,6 +242,17 @@ def test_a_broken_exported_folder_is_named(exported: Project, tmp_path: Path, br
         (folder / path.name).write_bytes(path.read_bytes())
     break_it(folder)
     with pytest.raises(UserError, match=f"^{folder}: {message}"):
+        OnnxClassifier(folder)
+
+
+def test_a_wrong_temperature_of_an_exported_model_is_named(exported: Project, tmp_path: Path):
+    folder = shutil.copytree(
+        exported.folder / "models/lora-v1-exported", tmp_path / "onnx", copy_function=shutil.copyfile
+    )
+    config = json.loads((folder / "config.json").read_text())
+    config["tunediff"]["temperature"] = 0
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=rf"^{folder}/config\.json: tunediff\.temperature: .*found 0; fetch the file"):
         OnnxClassifier(folder)
 
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -21,6 +22,7 @@ from transformers.utils.hub import resolve_revision
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import sha256
+from tunediff.models import heads, weights
 from tunediff.models.pretrained import GGUF, check_hash, hub_error, hub_id, locate
 from tunediff.models.settings import Pretrained
 from tunediff.tasks.interface import Task
@@ -55,7 +57,7 @@ def load_tokenizer(conf: Pretrained, place: Path) -> PreTrainedTokenizerBase:
 def load_pretrained(
     conf: Pretrained, place: Path, tokenizer: PreTrainedTokenizerBase, task: Task, seed: int
 ) -> PreTrainedModel:
-    """The pretrained encoder or decoder under a new head for the task, the same one for the same seed.
+    """The pretrained encoder or decoder under a new head for the task, the same one for the same seed (see `heads`).
 
     `place` is the file that names the model, for messages. Raises UserError if it cannot be loaded.
     """
@@ -63,6 +65,7 @@ def load_pretrained(
         # One commit for all that follows, even if a branch moves.
         revision = resolve_revision(hub_id(conf.name), conf.revision)
         source = locate(conf.model_copy(update={"revision": revision}), place)
+        kept = _labels_to_keep(conf, place, source, revision, task) if conf.keep_head else None
         config = AutoConfig.from_pretrained(
             source,
             revision=revision,
@@ -79,13 +82,32 @@ def load_pretrained(
             "sha256": conf.sha256,
             "seed": seed,
             "task": task.name,
+            **({"keep_head": True} if conf.keep_head else {}),
         }
         torch.manual_seed(seed)  # of the head; transformers' set_seed would import the Trainer's modules and PEFT
-        model = auto_class(task).from_pretrained(
-            source, config=config, revision=revision, dtype="float32", use_safetensors=True, trust_remote_code=False
+        model, loading = auto_class(task).from_pretrained(
+            source,
+            config=config,
+            revision=revision,
+            dtype="float32",
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # instead of a traceback; what differs is named below
+            output_loading_info=True,
         )
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None
+    if model.base_model is model:
+        raise UserError(f"{place}: name: {conf.name}: its head is not known apart from its base; choose another model")
+    if problem := weights.difference_of_base(model, loading):
+        raise UserError(
+            f"{place}: name: the weights of {conf.name} are not those that its config.json means ({problem}); get the "
+            "model again, or choose another"
+        )
+    try:
+        heads.begin(model, loading, seed, kept)
+    except ValueError as error:
+        raise UserError(f"{place}: keep_head: {conf.name}: {error}; leave keep_head out for a new head") from None
     if hasattr(model, "score"):
         model.register_forward_pre_hook(padding_first, with_kwargs=True)
     return model
@@ -94,6 +116,21 @@ def load_pretrained(
 def auto_class(task: Task) -> type:
     """The class of transformers that puts the task's head on a pretrained model."""
     return getattr(transformers, task.auto_model)
+
+
+def _labels_to_keep(conf: Pretrained, place: Path, source: str, revision: str, task: Task) -> list[str]:
+    """The labels of the head that the model has, in its order. Raises UserError if they are not those of the task."""
+    named = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("id2label") or {}
+    kept = [str(named[place]) for place in sorted(named, key=int)]
+    wanted = list(task.config()["id2label"].values())
+    if sorted(kept) != sorted(wanted):
+        other = [label for label in (*wanted, *kept) if wanted.count(label) != kept.count(label)]
+        raise UserError(
+            f"{place}: keep_head: {conf.name} has the labels {', '.join(kept) or 'of no classifier'}, and the data "
+            f"{', '.join(wanted)}; without match: {', '.join(dict.fromkeys(other))}; rename the data's with `labels` "
+            "in its file, or leave keep_head out for a new head"
+        )
+    return kept
 
 
 def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:

@@ -16,6 +16,7 @@ from transformers.activations import ACT2FN
 from tunediff.core.errors import nearest
 from tunediff.core.files import read_json
 from tunediff.models.layers import CONVENTIONS, ends_in
+from tunediff.models.weights import check_all
 
 
 @dataclass
@@ -109,12 +110,12 @@ def apply(model: PreTrainedModel, peft_type: str, fields: dict[str, Any], head: 
 def load(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Change `model`, the pretrained one, into the one that `save` wrote to `folder`, and return it.
 
-    Raises ValueError if config.json and the weights there do not agree.
+    Raises UserError if config.json and the weights there do not agree.
     """
     own = read_json(folder / "config.json")["tunediff"]["adapter"]
     model = apply(model, own["peft_type"], own["fields"], own["head"])
     weights = load_file(folder / "adapter_model.safetensors")
-    if {name for name, trained in model.named_parameters() if trained.requires_grad} != set(weights):
-        raise ValueError("adapter_model.safetensors does not hold what config.json says")
+    trained = {name for name, each in model.named_parameters() if each.requires_grad}
+    check_all(folder, trained - weights.keys(), weights.keys() - trained)
     model.load_state_dict(weights, strict=False)
     return model

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -13,8 +12,12 @@ from transformers import (
 )
 
 from tunediff.core.errors import UserError, reason
+from tunediff.models import own_methods
 from tunediff.models.loading import auto_class, load_pretrained
+from tunediff.models.peft_fields import check_own, read_adapter_config
 from tunediff.models.settings import Pretrained
+from tunediff.models.trained_config import check_trained
+from tunediff.models.weights import check_adapter, check_all, reshaped
 from tunediff.tasks import TASKS
 from tunediff.tasks.interface import Task
 
@@ -28,17 +31,29 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if "adapter" in config.tunediff:
-            from tunediff.models import own_methods
-
+            check_own(config.tunediff["adapter"], f"{folder}/config.json: tunediff.adapter")
             model = own_methods.load(_original(folder, config, tokenizer), folder)
         elif (folder / "adapter_config.json").is_file():
-            from peft import PeftModel
+            from peft.mapping import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 
-            model = PeftModel.from_pretrained(_original(folder, config, tokenizer), folder)
+            adapter = read_adapter_config(folder, config.tunediff["pretrained"])
+            made = MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_of(config).peft_type]
+            model = made(_original(folder, config, tokenizer), adapter)
+            check_adapter(model, "default", folder)
+            model.load_adapter(folder, "default")
         else:
-            made = auto_class(task_of(config))
-            model = made.from_pretrained(folder, dtype="float32", use_safetensors=True, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            model, loading = auto_class(task_of(config)).from_pretrained(
+                folder,
+                dtype="float32",
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # named here, as what is missing
+                output_loading_info=True,
+            )
+            check_all(folder, loading["missing_keys"], loading["unexpected_keys"], reshaped(loading))
+    except UserError:
+        raise
+    except Exception as error:  # PEFT raises errors of any kind
         raise UserError(f"{folder}: the saved model cannot be loaded: {reason(error)}") from None
     model.config.tunediff |= config.tunediff  # an adapter's model is the original one, which has no temperature
     return model.eval(), tokenizer
@@ -50,9 +65,14 @@ def add_adapter(model: "PeftModel", folder: Path) -> tuple[str, PreTrainedTokeni
     It must be of their kind, and of the same pretrained model. Raises UserError if PEFT cannot have both.
     """
     name = f"adapter{len(model.peft_config)}"
+    adapter = read_adapter_config(folder, model.config.tunediff["pretrained"])
     try:
+        model.add_adapter(name, adapter)
+        check_adapter(model, name, folder)
         model.load_adapter(folder, name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # PEFT raises errors of any kind
         raise UserError(f"{folder}: cannot be loaded beside the others: {reason(error)}; use it alone") from None
     return name, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
@@ -70,6 +90,7 @@ def _original(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedToken
         revision=origin["revision"],
         sha256=origin["sha256"],
         max_length=tokenizer.model_max_length,
+        keep_head=origin.get("keep_head", False),
     )
     return load_pretrained(conf, folder / "config.json", tokenizer, task_of(config), origin["seed"])
 
@@ -105,4 +126,5 @@ def load_saved_config(folder: Path) -> PreTrainedConfig:
             f"{folder}/config.json: not written by this project: it does not say which pretrained model it came from "
             "(key `tunediff`)"
         )
+    check_trained(config.tunediff, folder / "config.json")
     return config

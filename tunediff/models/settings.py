@@ -17,6 +17,8 @@ class Pretrained(Section):
     """SHA-256 of model.safetensors; checked at every load."""
     max_length: Count = 256
     """Longer texts are cut to this many tokens."""
+    keep_head: bool = False
+    """Begin with the head of a model that is a classifier already, matched by the names of the labels."""
 
 
 class Adapted(Pretrained):

@@ -87,7 +87,7 @@ def training(study: Study, method: str) -> Training:
     entry = params.train_peft.entries.get(method)
     if entry is not None:
         # Here: PEFT takes seconds to import, and by default none of its methods is chosen.
-        from tunediff.models.adapters import check_entry
+        from tunediff.models.peft_fields import check_entry
 
         check_entry(entry.peft_type, entry.model_extra, f"params.yaml: train_peft.entries.{method}")
     lora = params.train_lora.get(method.removeprefix("lora-")) if entry is None else None

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunediff.core.files import read_json
-
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedConfig
@@ -44,11 +42,12 @@ class Loader:
 
     def _load_adapter(self, path: Path, config: "PreTrainedConfig") -> "Classifier":
         """The adapter of PEFT in the folder `path`, beside those of its kind that are loaded."""
+        from tunediff.models.peft_fields import read_adapter_config
         from tunediff.models.saved import add_adapter, load_saved, task_of
         from tunediff.use.classifier_torch import TorchClassifier
 
         task = task_of(config)
-        key = (*_origin(config), read_json(path / "adapter_config.json")["peft_type"])
+        key = (*_origin(config), read_adapter_config(path, config.tunediff["pretrained"]).peft_type)
         if key in self._bases:
             model = self._bases[key]
             adapter, tokenizer = add_adapter(model, path)
@@ -85,7 +84,8 @@ def folder_of(path: Path) -> Path:
 
 def _origin(config: "PreTrainedConfig") -> tuple:
     """Two models of the same origin were the same before they were trained."""
-    return (*(config.tunediff[key] for key in ("pretrained", "revision", "sha256", "seed")), *config.id2label.values())
+    keys = ("pretrained", "revision", "sha256", "seed", "keep_head")
+    return (*(config.tunediff.get(key) for key in keys), *config.id2label.values())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import read_json
+from tunediff.models.trained_config import check_trained
 from tunediff.tasks import TASKS
 from tunediff.use.classifier import BatchedClassifier
 
@@ -32,6 +33,8 @@ class OnnxClassifier(BatchedClassifier):
         options.intra_op_num_threads = threads
         config = read_json(folder / "config.json")
         try:
+            names = [config["id2label"][str(place)] for place in range(len(config["id2label"]))]
+            origin = config["tunediff"]
             self._session = onnxruntime.InferenceSession(
                 folder / weights,
                 options,
@@ -45,10 +48,9 @@ class OnnxClassifier(BatchedClassifier):
             raise UserError(
                 f"{folder}: the exported model cannot be loaded: {reason(error)}; export it again"
             ) from None
+        check_trained(origin, folder / "config.json")
         self._tokenizer.no_padding()  # `logits` pads each batch
-        names = [config["id2label"][str(place)] for place in range(len(config["id2label"]))]
-        fitted = config["tunediff"]
-        super().__init__(TASKS[fitted.get("task", "classification")](names), fitted, pad_id)
+        super().__init__(TASKS[origin.get("task", "classification")](names), origin, pad_id)
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
