@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from tunediff.core.errors import UserError, nearest, reason
 from tunediff.core.files import read_json
 from tunediff.models.own_methods import OWN
+from tunediff.tasks import TASKS
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -97,8 +98,8 @@ def check_own(own: dict[str, Any], place: str) -> None:
     _check_fields(OWN[own["peft_type"]], own["fields"], f"{place}.fields.")
 
 
-def read_adapter_config(folder: Path, pretrained: str) -> "PeftConfig":
-    """The config in adapter_config.json of a trained adapter, for a model that came from `pretrained`.
+def read_adapter_config(folder: Path, origin: dict[str, Any]) -> "PeftConfig":
+    """The config in adapter_config.json of a trained adapter; `origin` is its config.json's `tunediff`.
 
     Raises UserError with a line for each value that training does not write there.
     """
@@ -108,7 +109,11 @@ def read_adapter_config(folder: Path, pretrained: str) -> "PeftConfig":
     if not isinstance(peft_type, str) or peft_type not in TYPES:
         why = f": {NEED_MORE[peft_type]}" if isinstance(peft_type, str) and peft_type in NEED_MORE else ""
         raise UserError(f"{file}: peft_type: {peft_type!r:.100} is not loaded{why}; train with another method")
-    expected = {"auto_mapping": None, "task_type": "SEQ_CLS", "base_model_name_or_path": pretrained}
+    expected = {
+        "auto_mapping": None,
+        "task_type": TASKS[origin.get("task", "classification")].peft_type,
+        "base_model_name_or_path": origin["pretrained"],
+    }
     problems = [
         f"{file}: {key}: expected {value!r}, found {values.get(key)!r:.200}; correct it, or train again"
         for key, value in expected.items()

@@ -34,9 +34,9 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
             check_own(config.tunediff["adapter"], f"{folder}/config.json: tunediff.adapter")
             model = own_methods.load(_original(folder, config, tokenizer), folder)
         elif (folder / "adapter_config.json").is_file():
-            from peft.mapping import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+            from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 
-            adapter = read_adapter_config(folder, config.tunediff["pretrained"])
+            adapter = read_adapter_config(folder, config.tunediff)
             made = MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_of(config).peft_type]
             model = made(_original(folder, config, tokenizer), adapter)
             check_adapter(model, "default", folder)
@@ -65,7 +65,7 @@ def add_adapter(model: "PeftModel", folder: Path) -> tuple[str, PreTrainedTokeni
     It must be of their kind, and of the same pretrained model. Raises UserError if PEFT cannot have both.
     """
     name = f"adapter{len(model.peft_config)}"
-    adapter = read_adapter_config(folder, model.config.tunediff["pretrained"])
+    adapter = read_adapter_config(folder, model.config.tunediff)
     try:
         model.add_adapter(name, adapter)
         check_adapter(model, name, folder)

@@ -47,7 +47,7 @@ class Loader:
         from tunediff.use.classifier_torch import TorchClassifier
 
         task = task_of(config)
-        key = (*_origin(config), read_adapter_config(path, config.tunediff["pretrained"]).peft_type)
+        key = (*_origin(config), read_adapter_config(path, config.tunediff).peft_type)
         if key in self._bases:
             model = self._bases[key]
             adapter, tokenizer = add_adapter(model, path)
