@@ -14,9 +14,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils import logging as transformers_logging
-from transformers.utils.hub import resolve_revision
+from transformers.utils.hub import get_checkpoint_shard_files, resolve_revision
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import sha256
@@ -72,6 +72,7 @@ def load_pretrained(
         check_weights(conf, place, source, revision)
         if (longest := getattr(config, "max_position_embeddings", None)) and conf.max_length > longest:
             raise UserError(f"{place}: max_length: {conf.max_length}, but {conf.name} reads at most {longest} tokens")
+        config.use_cache = False  # as the Trainer sets it: keys and values of earlier tokens, which nobody reads
         config.tunediff = {
             "pretrained": conf.name,
             "revision": getattr(revision, "resolved", conf.revision),
@@ -113,9 +114,18 @@ def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tu
 
 
 def check_weights(conf: Pretrained, place: Path, source: str, revision: str) -> None:
-    """Raises UserError if model.safetensors has not the SHA-256 that the model's file pins."""
-    if conf.sha256 and not conf.name.endswith(GGUF):  # which `locate` has checked
-        check_hash(sha256(Path(cached_file(source, "model.safetensors", revision=revision))), conf, place)
+    """Raises UserError if the weights have not the SHA-256 that the model's file pins.
+
+    Of weights in several files, it is that of all of them, one after the other.
+    """
+    if not conf.sha256 or conf.name.endswith(GGUF):  # which `locate` has checked
+        return
+    if file := cached_file(source, SAFE_WEIGHTS_NAME, revision=revision, _raise_exceptions_for_missing_entries=False):
+        files = [file]
+    else:
+        index = cached_file(source, SAFE_WEIGHTS_INDEX_NAME, revision=revision)
+        files, _ = get_checkpoint_shard_files(source, index, revision=revision)
+    check_hash(sha256(*map(Path, sorted(files))), conf, place)
 
 
 def count_parameters(model: "PreTrainedModel | PeftModel") -> dict[str, int]:
