@@ -50,7 +50,9 @@ def cast_frozen(model: "PreTrainedModel | PeftModel", dtype: torch.dtype) -> Non
             if isinstance(layer, BaseTunerLayer) and not (isinstance(layer, LoraLayer) and not layer.lora_variant):
                 other.update(layer.modules())
     for layer in model.modules():
-        if type(layer) in (nn.Linear, Conv1D) and not layer.weight.requires_grad and layer not in other:
+        if type(layer).__name__ == "Linear4bit":  # of bitsandbytes
+            layer.compute_dtype = dtype
+        elif type(layer) in (nn.Linear, Conv1D) and not layer.weight.requires_grad and layer not in other:
             layer.weight.data = layer.weight.data.to(dtype)
 
 

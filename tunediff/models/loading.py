@@ -56,8 +56,10 @@ def load_pretrained(
 ) -> PreTrainedModel:
     """The pretrained encoder or decoder under a new head for the task, the same one for the same seed.
 
-    `place` is the file that names the model, for messages. Raises UserError if it cannot be loaded.
+    Its weights are in fp32, or quantized if `conf` is for adapters and says so. `place` is the file that names the
+    model, for messages. Raises UserError if it cannot be loaded.
     """
+    options = {"dtype": "float32", "use_safetensors": True}
     try:
         # One commit for all that follows, even if a branch moves.
         revision = resolve_revision(hub_id(conf.name), conf.revision)
@@ -80,9 +82,14 @@ def load_pretrained(
             "seed": seed,
             "task": task.name,
         }
+        if quantize := getattr(conf, "quantize", None):
+            from tunediff.models.quantized import quantization
+
+            options["quantization_config"] = quantization(quantize, config, task, conf.head, place)
+            config.tunediff |= {"quantize": quantize, "head": conf.head}
         torch.manual_seed(seed)  # of the head; transformers' set_seed would import the Trainer's modules and PEFT
         model = task.auto_class().from_pretrained(
-            source, config=config, revision=revision, dtype="float32", use_safetensors=True, trust_remote_code=False
+            source, config=config, revision=revision, trust_remote_code=False, **options
         )
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -14,7 +15,7 @@ from transformers import (
 
 from tunediff.core.errors import UserError, reason
 from tunediff.models.loading import load_pretrained
-from tunediff.models.settings import Pretrained
+from tunediff.models.settings import Adapted
 from tunediff.tasks import TASKS
 from tunediff.tasks.interface import Task
 
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase]:
-    """What `save` wrote, ready for inference. Raises UserError if `folder` is no such model."""
+def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase]:
+    """What `save` wrote, ready for inference. Raises UserError if `folder` is no such model.
+
+    With `dequantize`, quantized weights become floats of the same values, with which an adapter can be merged.
+    """
     config = load_saved_config(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -34,7 +38,10 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
         elif (folder / "adapter_config.json").is_file():
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(_original(folder, config, tokenizer), folder)
+            original = _original(folder, config, tokenizer)
+            if dequantize and config.tunediff.get("quantize"):
+                original = original.dequantize(torch.float32)
+            model = PeftModel.from_pretrained(original, folder)
         else:
             model = (
                 task_of(config)
@@ -44,6 +51,8 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the saved model cannot be loaded: {reason(error)}") from None
     model.config.tunediff |= config.tunediff  # an adapter's model is the original one, which has no temperature
+    if dequantize:
+        model.config.tunediff.pop("quantize", None)
     return model.eval(), tokenizer
 
 
@@ -68,10 +77,12 @@ def load_original(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
 
 def _original(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     origin = config.tunediff
-    conf = Pretrained(
+    conf = Adapted(
         name=origin["pretrained"],
         revision=origin["revision"],
         sha256=origin["sha256"],
+        quantize=origin.get("quantize"),
+        head=origin.get("head", []),
         max_length=tokenizer.model_max_length,
     )
     return load_pretrained(conf, folder / "config.json", tokenizer, task_of(config), origin["seed"])

@@ -93,7 +93,9 @@ def _temperature(config: "PreTrainedConfig") -> float:
 
 def _origin(config: "PreTrainedConfig") -> tuple:
     """Two models of the same origin were the same before they were trained."""
-    return (*(config.tunediff[key] for key in ("pretrained", "revision", "sha256", "seed")), *_label_names(config))
+    origin = config.tunediff
+    keys = ("pretrained", "revision", "sha256", "seed")
+    return (*(origin[key] for key in keys), origin.get("quantize"), *_label_names(config))
 
 
 @contextmanager
