@@ -36,6 +36,7 @@ MODERNBERT = {
     **{f"{name}_token_id": 3 for name in ("eos", "sep")},
 }
 XLM_ROBERTA = {**SIZE, "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+QWEN2 = {**SIZE, "num_key_value_heads": 1, "tie_word_embeddings": True}
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ MODELS = {
     ),
     "google-bert/bert-base-uncased": Model("bert-base-uncased", "BertForPreTraining", SIZE, "uncased"),
     "openai-community/gpt2": Model("gpt2", "GPT2Model", {"n_embd": 32, "n_layer": 2, "n_head": 2}, "gpt2"),
+    "Qwen/Qwen2.5-1.5B": Model("", "Qwen2ForCausalLM", QWEN2, "gpt2"),
     "answerdotai/ModernBERT-base": Model("", "ModernBertForMaskedLM", MODERNBERT, "modernbert"),
     "FacebookAI/xlm-roberta-base": Model("xlm-roberta-base", "XLMRobertaForMaskedLM", XLM_ROBERTA, "xlm_roberta"),
 }

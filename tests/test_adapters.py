@@ -142,6 +142,7 @@ def test_the_models_file_comes_first(bert: ModelConf):
         ("google-bert/bert-base-uncased", {"query", "value"}, {"classifier"}),
         ("distilbert/distilbert-base-cased", {"q_lin", "v_lin"}, {"pre_classifier", "classifier"}),
         ("openai-community/gpt2", {"c_attn"}, {"score"}),
+        ("Qwen/Qwen2.5-1.5B", {"q_proj", "v_proj"}, {"score"}),
         ("answerdotai/ModernBERT-base", {"Wqkv"}, {"head", "classifier"}),
         ("FacebookAI/xlm-roberta-base", {"query", "value"}, {"classifier"}),
     ],

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ENVIRONMENT, ROOT, TEXTS, WHERE, Project, make_project, save_as_trained
+from gguf_files import make_gguf
 from huggingface_hub import ModelCard
 
 from stages import export, predict
@@ -20,6 +21,7 @@ from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
 from tunediff.tasks.features import encode
 from tunediff.use import export_comparison, export_folder
+from tunediff.use.classifier_loading import Loader
 from tunediff.use.classifier_onnx import FP32, INT8, OnnxClassifier
 from tunediff.use.export_onnx import convert
 
@@ -172,6 +174,7 @@ def test_equal_models_are_exported_as_equal_bytes(exported: Project, tmp_path: P
 @pytest.mark.parametrize(
     ("id", "peft_type", "fields"),
     [
+        ("llama.gguf", "LORA", LORA),
         ("openai-community/gpt2", "LORA", LORA),  # answers from the last token before the padding
         ("openai-community/gpt2", "PROMPT_TUNING", {"num_virtual_tokens": 4}),  # not merged; the padding is moved
         ("answerdotai/ModernBERT-base", "LORA", LORA),  # rotary embeddings
@@ -179,8 +182,14 @@ def test_equal_models_are_exported_as_equal_bytes(exported: Project, tmp_path: P
         ("distilbert/distilbert-base-cased", "BOTTLENECK", {"size": 4}),  # no method of PEFT
     ],
 )
-def test_architectures_and_methods_answer_as_in_pytorch(checkpoints, tmp_path: Path, id: str, peft_type: str, fields):
-    checkpoint = next(file.parent for file in checkpoints[id].rglob("config.json"))
+def test_architectures_and_methods_answer_as_in_pytorch(
+    checkpoints, tmp_path: Path, monkeypatch, id: str, peft_type: str, fields
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if id.endswith(".gguf"):
+        checkpoint = make_gguf(tmp_path / id, TEXTS)
+    else:
+        checkpoint = next(file.parent for file in checkpoints[id].rglob("config.json"))
     if peft_type == "IA3":
         fields = {**fields, "feedforward_modules": "feedforward"}
     conf = ModelConf(name=str(checkpoint), max_length=32)
@@ -192,6 +201,10 @@ def test_architectures_and_methods_answer_as_in_pytorch(checkpoints, tmp_path: P
     assert np.ptp(expected, axis=0).max() > 1e-2, "one answer for every text"
     assert np.allclose(OnnxClassifier(tmp_path, FP32).logits(TEXTS), expected, atol=1e-4)
     assert np.abs(OnnxClassifier(tmp_path).logits(TEXTS) - expected).max() < 0.2 * np.ptp(expected)
+    # An empty text has an answer, alone and beside others, though GPT-2 has no token for it.
+    classifiers = [Loader().load(folder), OnnxClassifier(tmp_path, FP32)]
+    answers = [classifier.logits(texts)[0] for classifier in classifiers for texts in ([""], ["", *TEXTS])]
+    assert np.allclose(answers, answers[0], atol=1e-4)
 
 
 def test_a_model_that_cannot_be_traced_is_refused(tmp_path: Path, tiny_model: Path):

@@ -5,8 +5,16 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from torch.nn.functional import dropout, scaled_dot_product_attention
-from transformers import AutoModelForSequenceClassification, BertConfig, GPT2Config, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedModel,
+)
 
+from tunediff.models.inference import cast_frozen
 from tunediff.training import fast
 
 IDS = [[2, 7, 9, 11, 3], [2, 30, 7, 3], [2, 9, 9, 41, 5, 3]]
@@ -65,6 +73,23 @@ def test_tokens_that_are_not_met_end_as_if_they_had_been_trained(make):
     torch.testing.assert_close(rest, torch.full((16,), (1 - 1e-2 * 0.1) ** 12))
 
 
+def llama(kind: type) -> PreTrainedModel:
+    """With tied embeddings, as small decoders have them."""
+    torch.manual_seed(5)
+    return kind.from_config(LlamaConfig(vocab_size=60, num_labels=3, pad_token_id=0, tie_word_embeddings=True, **SMALL))
+
+
+def test_embeddings_that_are_tied_are_cut_only_where_no_output_reads_them():
+    """A decoder's classifier has none, whatever its config says; of a language model each token is an answer."""
+    classifier, generator = llama(AutoModelForSequenceClassification), llama(AutoModelForCausalLM)
+    whole = classifier.get_input_embeddings().weight.clone()
+    with fast.seen_tokens(classifier, 0, [SPLIT]), fast.seen_tokens(generator, 0, [SPLIT]):
+        assert classifier.get_input_embeddings().weight.shape == (10, 16)
+        assert generator.get_input_embeddings().weight.shape == (60, 16)
+        assert generator.lm_head.weight is generator.get_input_embeddings().weight
+    assert torch.equal(classifier.get_input_embeddings().weight, whole)
+
+
 def test_an_embedding_that_is_not_trained_stays_whole():
     model = bert()
     model.get_input_embeddings().weight.requires_grad = False
@@ -79,7 +104,7 @@ def test_frozen_matrices_are_cast_once_and_the_result_is_the_same(make, dora: bo
     plain = get_peft_model(make(), config)
     torch.manual_seed(2)
     model = get_peft_model(make(), config)
-    fast.cast_frozen(model, torch.bfloat16)
+    cast_frozen(model, torch.bfloat16)
     assert sum(weights.dtype == torch.bfloat16 for weights in model.parameters()) >= cast
     assert train(model) == train(plain)
 

@@ -36,6 +36,7 @@ ARCHITECTURES = {
     "distilbert-base-uncased": "DistilBertForSequenceClassification",
     "bert-base-uncased": "BertForSequenceClassification",
     "gpt2": "GPT2ForSequenceClassification",
+    "Qwen/Qwen2.5-1.5B": "Qwen2ForSequenceClassification",
     "answerdotai/ModernBERT-base": "ModernBertForSequenceClassification",
     "xlm-roberta-base": "XLMRobertaForSequenceClassification",
 }
@@ -292,7 +293,7 @@ def test_each_architecture_loads_by_its_hub_name(world: World, loaded: dict[str,
     first, second, third = result["logits"]
     assert max(abs(a - b) for a, b in zip(first, third, strict=True)) > 1e-3
     # Padding changes nothing, and the model knows it from the text.
-    pad_tokens = {"gpt2": "<|endoftext|>", "xlm-roberta-base": "<pad>"}
+    pad_tokens = {**dict.fromkeys(("gpt2", "Qwen/Qwen2.5-1.5B"), "<|endoftext|>"), "xlm-roberta-base": "<pad>"}
     assert result["pad_token"] == pad_tokens.get(name, "[PAD]")
     assert result["pad"][0] == result["pad"][1]
     assert result["padding_error"] < 1e-4
@@ -300,7 +301,8 @@ def test_each_architecture_loads_by_its_hub_name(world: World, loaded: dict[str,
     assert (first == second) == (result["ids"][0] == result["ids"][1]) == name.endswith("-uncased")
     assert result["lengths"] == [len(ids) for ids in result["ids"]]
     assert result["decoded"][0] == (TEXTS[0].lower() if name.endswith("-uncased") else TEXTS[0])
-    marks = {"gpt2": "Ġold", "answerdotai/ModernBERT-base": "Ġold", "xlm-roberta-base": "▁o"}
+    byte_level = ("gpt2", "Qwen/Qwen2.5-1.5B", "answerdotai/ModernBERT-base")
+    marks = {**dict.fromkeys(byte_level, "Ġold"), "xlm-roberta-base": "▁o"}
     assert marks.get(name, "old") in result["pieces"]
 
     assert loaded["offline"][f"{name}@main"] == result

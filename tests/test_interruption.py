@@ -428,12 +428,19 @@ def test_what_a_training_is_made_from(tmp_path: Path, monkeypatch: pytest.Monkey
     module = SimpleNamespace(__file__=str(code))
     monkeypatch.setitem(sys.modules, "tunediff.another", module)
 
-    def made(change: str = "") -> str:
+    def made(change: str = "", pinned: bool = False) -> str:
         torch.manual_seed(0)
         model = torch.nn.Linear(2, 2)
+        if pinned:
+            model.config = SimpleNamespace(tunediff={"pretrained": "./it", "revision": "main", "sha256": "0" * 64})
+            model.weight.requires_grad = False
+        if change == "origin":
+            model.config.tunediff["sha256"] = "1" * 64
         data = {**rows, "labels": [1, 1]} if change == "data" else rows
         if change == "weights":
             model.weight.data.view(torch.int32)[0, 0] ^= 1  # the last bit
+        elif change == "trained weights":
+            model.bias.data[0] += 1
         elif change == "what is trained":
             model.bias.requires_grad = False
         code.write_text("b" if change == "code" else "a")
@@ -447,6 +454,11 @@ def test_what_a_training_is_made_from(tmp_path: Path, monkeypatch: pytest.Monkey
     kinds = ["", "weights", "what is trained", "data", "code", "versions", "threads", "settings"]
     assert made() == made()
     assert len({made(kind) for kind in kinds}) == len(kinds)
+
+    # Where the model's own hash says what its frozen weights are, they are not read.
+    assert made("weights", pinned=True) == made(pinned=True)
+    kinds = ["", "origin", "trained weights", *kinds[2:]]
+    assert len({made(kind, pinned=True) for kind in kinds}) == len(kinds)
 
 
 @pytest.mark.slow

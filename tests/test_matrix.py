@@ -48,6 +48,7 @@ REFUSED = {
     ("distilbert-base-uncased", "prefix-tuning"): NO_CACHE,
     ("modernbert-base", "prefix-tuning"): NO_CACHE,
     ("modernbert-base", "bitfit"): NO_BIASES,
+    ("smollm2", "bitfit"): NO_BIASES,
     ("gpt2", "oft"): ONLY_LINEAR,
     ("gpt2", "miss"): ONLY_LINEAR,
 }
@@ -145,10 +146,15 @@ def architecture(request, checkpoints: dict[str, Path], tmp_path_factory: pytest
         checkpoint = next(file.parent for file in checkpoints[shipped.name].rglob("config.json"))
     own = {"name": str(checkpoint), "revision": "main", "sha256": None}
     conf = shipped.model_copy(update={**own, "max_length": 32})
-    cells = {name: fit(entry, conf, path, folder / name) for name, entry in METHODS.items()}
+    cache = str(folder / "cache")
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("XDG_CACHE_HOME", cache)
+        cells = {name: fit(entry, conf, path, folder / name) for name, entry in METHODS.items()}
     saved = [str(folder / name) for name, cell in cells.items() if cell.fitted]
     command = [sys.executable, "-c", RELOAD, json.dumps(TEXTS), *saved]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env={**ENVIRONMENT, "XDG_CACHE_HOME": cache}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return request.param, cells, json.loads(done.stdout)
 

@@ -126,6 +126,43 @@ def test_equal_adapters_are_saved_as_equal_bytes(tmp_path: Path, tiny_model: Pat
     assert modules == sorted(modules)
 
 
+def test_frozen_matrices_take_the_number_format_that_is_computed_in(tiny_model: Path):
+    """Autocast alone gives the same answers, from twice the memory."""
+    model, tokenizer = load(conf(tiny_model))
+    model = adapt(model, tokenizer, "LORA", LORA, conf(tiny_model), "entry").eval()
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(**batch).logits.float().numpy()
+    answers = predict_logits(model, tokenizer, encode(tokenizer, TEXTS), len(TEXTS), "bf16", "test")
+    assert np.array_equal(answers, expected)
+    kinds = {weights.dtype for name, weights in model.named_parameters() if "base_layer.weight" in name}
+    assert kinds == {torch.bfloat16}
+    assert {weights.dtype for weights in model.parameters() if weights.requires_grad} == {torch.float32}
+
+
+def test_weights_in_several_files_are_written_read_and_pinned(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(saving, "SHARD", "40KB")
+    model, tokenizer = load(conf(tiny_model))
+    before = logits(model, tokenizer)
+    saving.save(model, tokenizer, tmp_path)
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1 and not (tmp_path / "model.safetensors").exists()
+    assert np.array_equal(logits(*saved.load_saved(tmp_path)), before)
+
+    right = hashlib.sha256(b"".join(shard.read_bytes() for shard in shards)).hexdigest()
+    model, tokenizer = load(conf(tmp_path, sha256=right))
+    assert np.array_equal(logits(model, tokenizer), before)
+    content = shards[1].read_bytes()
+    shards[1].write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=f"tiny.yaml: sha256: the weights of .* have SHA-256 .*, expected {right}"):
+        load(conf(tmp_path, sha256=right))
+    shards[1].unlink()
+    with pytest.raises(UserError, match=r"tiny.yaml: name: cannot load .*model-00002-of-"):
+        load(conf(tmp_path))
+
+
 # --- what goes wrong
 
 

@@ -109,7 +109,7 @@ def files(tmp_path: Path) -> Files:
             MODEL_FILE,
             "lr",
             1e-3,
-            "unknown key; there are: head, keep_head, learning_rate, max_length, name, revision, sha256, targets",
+            "unknown key; there are: head, keep_head, learning_rate, max_length, name, quantize, revision, sha256, ta",
         ),
         # missing
         (PARAMS_FILE, "seed", ABSENT, "missing key"),

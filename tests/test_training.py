@@ -14,8 +14,10 @@ from sklearn.metrics import log_loss
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.models.bert.modeling_bert import BertPreTrainedModel
 
 from tunediff.baselines.linear import on_tfidf
+from tunediff.core.errors import UserError
 from tunediff.evidence import classification, growth, scoring
 from tunediff.models import loading
 from tunediff.models.adapters import adapt
@@ -105,6 +107,44 @@ def test_a_rare_label_is_found_with_balanced_weights(rare: Dataset, fit):
     assert recall(plain) < recall(balanced)
     threshold = classification.fit(task, plain.validation_logits, actual, task.rarer(rare))["threshold"]
     assert threshold["label"] == "rare" and 0 < threshold["value"] < 1
+
+
+# --- memory
+
+
+def test_layers_that_are_computed_again_give_the_same_model(rare: Dataset, fit, monkeypatch: pytest.MonkeyPatch):
+    """To the last bit, dropout included."""
+    again, computed = torch.utils.checkpoint.checkpoint, []
+    monkeypatch.setattr("torch.utils.checkpoint.checkpoint", lambda *a, **k: computed.append(1) or again(*a, **k))
+    plain = fit(rare, rare, **FEW_STEPS)
+    assert not computed
+    recomputed = fit(rare, rare, **FEW_STEPS, recompute=True)
+    assert np.array_equal(recomputed.validation_logits, plain.validation_logits)
+    for (name, weights), (_, expected) in zip(
+        recomputed.model.named_parameters(), plain.model.named_parameters(), strict=True
+    ):
+        assert torch.equal(weights, expected), name
+
+
+def test_a_model_that_cannot_compute_its_layers_again_is_refused(rare: Dataset, fit, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(PreTrainedModel, "supports_gradient_checkpointing", False)
+    monkeypatch.setattr(BertPreTrainedModel, "supports_gradient_checkpointing", False)
+    with pytest.raises(UserError, match=r"^params\.yaml: train\.recompute: .* cannot do it; set it to false"):
+        fit(rare, rare, **FEW_STEPS, recompute=True)
+
+
+def test_validation_keeps_nothing_but_the_logits(rare: Dataset, tiny_model: Path, study: Study, monkeypatch):
+    """Not the hidden states that a model's config may ask for, of all rows."""
+    model, tokenizer, task = pretrained(tiny_model, rare)
+    model.config.output_hidden_states = True
+    kept = []
+    step = loop.ResumableTrainer.prediction_step
+    monkeypatch.setattr(
+        loop.ResumableTrainer, "prediction_step", lambda *a, **k: kept.append(step(*a, **k)) or kept[-1]
+    )
+    settings = training(study, "full", **FEW_STEPS)
+    loop.fit(model, tokenizer, task, rare, rare, settings, 17, None).checkpoints.remove()
+    assert kept and all(answers.shape[1:] == (2,) for _, answers, _ in kept)
 
 
 # --- figures on validation

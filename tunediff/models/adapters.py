@@ -24,6 +24,9 @@ from tunediff.tasks import TASKS
 if TYPE_CHECKING:
     from peft import PeftModel
 
+# Values of LORA's `init_lora_weights` that take a part out of the pretrained weights.
+WEIGHTS_FIRST = ("pissa", "olora")
+
 # What prompts are made of, by the names that every config of transformers knows; PEFT does not find DistilBERT's.
 SIZES = {"num_layers": "num_hidden_layers", "token_dim": "hidden_size", "num_attention_heads": "num_attention_heads"}
 
@@ -49,6 +52,8 @@ def adapt(
             fields[key] = named_layers(value, model, conf, f"{place}.{key}")
     misfit = f"{place}: {peft_type} does not fit {conf.name}"
     try:
+        if conf.quantize and (peft_type in OWN or str(fields.get("init_lora_weights")).startswith(WEIGHTS_FIRST)):
+            raise ValueError(f"{conf.quantize} weights can be neither trained nor changed (quantize in its file)")
         if peft_type in OWN:
             adapted = own_methods.apply(model, peft_type, fields, head)
         else:
@@ -75,7 +80,7 @@ def _with_adapter(model: PreTrainedModel, config: PeftConfig) -> "PeftModel":
     Some adapters begin with values computed from the layer's weights. Such a layer keeps the weights and the adapter as
     they were at first in its attribute `start`, for `settle`.
     """
-    begins_with_weights = str(getattr(config, "init_lora_weights", "")).startswith(("pissa", "olora"))
+    begins_with_weights = str(getattr(config, "init_lora_weights", "")).startswith(WEIGHTS_FIRST)
     linear = [layer for layer in model.modules() if begins_with_weights and isinstance(layer, nn.Linear | Conv1D)]
     weights = {layer: layer.weight.detach().clone() for layer in linear}
     adapted = get_peft_model(model, config)

@@ -16,9 +16,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils import logging as transformers_logging
-from transformers.utils.hub import resolve_revision
+from transformers.utils.hub import get_checkpoint_shard_files, resolve_revision
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import sha256
@@ -59,44 +59,72 @@ def load_pretrained(
 ) -> PreTrainedModel:
     """The pretrained encoder or decoder under a new head for the task, the same one for the same seed (see `heads`).
 
-    `place` is the file that names the model, for messages. Raises UserError if it cannot be loaded.
+    Its weights are in fp32, or quantized if `conf` is for adapters and says so. `place` is the file that names the
+    model, for messages. Raises UserError if it cannot be loaded.
     """
+    options = {"dtype": "float32", "use_safetensors": True}
     try:
         # One commit for all that follows, even if a branch moves.
         revision = resolve_revision(hub_id(conf.name), conf.revision)
         source = locate(conf.model_copy(update={"revision": revision}), place)
         kept = _labels_to_keep(conf, place, source, revision, task) if conf.keep_head else None
-        config = AutoConfig.from_pretrained(
-            source,
-            revision=revision,
-            trust_remote_code=False,  # left out, a terminal is asked
-            pad_token_id=tokenizer.pad_token_id,
-            **task.config(),
-        )
+        config = _config(conf, place, source, revision, tokenizer, task, seed)
         check_weights(conf, place, source, revision)
-        if (longest := getattr(config, "max_position_embeddings", None)) and conf.max_length > longest:
-            raise UserError(f"{place}: max_length: {conf.max_length}, but {conf.name} reads at most {longest} tokens")
-        config.tunediff = {
-            "pretrained": conf.name,
-            "revision": getattr(revision, "resolved", conf.revision),
-            "sha256": conf.sha256,
-            "seed": seed,
-            "task": task.name,
-            **({"keep_head": True} if conf.keep_head else {}),
-        }
+        if quantize := getattr(conf, "quantize", None):
+            from tunediff.models.quantized import quantization
+
+            options["quantization_config"] = quantization(quantize, config, task, conf.head, place)
+            config.tunediff |= {"quantize": quantize, "head": conf.head}
         torch.manual_seed(seed)  # of the head; transformers' set_seed would import the Trainer's modules and PEFT
         model, loading = auto_class(task).from_pretrained(
             source,
             config=config,
             revision=revision,
-            dtype="float32",
-            use_safetensors=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # instead of a traceback; what differs is named below
             output_loading_info=True,
+            **options,
         )
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None
+    _begin_head(model, loading, conf, place, seed, kept)
+    return model
+
+
+def _config(
+    conf: Pretrained,
+    place: Path,
+    source: str,
+    revision: str,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    seed: int,
+) -> PreTrainedConfig:
+    config = AutoConfig.from_pretrained(
+        source,
+        revision=revision,
+        trust_remote_code=False,  # left out, a terminal is asked
+        pad_token_id=tokenizer.pad_token_id,
+        **task.config(),
+    )
+    if (longest := getattr(config, "max_position_embeddings", None)) and conf.max_length > longest:
+        raise UserError(f"{place}: max_length: {conf.max_length}, but {conf.name} reads at most {longest} tokens")
+    config.use_cache = False  # as the Trainer sets it: keys and values of earlier tokens, which nobody reads
+    config.tunediff = {
+        "pretrained": conf.name,
+        "revision": getattr(revision, "resolved", conf.revision),
+        "sha256": conf.sha256,
+        "seed": seed,
+        "task": task.name,
+        **({"keep_head": True} if conf.keep_head else {}),
+    }
+    return config
+
+
+def _begin_head(
+    model: PreTrainedModel, loading: dict, conf: Pretrained, place: Path, seed: int, kept: list[str] | None
+) -> None:
+    """Check that all but the head has been loaded, as `loading` says, and give it a new head, or the labels `kept`."""
     if model.base_model is model:
         raise UserError(f"{place}: name: {conf.name}: its head is not known apart from its base; choose another model")
     if problem := weights.difference_of_base(model, loading):
@@ -110,7 +138,6 @@ def load_pretrained(
         raise UserError(f"{place}: keep_head: {conf.name}: {error}; leave keep_head out for a new head") from None
     if hasattr(model, "score"):
         model.register_forward_pre_hook(padding_first, with_kwargs=True)
-    return model
 
 
 def auto_class(task: Task) -> type:
@@ -156,9 +183,18 @@ def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tu
 
 
 def check_weights(conf: Pretrained, place: Path, source: str, revision: str) -> None:
-    """Raises UserError if model.safetensors has not the SHA-256 that the model's file pins."""
-    if conf.sha256 and not conf.name.endswith(GGUF):  # which `locate` has checked
-        check_hash(sha256(Path(cached_file(source, "model.safetensors", revision=revision))), conf, place)
+    """Raises UserError if the weights have not the SHA-256 that the model's file pins.
+
+    Of weights in several files, it is that of all of them, one after the other.
+    """
+    if not conf.sha256 or conf.name.endswith(GGUF):  # which `locate` has checked
+        return
+    if file := cached_file(source, SAFE_WEIGHTS_NAME, revision=revision, _raise_exceptions_for_missing_entries=False):
+        files = [file]
+    else:
+        index = cached_file(source, SAFE_WEIGHTS_INDEX_NAME, revision=revision)
+        files, _ = get_checkpoint_shard_files(source, index, revision=revision)
+    check_hash(sha256(*map(Path, sorted(files))), conf, place)
 
 
 def count_parameters(model: "PreTrainedModel | PeftModel") -> dict[str, int]:

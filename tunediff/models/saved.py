@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -15,7 +16,7 @@ from tunediff.core.errors import UserError, reason
 from tunediff.models import own_methods
 from tunediff.models.loading import auto_class, load_pretrained
 from tunediff.models.peft_fields import check_own, read_adapter_config
-from tunediff.models.settings import Pretrained
+from tunediff.models.settings import Adapted
 from tunediff.models.trained_config import check_trained
 from tunediff.models.weights import check_adapter, check_all, reshaped
 from tunediff.tasks import TASKS
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase]:
-    """What `save` wrote, ready for inference. Raises UserError if `folder` is no such model."""
+def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase]:
+    """What `save` wrote, ready for inference. Raises UserError if `folder` is no such model.
+
+    With `dequantize`, quantized weights become floats of the same values, with which an adapter can be merged.
+    """
     config = load_saved_config(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -37,8 +41,10 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
             from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 
             adapter = read_adapter_config(folder, config.tunediff)
-            made = MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_of(config).peft_type]
-            model = made(_original(folder, config, tokenizer), adapter)
+            original = _original(folder, config, tokenizer)
+            if dequantize and config.tunediff.get("quantize"):
+                original = original.dequantize(torch.float32)
+            model = MODEL_TYPE_TO_PEFT_MODEL_MAPPING[task_of(config).peft_type](original, adapter)
             check_adapter(model, "default", folder)
             model.load_adapter(folder, "default")
         else:
@@ -56,6 +62,8 @@ def load_saved(folder: Path) -> tuple["PreTrainedModel | PeftModel", PreTrainedT
     except Exception as error:  # PEFT raises errors of any kind
         raise UserError(f"{folder}: the saved model cannot be loaded: {reason(error)}") from None
     model.config.tunediff |= config.tunediff  # an adapter's model is the original one, which has no temperature
+    if dequantize:
+        model.config.tunediff.pop("quantize", None)
     return model.eval(), tokenizer
 
 
@@ -85,10 +93,12 @@ def load_original(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
 
 def _original(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     origin = config.tunediff
-    conf = Pretrained(
+    conf = Adapted(
         name=origin["pretrained"],
         revision=origin["revision"],
         sha256=origin["sha256"],
+        quantize=origin.get("quantize"),
+        head=origin.get("head", []),
         max_length=tokenizer.model_max_length,
         keep_head=origin.get("keep_head", False),
     )

@@ -19,6 +19,7 @@ from tunediff.core.files import read_json, write_json
 if TYPE_CHECKING:
     from peft import PeftModel
 
+SHARD = "5GB"  # of a large model, in each file
 MODULE_SETS = ("target_modules", "modules_to_save", "exclude_modules")
 
 
@@ -74,7 +75,7 @@ def save(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBas
         trained = {name: weights.detach() for name, weights in model.named_parameters() if weights.requires_grad}
         save_file(trained, folder / "adapter_model.safetensors")
     else:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, max_shard_size=SHARD)
     model.config.save_pretrained(folder)
     for key in ("is_local", "local_files_only"):  # how this machine found it, which differs where HF_HUB_OFFLINE is set
         tokenizer.init_kwargs.pop(key, None)

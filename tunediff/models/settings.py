@@ -1,6 +1,7 @@
 """conf/model/NAME.yaml: which pretrained model, pinned, and what depends on it."""
 
 from pathlib import Path
+from typing import Literal
 
 from tunediff.core.errors import UserError
 from tunediff.core.settings import Count, Positive, Section
@@ -10,11 +11,11 @@ class Pretrained(Section):
     """Which pretrained model, and how much of a text it reads."""
 
     name: str
-    """Hub id, a local folder, or package:MODULE/FOLDER for one that comes inside an installed Python package."""
+    """Hub id, a folder, a GGUF file (on the Hub: ID/FILE.gguf), or package:MODULE/PATH in a Python package."""
     revision: str = "main"
     """Commit, tag or branch of a Hub model."""
     sha256: str | None = None
-    """SHA-256 of model.safetensors; checked at every load."""
+    """SHA-256 of the weights, checked at every load: of model.safetensors, all its parts, or the GGUF file."""
     max_length: Count = 256
     """Longer texts are cut to this many tokens."""
     keep_head: bool = False
@@ -26,6 +27,8 @@ class Adapted(Pretrained):
 
     head: list[str] = []
     """Modules of the pretrained model that every adapter trains completely, as it does the new head."""
+    quantize: Literal["nf4", "int8"] | None = None
+    """Number format of the frozen weights, by bitsandbytes; only adapters train over such weights (QLoRA)."""
     targets: dict[str, str | list[str]] = {}
     """Named sets of layers for adapters: module names, or `all-linear`. `layers.CONVENTIONS` has common ones."""
 

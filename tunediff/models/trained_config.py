@@ -4,7 +4,7 @@ This file imports neither torch nor transformers, so that an exported model does
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -52,6 +52,9 @@ class Trained(_Strict):
     task: Annotated[str, AfterValidator(_known_task)] = "classification"
     keep_head: bool = False
     """As in the model's file."""
+    quantize: Literal["nf4", "int8"] | None = None
+    head: list[str] = Field(default_factory=list)
+    """As in the model's file; kept where weights are quantized."""
     adapter: OwnAdapter | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1
     """What logits are divided by."""

@@ -48,7 +48,7 @@ def load(root: Path = Path()) -> Study:
         data_path=paths["data"],
         model_path=paths["model"],
     )
-    if problems := wrong_figures(params, study.task):
+    if problems := [*wrong_figures(params, study.task), *without_full(study)]:
         raise mistakes(root / "params.yaml", problems)
     return study
 
@@ -70,6 +70,23 @@ def read_data(path: Path) -> DataConf:
     if task not in TASKS:
         raise mistakes(path, [f"task: there is no task '{task}'; {nearest(task, TASKS)}"])
     return check(values, with_keys(DataConf, task), path)
+
+
+def without_full(study: Study) -> list[str]:
+    """What is wrong with where `full` is named: it is trained unless the model's weights are quantized."""
+    params, quantize = study.params, study.model.quantize
+    sections = {"evaluate": params.evaluate, "export": params.export}
+    if params.training_rows.shares:
+        sections["training_rows"] = params.training_rows
+    if not quantize:
+        missing = "full" not in params.evaluate.methods
+        return ["evaluate.methods: full would be trained but not evaluated; add it to the list"] * missing
+    return [
+        f"{name}.methods: full trains every weight, which {quantize} numbers are too coarse for ({study.model_path}: "
+        "quantize is for adapters); take full out of the list and out of DVC's hands by `dvc freeze train_full`"
+        for name, section in sections.items()
+        if "full" in section.methods
+    ]
 
 
 def wrong_figures(params: Params, task: type[Task]) -> list[str]:

@@ -6,6 +6,7 @@ result depends on, so that no other training takes it up, and is removed when th
 """
 
 import hashlib
+import re
 import shutil
 import sys
 import time
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from tunediff.core.files import read_json, sha256
 from tunediff.core.processes import check_dvc
+from tunediff.models.pretrained import hub_id
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 NOTE = "whole.json"  # written last, with the digests of the other files
 KEPT_DAYS = 30  # of an interrupted training that nobody goes on with
 PACKAGES = ("torch", "transformers", "accelerate", "peft")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class Checkpoints:
@@ -87,21 +90,37 @@ def _forget(root: Path) -> None:
 
 
 def made_from(model: "PreTrainedModel | PeftModel", splits: Iterable[Dataset], settings: tuple) -> str:
-    """The SHA-256 of everything that a result depends on: weights, splits, settings, code, versions, machine."""
+    """The SHA-256 of everything that a result depends on: weights, splits, settings, code, versions, machine.
+
+    Frozen weights of a model that its SHA-256 or the Hub's commit pins are not read for it: `settings` has the rest of
+    what makes them, the adapter and its seed.
+    """
     digest = hashlib.sha256()
     threads = (torch.get_num_threads(), torch.backends.cpu.get_cpu_capability())
     digest.update(repr((settings, [(name, version(name)) for name in PACKAGES], threads)).encode())
     for name, module in sorted(sys.modules.items()):
         if name.startswith("tunediff.") and module.__file__:
             digest.update(Path(module.__file__).read_bytes())
+    origin = _pinned(model)
+    digest.update(repr(origin).encode())
     trained = {name for name, weights in model.named_parameters() if weights.requires_grad}
     for name, weights in model.state_dict().items():
         digest.update(f"{name} {name in trained} {weights.dtype} {tuple(weights.shape)}".encode())
+        if origin and name not in trained:
+            continue
         digest.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     for split in splits:
         with pa.ipc.new_stream(pa.PythonFile(_Sink(digest), mode="w"), split.data.table.schema) as stream:
             stream.write_table(split.data.table)
     return digest.hexdigest()
+
+
+def _pinned(model: "PreTrainedModel | PeftModel") -> tuple | None:
+    """What says which pretrained weights these are; None if only the weights do, as those of a local folder."""
+    origin = getattr(getattr(model, "config", None), "tunediff", {})
+    if origin.get("sha256") or (origin and hub_id(origin["pretrained"]) and COMMIT.fullmatch(origin["revision"])):
+        return tuple(origin.get(key) for key in ("pretrained", "revision", "sha256", "seed"))
+    return None
 
 
 class _Sink:

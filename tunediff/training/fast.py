@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
-from peft.tuners.lora import LoraLayer
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -40,20 +37,6 @@ def bernoulli_(mask: torch.Tensor, p: float = 0.5, *, generator: torch.Generator
     bits = torch.empty(-(-mask.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     bits = bits.view(torch.int16)[: mask.numel()].view(mask.shape)  # from -2^15 on
     return mask.copy_(bits < round(p * 2**16) - 2**15)
-
-
-def cast_frozen(model: "PreTrainedModel | PeftModel", dtype: torch.dtype) -> None:
-    """Give frozen matrices the type once that autocast would give them at each step.
-
-    Not those that an adapter computes with in other ways than autocast does, such as DoRA with their norms.
-    """
-    other = set()
-    for layer in model.modules():
-        if isinstance(layer, BaseTunerLayer) and not (isinstance(layer, LoraLayer) and not layer.lora_variant):
-            other.update(layer.modules())
-    for layer in model.modules():
-        if type(layer) in (nn.Linear, Conv1D) and not layer.weight.requires_grad and layer not in other:
-            layer.weight.data = layer.weight.data.to(dtype)
 
 
 class SeenTokens(nn.Module):

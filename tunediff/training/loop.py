@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer
 from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.errors import UserError
 from tunediff.models import loading, saving
-from tunediff.models.inference import HALVES, choose_precision, device, outputs
+from tunediff.models.inference import HALVES, cast_frozen, choose_precision, device, outputs
 from tunediff.tasks.interface import Task
 from tunediff.training import fast, record
 from tunediff.training.checkpoints import Checkpoints, made_from
@@ -70,6 +70,8 @@ def fit(
     UserError if no epoch gives a validation figure.
     """
     check_division(training)
+    if training.train.recompute and not model.supports_gradient_checkpointing:
+        raise UserError(f"params.yaml: train.recompute: {training.model.name} cannot do it; set it to false")
     precision = choose_precision(training.precision)
     loss = task.loss(train, training.train.class_weights)
     encoded = [task.encode(tokenizer, split) for split in (train, validation)]
@@ -174,7 +176,7 @@ def faster(
     if sharded():
         return nullcontext()
     if precision in HALVES:
-        fast.cast_frozen(model, HALVES[precision])
+        cast_frozen(model, HALVES[precision])
     return fast.seen_tokens(model, tokenizer.pad_token_id, encoded)
 
 
@@ -195,6 +197,8 @@ def arguments(training: Training, task: Task, seed: int, precision: str, folder:
         use_cpu=device().type == "cpu",
         bf16=precision == "bf16",
         fp16=precision == "fp16",
+        gradient_checkpointing=settings.recompute,
+        gradient_checkpointing_kwargs={"use_reentrant": False},  # the other way wants trained embeddings
         eval_strategy="epoch",
         logging_strategy="epoch",
         logging_nan_inf_filter=False,

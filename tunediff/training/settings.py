@@ -18,6 +18,8 @@ class Train(Section):
     """Texts per optimizer step, over all processes of the launcher."""
     accumulation: Count
     """Parts in which a process computes its share of a step, one after the other, where memory is short."""
+    recompute: bool = False
+    """Keep no values of a layer for the backward pass but compute them again: less memory, more time."""
     weight_decay: Fraction
     warmup: Fraction
     """Share of all steps in which the learning rate rises; afterwards it falls linearly to 0."""

@@ -116,6 +116,11 @@ class ResumableTrainer(Trainer):
             )
         return loss
 
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor | None, ...]:
+        loss, answers, labels = super().prediction_step(*args, **kwargs)
+        # Whatever else a model gives is not kept of all batches, nor gathered from all processes.
+        return loss, answers[0] if isinstance(answers, tuple) else answers, labels
+
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         done = super().evaluation_loop(*args, **kwargs)
         # Also the loss: the Trainer's own is weighted where training is, and counts those rows twice that fill up the

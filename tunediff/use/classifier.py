@@ -41,7 +41,8 @@ class BatchedClassifier(ABC):
 
     def logits(self, texts: list[str]) -> np.ndarray:
         """Logits, float32, shape [texts, labels]."""
-        token_ids = self._token_ids(texts)
+        # A decoder has no tokens for an empty text, and answers nothing from nothing.
+        token_ids = [ids or [self._pad_id] for ids in self._token_ids(texts)]
         logits = np.empty((len(texts), len(self.names)), dtype=np.float32)
         for rows in _by_length([len(ids) for ids in token_ids], self.batch_size):
             input_ids = np.full((len(rows), len(token_ids[rows[-1]])), self._pad_id)

@@ -84,7 +84,7 @@ def folder_of(path: Path) -> Path:
 
 def _origin(config: "PreTrainedConfig") -> tuple:
     """Two models of the same origin were the same before they were trained."""
-    keys = ("pretrained", "revision", "sha256", "seed", "keep_head")
+    keys = ("pretrained", "revision", "sha256", "seed", "keep_head", "quantize")
     return (*(config.tunediff.get(key) for key in keys), *config.id2label.values())
 
 

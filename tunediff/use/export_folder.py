@@ -62,13 +62,13 @@ def export(trained: Path, exported: Path, texts: list[str]) -> dict[str, System]
 
 def merged(folder: Path) -> "PreTrainedModel | PeftModel":
     """The trained model with its adapter merged into the weights, or as it is where PEFT cannot do that."""
-    model, _ = load_saved(folder)
+    model, _ = load_saved(folder, dequantize=True)
     if hasattr(model, "merge_and_unload"):
         try:
             model = model.merge_and_unload()
         except Exception as error:  # PEFT raises whatever comes, and leaves a model that is half merged
             print(f"{folder}: the adapter cannot be merged ({reason(error)}); exported beside the weights")
-            model, _ = load_saved(folder)
+            model, _ = load_saved(folder, dequantize=True)
     return model.eval()
 
 

@@ -1,0 +1,39 @@
+"""Frozen weights in 4 or 8 bits, by bitsandbytes: for adapters over models that would not fit otherwise (QLoRA)."""
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from transformers import BitsAndBytesConfig, PreTrainedConfig
+
+from tunediff.core.errors import UserError
+from tunediff.models.layers import head_modules
+from tunediff.tasks.interface import Task
+
+logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # that int8 computes in fp16, each time
+
+
+def quantization(kind: str, config: PreTrainedConfig, task: Task, head: list[str], place: Path) -> BitsAndBytesConfig:
+    """What `from_pretrained` takes to load a model in the format `kind`, its head excepted.
+
+    `head` are the pretrained modules that adapters train completely. Raises UserError, which names the file `place`,
+    if bitsandbytes is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise UserError(
+            f"{place}: quantize: {kind} needs the package bitsandbytes; install it with `pip install bitsandbytes`, or "
+            "leave quantize out"
+        )
+    with torch.device("meta"):
+        floats = [*head_modules(task.auto_class().from_config(config)), *head]
+    if kind == "int8":
+        # Without a threshold: it would compute outliers of a batch apart, and an answer depend on the texts beside it.
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0, llm_int8_skip_modules=floats)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=kind,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+        llm_int8_skip_modules=floats,
+    )
