@@ -30,7 +30,7 @@ def main() -> None:
     place = preparing.place_of(conf)
 
     # Read, clean and check.
-    table, origins = preparing.read(conf, path, task)
+    table, sources = preparing.read(conf, path, task)
     rows_read = len(table)
     table, dropped = preparing.clean(table, conf)
     task, table = task.check(table, conf, path, place)
@@ -39,7 +39,7 @@ def main() -> None:
     # Split, and take the subset asked for.
     kept = preparing.split(table, conf, path, settings["seed"])
     task.check_splits(kept, path, list(conf.cut_splits), place, preparing.of_subset(conf))
-    told = profile.of_rows(settings["name"], origins, rows_read, table, kept, dropped + duplicates)
+    told = profile.of_rows(settings["name"], sources, rows_read, table, kept, dropped + duplicates)
     told |= {**task.schema(), "splits": {}}
 
     # Save, now that nothing can be wrong any more.

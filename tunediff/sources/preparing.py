@@ -12,14 +12,14 @@ from tunediff.sources.columns import Rows, Target
 from tunediff.sources.settings import SPLITS, DataConf
 
 
-def read(conf: DataConf, path: Path, task: Target) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Every row of the source with its place, and where each of its splits comes from.
+def read(conf: DataConf, path: Path, task: Target) -> tuple[pd.DataFrame, dict[str, Rows]]:
+    """Every row of the source with its place, and the splits that they come from.
 
     The table has the columns split, row, text, label, group. `path` is the data file's, for messages.
     """
     used = used_splits(find_source.read(conf, path, task), conf, path)
     table = pd.concat([rows.table.assign(split=split) for split, rows in used.items()], ignore_index=True)
-    return table, {split: rows.origin for split, rows in used.items()}
+    return table, used
 
 
 def used_splits(read: dict[str, Rows], conf: DataConf, path: Path) -> dict[str, Rows]:

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from tunediff.sources import find_source, splitting
+from tunediff.sources.columns import Rows
 from tunediff.sources.settings import DataConf
 
 
 def of_rows(
     name: str,
-    origins: dict[str, str],
+    sources: dict[str, Rows],
     read: int,
     table: pd.DataFrame,
     kept: pd.DataFrame,
@@ -22,7 +23,8 @@ def of_rows(
     disputed = splitting.contradictions(table)
     return {
         "data": name,
-        "source": origins,
+        "source": {split: rows.origin for split, rows in sources.items()},
+        "read_as": {split: rows.decided for split, rows in sources.items() if rows.decided},
         "rows": {
             "read": read,
             "kept": len(kept),
@@ -71,6 +73,12 @@ def log(profile: dict[str, Any]) -> None:
         f"{profile['data']}: {rows['read']} rows read, {rows['kept']} kept, {rows['dropped']} dropped, "
         f"{rows['outside_subset']} outside the subset"
     )
+    for split, decided in profile["read_as"].items():
+        told = ", ".join(f"{key} {value}" for key, value in decided.items() if key not in ("header", "rows_over_lines"))
+        header = "" if decided.get("header", True) else ", no header"
+        print(f"  {split} read as: {told}{header}")
+        if over := decided.get("rows_over_lines"):
+            print(f"  {split}: {over} rows go over several lines, in quotes")
     for dropped in profile["dropped"]:
         print(
             f"  dropped {dropped['rows']}: {dropped['reason']} "

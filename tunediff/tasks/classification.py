@@ -63,7 +63,17 @@ class Classification:
 
     @staticmethod
     def target(record: dict[str, Any], keys: Keys) -> str:
-        return as_text(record, keys.label).strip()
+        value = record.get(keys.label)
+        if not isinstance(value, list):
+            return as_text(record, keys.label).strip()
+        # As labelling tools write it, which could have several.
+        labels = [as_text({keys.label: label}, keys.label).strip() for label in value]
+        if len(labels) > 1:
+            raise ValueError(
+                f"column '{keys.label}': several labels ({', '.join(map(repr, labels[:5]))}); classification takes one "
+                "for a text: keep one of them, or leave the row out"
+            )
+        return labels[0] if labels else ""
 
     @classmethod
     def check(

@@ -14,6 +14,9 @@ from tunediff.core.errors import UserError, reason
 from tunediff.core.files import sha256
 from tunediff.core.values import as_text
 from tunediff.sources import formats
+from tunediff.sources.columns import missing
+from tunediff.sources.settings import FileKeys
+from tunediff.sources.table import Table
 from tunediff.sources.text_lines import pieces
 
 CHUNK = 2048  # rows in memory; no more are computed again after a break
@@ -86,21 +89,29 @@ def _texts_alone(column: str, rows: Callable[[], Iterable[Row]], total: int | No
     return Input("--text", [column], column, rows, pa.schema([(column, pa.string())]), total)
 
 
-def read_file(path: Path, column: str, typed: bool) -> Input:
+def read_file(path: Path, column: str, typed: bool, keys: FileKeys = FileKeys()) -> Input:
     """The input of a file, read through once to see that every row is right; `typed`: with the columns' types.
 
-    Raises UserError, which names file and row, if it is not, or if a column that is to have one type has several.
+    `keys` say how the file is written. Raises UserError, which names file and row, if a row is not right, or if a
+    column that is to have one type has several.
     """
-    header, records = formats.read_records(path)
-    if column not in header:
+
+    def read() -> Table:
+        return formats.read_records(path, keys, "name it, as in `--encoding ENCODING`", [column])
+
+    table = read()
+    header = table.header
+    if column not in table.names:
+        if table.first_row_is_data:
+            raise UserError(f"{path}: {missing(table, column, '--columns {}')}")
         raise UserError(
-            f"{path}: no column '{column}'; it has: {', '.join(header)}. Name the column of texts with --text"
+            f"{path}: no column '{column}'; it has: {', '.join(table.names)}. Name the column of texts with --text"
         )
     has_types = path.suffix.lower() == ".parquet"
     schema = pq.read_schema(path).remove_metadata() if typed and has_types else pa.schema([])
     total = 0
     with tqdm(desc="checking", unit="row") as progress:
-        for chunk in chunks(records):
+        for chunk in chunks(table.rows):
             _check_texts(chunk, column, total + 1, path)
             if typed and not has_types:
                 schema = _schema(path, header, chunk, schema)
@@ -108,7 +119,7 @@ def read_file(path: Path, column: str, typed: bool) -> Input:
             progress.update(len(chunk))
     if typed:
         _check_schema(path, schema)
-    return Input(path, header, column, lambda: formats.read_records(path)[1], schema, total, sha256(path))
+    return Input(path, header, column, lambda: read().rows, schema, total, sha256(path))
 
 
 def _check_texts(rows: list[Row], column: str, first: int, place: Path | str) -> None:
