@@ -39,7 +39,7 @@ def main() -> None:
     # Split, and take the subset asked for.
     kept = preparing.split(table, conf, path, settings["seed"])
     task.check_splits(kept, path, list(conf.cut_splits), place, preparing.of_subset(conf))
-    told = profile.of_rows(settings["name"], sources, rows_read, table, kept, dropped + duplicates)
+    told = profile.of_rows(settings["name"], conf, sources, rows_read, table, kept, dropped + duplicates)
     told |= {**task.schema(), "splits": {}}
 
     # Save, now that nothing can be wrong any more.

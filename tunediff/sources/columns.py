@@ -69,10 +69,7 @@ def columns(
     size = 0
     for row, record in zip(numbers or itertools.count(1), source.rows, strict=False):
         try:
-            text = "\n\n".join(part for column in text_columns if (part := as_text(record, column)))
-            if len(text) > limits.ROW:
-                raise ValueError(f"{len(text):,} characters of text; at most {limits.ROW:,} are read: shorten it")
-            texts.append(text)
+            texts.append(joined(record, text_columns))
             labels.append(task.target(record, conf))
             groups.append(as_text(record, conf.group).strip() if conf.group else "")
             size += sum(sys.getsizeof(column[-1]) for column in (texts, labels, groups))
@@ -87,6 +84,14 @@ def columns(
         raise UserError(f"{place}: column names, but no rows under them; add rows, or name another file")
     numbers = numbers or range(1, len(texts) + 1)
     return Rows(pd.DataFrame({"row": numbers, "text": texts, "label": labels, "group": groups}), origin, source.decided)
+
+
+def joined(record: dict[str, Any], text_columns: list[str]) -> str:
+    """The texts of the columns, without empty ones, with a blank line between. Raises ValueError as `as_text`."""
+    text = "\n\n".join(part for column in text_columns if (part := as_text(record, column)))
+    if len(text) > limits.ROW:
+        raise ValueError(f"{len(text):,} characters of text; at most {limits.ROW:,} are read: shorten it")
+    return text
 
 
 def missing(source: Table, column: str, naming: str) -> str:

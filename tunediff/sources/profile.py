@@ -13,6 +13,7 @@ from tunediff.sources.settings import DataConf
 
 def of_rows(
     name: str,
+    conf: DataConf,
     sources: dict[str, Rows],
     read: int,
     table: pd.DataFrame,
@@ -23,6 +24,7 @@ def of_rows(
     disputed = splitting.contradictions(table)
     return {
         "data": name,
+        "text": conf.text,
         "source": {split: rows.origin for split, rows in sources.items()},
         "read_as": {split: rows.decided for split, rows in sources.items() if rows.decided},
         "rows": {
