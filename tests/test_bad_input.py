@@ -384,13 +384,6 @@ def test_no_label_at_all(before: Project, refuse: Callable[[Project], str]) -> N
     assert "has 0 labels (none)" in refuse(before)
 
 
-def test_label_with_too_few_rows_to_split(before: Project) -> None:
-    write(before, "rare.csv", GOOD + "shares stood,flat\nshares lay,flat\n")
-    message = fail(before)
-    assert "conf/data/tiny.yaml: label 'flat' has too few rows (2) to be in each of train, validation and" in message
-    assert "give it more rows, merge it" in message
-
-
 def test_subset_with_too_few_rows(before: Project, refuse: Callable[[Project], str]) -> None:
     before.edit_yaml("conf/data/tiny.yaml", rows=2)
     assert "conf/data/tiny.yaml: splits.test: too few rows in the subset that `rows` asks for" in refuse(before)

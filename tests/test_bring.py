@@ -275,3 +275,172 @@ def test_a_saved_data_set_and_parquet_keep_the_names_of_labels(raw: Path) -> Non
     assert found["train"].origin.startswith("both sha256:")
     (raw / "one/data-00000-of-00001.arrow").write_bytes(b"x")
     assert "data/raw/one: not a whole saved data set" in refused("one")
+
+
+# --- rare labels
+
+
+@pytest.fixture
+def rare(project: Project) -> Project:
+    """20 rows of `up` and of `down`, two labels with too few, and one whose rows are all in one group."""
+    lines = [f"shares {verb} {i},{label},\n" for i in range(20) for verb, label in (("rose", "up"), ("fell", "down"))]
+    lines += ["shares stood,flat,\n", "shares lay,flat,\n", "shares split,new,\n"]
+    lines += [f"the fund gained {i},fund,one\n" for i in range(9)]
+    (project.folder / "data/raw/rare.csv").write_text("text,label,group\n" + "".join(lines))
+    project.edit_yaml("conf/data/tiny.yaml", source="rare.csv", group="group")
+    return project
+
+
+def test_rare_labels_are_dropped_all_at_once(rare: Project, run_prepare: Callable, capsys) -> None:
+    kept = run_prepare()
+    assert set(kept.name) == {"up", "down"}
+    profile = rare.profile()
+    assert profile["labels"] == ["down", "up"]
+    assert profile["rows"] == {"read": 52, "kept": 40, "dropped": 12, "outside_subset": 0}
+    said = "'flat' (2 rows), 'fund' (9 rows, all in 1 group), 'new' (1 row)"
+    assert said in profile["dropped"][0]["reason"]
+    assert f"dropped 12: a label with too few rows to be in each of train, validation, test: {said}" in (
+        capsys.readouterr().out
+    )
+
+
+def test_rare_labels_are_merged_or_kept(rare: Project, run_prepare: Callable) -> None:
+    merged = run_prepare(rare={"merge": "other"})
+    assert rare.profile()["labels"] == ["down", "other", "up"]
+    assert (merged.name == "other").sum() == 12
+    assert merged[merged.name == "other"].side.nunique() == 3
+    assert merged[merged.text.str.contains("fund")].side.nunique() == 1
+    kept = run_prepare(rare="keep")
+    assert rare.profile()["labels"] == ["down", "flat", "fund", "new", "up"]
+    assert set(kept[kept.name.isin(["flat", "fund", "new"])].side) == {"train"}
+
+
+def test_rare_labels_of_which_nothing_is_left(rare: Project, run_prepare: Callable) -> None:
+    (rare.folder / "data/raw/rare.csv").write_text("text,label,group\na,x,\nb,x,\nc,y,\n")
+    with pytest.raises(UserError, match=r"tiny.yaml: label: without 'x' \(2 rows\), 'y' \(1 row\), 0 labels of 2 are"):
+        run_prepare()
+    with pytest.raises(UserError, match=r"rare: 'z', which 'x' \(2 rows\), 'y' \(1 row\) become, still has too few"):
+        (rare.folder / "data/raw/rare.csv").write_text("text,label,group\na,x,g\nb,x,g\nc,y,g\n")
+        run_prepare(rare={"merge": "z"})
+
+
+@pytest.mark.parametrize("each", [3, 4, 5, 6, 10])
+def test_a_label_with_three_rows_is_in_each_split(run_prepare: Callable, project: Project, each: int) -> None:
+    labels = [f"l{i}" for i in range(8)]
+    save(
+        [{"text": f"{label} {i}", "label": label} for label in labels for i in range(each)],
+        project.folder / "data/raw/it.csv",
+    )
+    kept = run_prepare(source="it.csv")
+    assert (kept.groupby("name").side.nunique() == 3).all()
+    if each == 10:
+        assert kept.side.value_counts().to_dict() == {"train": 56, "test": 12, "validation": 12}  # 15% each
+
+
+def test_a_subset_keeps_a_row_of_each_label_in_each_split(project: Project, run_prepare: Callable) -> None:
+    records = [{"text": f"often {i}", "label": "often"} for i in range(300)]
+    records += [{"text": f"{label} {i}", "label": label} for label in ("a", "b", "c") for i in range(3)]
+    save(records, project.folder / "data/raw/it.csv")
+    kept = run_prepare(source="it.csv", rows=60)
+    assert len(kept) == 60
+    assert (kept.groupby("name").side.nunique() == 3).all()
+
+
+# --- labels that are written in several ways, or that are none
+
+
+def test_labels_that_are_likely_the_same_are_named(project: Project, run_prepare: Callable, capsys) -> None:
+    labels = ["Bug", "bug", "0", "0.0", "NaN", "None", "idea"]
+    save(
+        [{"text": f"{label} {i}", "label": label} for label in labels for i in range(9 + len(label))],
+        project.folder / "data/raw/it.csv",
+    )
+    kept = run_prepare(source="it.csv")
+    assert set(kept.name) == set(labels)  # kept apart
+    said = capsys.readouterr().out
+    assert "labels that are likely the same: " in said and "'Bug' (12), 'bug' (12)" in said and "'0' (10)" in said
+    [remark] = project.profile()["remarks"]
+    line = remark.split("merges them: ")[1]
+    assert "  labels: " in said and "None 13" in said and "idea 13" in said
+    with (project.folder / "conf/data/tiny.yaml").open("a") as conf:
+        conf.write(f"{line}\n")
+    kept = run_prepare()
+    assert sorted(set(kept.name)) == ["0.0", "Bug", "None", "idea"]
+    assert project.profile()["remarks"] == []
+
+
+@pytest.mark.parametrize(
+    ("label", "kind"),
+    [(lambda i: f"note {i} says so", "texts"), (lambda i: f"{i}.5", "numbers or ids"), (lambda i: f"id-{i}", "ids or")],
+)
+def test_a_column_of_as_many_values_as_rows_is_no_label(
+    project: Project, run_prepare: Callable, label: Callable, kind: str
+) -> None:
+    save([{"text": f"text {i}", "label": label(i)} for i in range(40)], project.folder / "data/raw/it.csv")
+    with pytest.raises(UserError, match=f"label: column 'label' has 40 values in 40 rows, .*: it looks like {kind}"):
+        run_prepare(source="it.csv")
+
+
+@pytest.mark.parametrize("value", ["4,27", '["a", "b"]'])
+def test_several_labels_in_one_are_named(project: Project, run_prepare: Callable, value: str) -> None:
+    records = [{"text": f"{label} {i}", "label": label} for label in ("4", "27", value) for i in range(9)]
+    save(records, project.folder / "data/raw/it.csv")
+    run_prepare(source="it.csv")
+    [remark] = project.profile()["remarks"]
+    assert f"9 rows have labels such as '{value}', which look like several in one" in remark
+
+
+# --- the source's own splits
+
+
+@pytest.fixture
+def leaking(project: Project) -> dict:
+    """Files of which test has 4 of its 10 texts from train in other case, one group of it, and a near repetition."""
+    words = [f"word{i}" for i in range(60)]
+    train = [{"text": f"shares of {a} and {a}s rose", "label": "ab"[i % 2], "g": f"g{i}"} for i, a in enumerate(words)]
+    train.append({"text": " ".join(words[:30]), "label": "a", "g": ""})
+    test = [{"text": f"Shares  of {a} AND {a}s rose", "label": "ab"[i % 2], "g": ""} for i, a in enumerate(words[:4])]
+    test += [{"text": f"other {i}", "label": "ab"[i % 2], "g": "g50" if i == 0 else ""} for i in range(5)]
+    test.append({"text": " ".join([*words[:29], "end"]), "label": "a", "g": ""})
+    for name, records in (("train", train), ("test", test)):
+        save(records, project.folder / f"data/raw/{name}.csv")
+    splits = {"train": "train", "validation": 0.2, "test": "test"}
+    return {"source": {"train": "train.csv", "test": "test.csv"}, "splits": splits, "group": "g"}
+
+
+def test_own_splits_that_overlap_are_reported(project: Project, run_prepare: Callable, leaking: dict, capsys) -> None:
+    kept = run_prepare(**leaking)
+    assert len(kept) == 71
+    test = project.profile()["overlap_with_train"]["test"]
+    assert {key: test[key] for key in ("rows", "groups")} == {"rows": 10, "groups": 1}
+    # A part of train is validation.
+    assert 2 <= test["texts"] <= 4 and test["nearly"] <= 1
+    said = capsys.readouterr().out
+    assert f"{test['texts']} of 10 test texts stand in train too, up to case and spaces (test:1" in said
+    assert "`overlap: drop_from_train` or `drop_from_test` takes them out" in said
+
+
+@pytest.mark.parametrize(("overlap", "side", "left"), [("drop_from_train", "train", 56), ("drop_from_test", "test", 5)])
+def test_overlap_is_dropped(
+    project: Project, run_prepare: Callable, leaking: dict, overlap: str, side: str, left: int
+) -> None:
+    kept = run_prepare(**leaking, overlap=overlap)
+    assert (kept.split == side).sum() == left
+    counts = project.profile()["overlap_with_train"]["test"]
+    assert (counts["texts"], counts["groups"]) == (0, 0)
+    assert "a text or group that stands in" in project.profile()["dropped"][0]["reason"]
+
+
+def test_near_repetitions_are_reported(project: Project, run_prepare: Callable) -> None:
+    words = [f"word{i}" for i in range(400)]
+    texts = [" ".join(words[10 * i : 10 * i + 30]) for i in range(30)]
+    records = [{"text": f"{text} {end}", "label": "ab"[i % 2]} for i, text in enumerate(texts) for end in ("so", "no")]
+    save(records, project.folder / "data/raw/it.csv")
+    kept = run_prepare(source="it.csv")
+    twins = kept.assign(base=kept.text.str.rsplit(n=1).str[0])
+    train = set(twins[twins.side == "train"].base)
+    test = twins[twins.side == "test"]
+    counts = project.profile()["overlap_with_train"]["test"]
+    assert counts["nearly"] == test.base.isin(train).sum() > 0
+    assert counts["texts"] == 0
+    assert any("nearly repeat one of train" in remark for remark in project.profile()["remarks"])

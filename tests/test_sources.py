@@ -2,6 +2,7 @@
 
 import csv
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -314,6 +315,8 @@ def test_natural_order_of_labels(labels: list[str], expected: list[str]) -> None
     [
         ("lowercase", "Shares ROSE É", "shares rose é"),
         ("strip_special", "  Up 5%!\n(again) snake_case, naïve 日本", "Up 5 again snake case naïve 日本"),
+        ("strip_special", "हिन्दी में, नमस्ते! ภาษาไทย ดีมาก", "हिन्दी में नमस्ते ภาษาไทย ดีมาก"),
+        ("strip_special", "❤️ ok e\u0301", "ok e\u0301"),
     ],
 )
 def test_cleaning_steps(step: str, before: str, after: str) -> None:
@@ -321,10 +324,13 @@ def test_cleaning_steps(step: str, before: str, after: str) -> None:
 
 
 @settings(max_examples=300, derandomize=True, database=None, deadline=None)
-@given(text=st.text() | st.text("aÉ_ \t\n.-\u00a0\u2028\x1c²日", max_size=20))
-def test_only_letters_digits_and_single_spaces_are_left(text: str) -> None:
-    words = "".join(c if c.isalnum() else " " for c in text).split()
-    assert splitting.STEPS["strip_special"](pd.Series([text])).tolist() == [" ".join(words)]
+@given(text=st.text() | st.text("aÉ_ \t\n.-\u00a0\u2028\x1c²日\u0301\u093f\ufe0f❤", max_size=20))
+def test_only_letters_digits_marks_on_them_and_single_spaces_are_left(text: str) -> None:
+    kept = ""
+    for c in text:
+        mark = unicodedata.category(c).startswith("M") and ord(c) < 0x20000
+        kept += c if c.isalnum() or (mark and not kept.endswith(" ") and kept) else " "
+    assert splitting.STEPS["strip_special"](pd.Series([text])).tolist() == [" ".join(kept.split())]
 
 
 def test_cleaning_comes_before_dropping(project: Project, run_prepare: Callable) -> None:

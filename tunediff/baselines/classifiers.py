@@ -41,9 +41,9 @@ def majority(splits: Splits, task: Classification) -> Answers:
 
 
 def tfidf(splits: Splits, settings: WithoutFineTuning) -> Answers:
-    """Logistic regression on TF-IDF of words."""
+    """Logistic regression on TF-IDF of words, or of characters where texts have no words between spaces."""
     texts = {name: split["text"][:] for name, split in splits.items()}
-    model = on_tfidf(settings.baseline, settings.class_weights)
+    model = on_tfidf(settings.baseline, settings.class_weights, texts["train"])
     started = time.perf_counter()
     model.fit(texts["train"], splits["train"]["label"][:])
     trained = time.perf_counter()

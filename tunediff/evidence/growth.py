@@ -54,7 +54,8 @@ def validate(
     if method == "tfidf":
         from tunediff.baselines.linear import on_tfidf
 
-        model = on_tfidf(settings.baseline, settings.class_weights).fit(part["text"][:], part["label"][:])
+        texts = part["text"][:]
+        model = on_tfidf(settings.baseline, settings.class_weights, texts).fit(texts, part["label"][:])
         figures = task.score(task.targets(validation), model.predict_proba(validation["text"][:]))
         return {name: figures[name] for name in task.each_epoch}
 

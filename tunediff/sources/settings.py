@@ -47,6 +47,11 @@ class FileKeys(Section):
         return names or None
 
 
+class Merge(Section):
+    merge: str
+    """Name of the label that rare labels become."""
+
+
 class DataConf(FileKeys):
     """The keys that every task's data file has; `tasks.TASKS` has those that a task adds."""
 
@@ -65,6 +70,10 @@ class DataConf(FileKeys):
     clean: list[Literal["lowercase", "strip_special"]] = []
     group: str | None = None
     """Column whose equal values stay on one side of a split; empty values are rows of their own."""
+    rare: Literal["drop", "keep"] | Merge = "drop"
+    """Labels with too few rows to be in each split: drop them, keep them in train, or merge them into one."""
+    overlap: Literal["keep", "drop_from_train", "drop_from_test"] = "keep"
+    """Texts and groups of the source's own test or validation split that train has too."""
 
     @field_validator("splits")
     @classmethod
@@ -89,3 +98,8 @@ class DataConf(FileKeys):
     def cut_splits(self) -> dict[Split, float]:
         """Those that are cut from the rows, by their shares."""
         return {side: share for side, share in self.splits.items() if isinstance(share, float)}
+
+    @property
+    def complete_splits(self) -> list[Split]:
+        """Those in which every label must be: those that are cut, unless rare labels are kept in train."""
+        return [] if self.rare == "keep" else list(self.cut_splits)
