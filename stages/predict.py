@@ -21,11 +21,12 @@ def main() -> None:
     add = parser.add_argument
     add("texts", nargs="*", metavar="TEXT", help="texts to label; if none, lines of standard input")
     add("--model", dest="models", type=Path, action="append", required=True, help=MODEL)
-    add("--file", type=Path, help="file with a column of texts: csv, tsv, json, jsonl or parquet")
-    add("--text", default="text", metavar="COLUMN", help="the file's column of texts (default: text)")
+    add("--file", type=Path, help="file with a column of texts, of any format that `prepare` reads")
+    add("--text", action="append", metavar="COLUMN", help="column of texts, or several (default: those trained on)")
     add("--out", type=Path, help="csv, jsonl or parquet file for the answers; printed if left out")
     add("--compare", action="store_true", help="show the original, untrained model's answer as well")
     add("--unsure", type=float, metavar="ACCURACY", help=UNSURE)
+    job_input.add_file_arguments(parser)
     args = parser.parse_args()
     if args.texts and args.file:
         parser.error("give texts, or --file, and not both")
@@ -35,11 +36,13 @@ def main() -> None:
         job_output.check_place(args.out)
 
     if args.file:
-        source = job_input.read_file(args.file, args.text, bool(args.out) and args.out.suffix.lower() == ".parquet")
+        columns = args.text or job_models.trained_columns(args.models[0])
+        typed = bool(args.out) and args.out.suffix.lower() == ".parquet"
+        source = job_input.read_file(args.file, columns, typed, job_input.file_keys(args))
     elif args.texts:
-        source = job_input.read_texts(args.texts, args.text)
+        source = job_input.read_texts(args.texts, (args.text or ["text"])[0])
     else:
-        source = job_input.read_lines(sys.stdin, args.text)
+        source = job_input.read_lines(sys.stdin, (args.text or ["text"])[0])
     models = job_models.load(args.models, args.compare, args.unsure)
     models.check_columns(source)
     if args.out:

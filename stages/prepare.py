@@ -27,27 +27,28 @@ def main() -> None:
     task, path = TASKS[settings["data"]["task"]], Path(settings["data_path"])
     conf = check(settings["data"], with_keys(DataConf, task.name), args.settings)
     model = check(settings["model"], Pretrained, args.settings)
-    place = preparing.place_of(conf)
 
     # Read, clean and check.
-    table, origins = preparing.read(conf, path, task)
-    rows_read = len(table)
+    table, sources = preparing.read(conf, path, task)
     table, dropped = preparing.clean(table, conf)
-    task, table = task.check(table, conf, path, place)
+    remarks = task.remarks(table.label, conf)
+    task, table = task.check(table, conf, path, place := preparing.place_of(conf))
     table, duplicates = splitting.drop_duplicates(table)
 
     # Split, and take the subset asked for.
-    kept = preparing.split(table, conf, path, settings["seed"])
-    task.check_splits(kept, path, list(conf.cut_splits), place, preparing.of_subset(conf))
-    told = profile.of_rows(settings["name"], origins, rows_read, table, kept, dropped + duplicates)
-    told |= {**task.schema(), "splits": {}}
+    split = preparing.split(table, conf, path, settings["seed"])
+    task = task.renamed(split.renamed, path, preparing.listed(split.rare))
+    kept = preparing.subset(split.table, conf, path, settings["seed"])
+    task.check_splits(kept, path, conf.complete_splits, place, preparing.of_subset(conf))
+    told = profile.of_rows(settings["name"], conf, sources, split, kept, dropped + duplicates)
+    told |= {**task.schema(), "remarks": remarks + told["remarks"], "splits": {}}
 
     # Save, now that nothing can be wrong any more.
     with atomic(args.splits) as folder:
         folder.mkdir()
         for side in SPLITS:
-            rows = kept[kept.side == side].copy()
-            rows["tokens"] = token_lengths(rows.text, model, Path(settings["model_path"]))
+            rows = kept[kept.side == side]
+            rows = rows.assign(tokens=token_lengths(rows.text, model, Path(settings["model_path"])))
             save_split(rows.assign(label=task.encoded(rows.label)), task.feature(), folder / f"{side}.parquet")
             told["splits"][side] = profile.of_split(rows, task.describe(rows.label), model.max_length)
         write_json(folder / "source.json", profile.source(settings["name"], conf))

@@ -251,6 +251,15 @@ def copy_of(project: Project, folder: Path) -> Project:
 
 
 @pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data/raw/ below the working directory."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data/raw"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
 def run_prepare(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pd.DataFrame]:
     """Run prepare in this process with keys of the data file changed; return its rows."""
 

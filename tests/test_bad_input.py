@@ -172,11 +172,11 @@ def test_file_outside_data_raw_by_a_detour(before: Project, refuse: Callable[[Pr
     assert "source: data/raw/../x.csv is not under data/raw/" in refuse(before)
 
 
-@pytest.mark.parametrize("source", ["data/raw/notes.txt", "notes.txt", "data/raw", ""])
+@pytest.mark.parametrize("source", ["data/raw/notes.md", "notes.md", "data/raw", ""])
 def test_source_that_is_neither_a_data_file_nor_a_hub_id(
     before: Project, refuse: Callable[[Project], str], source: str
 ) -> None:
-    (before.folder / "data/raw/notes.txt").write_text(GOOD)
+    (before.folder / "data/raw/notes.md").write_text(GOOD)
     before.edit_yaml("conf/data/tiny.yaml", source=source)
     message = refuse(before)
     assert f"conf/data/tiny.yaml: source: '{source}' is neither a data file, whose name ends in .csv" in message
@@ -382,13 +382,6 @@ def test_labels_merged_into_one(before: Project, refuse: Callable[[Project], str
 def test_no_label_at_all(before: Project, refuse: Callable[[Project], str]) -> None:
     write(before, "none.csv", "text,label\na,\nb,\n")
     assert "has 0 labels (none)" in refuse(before)
-
-
-def test_label_with_too_few_rows_to_split(before: Project) -> None:
-    write(before, "rare.csv", GOOD + "shares stood,flat\nshares lay,flat\n")
-    message = fail(before)
-    assert "conf/data/tiny.yaml: label 'flat' has too few rows (2) to be in each of train, validation and" in message
-    assert "give it more rows, merge it" in message
 
 
 def test_subset_with_too_few_rows(before: Project, refuse: Callable[[Project], str]) -> None:

@@ -28,6 +28,7 @@ from tunediff.core.errors import UserError
 from tunediff.models import saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
+from tunediff.report import packaging
 from tunediff.tasks.features import encode
 from tunediff.use import job_input
 from tunediff.use.classifier_torch import TorchClassifier
@@ -236,6 +237,7 @@ def test_columns_keep_their_types(run: Run, folders, tmp_path: Path):
 COMMAND = f"""
 import re
 from stages import predict
+from tunediff.report import packaging
 from tunediff.use import job_input
 job_input.CHUNK = {CHUNK}
 predict.main()
@@ -389,6 +391,37 @@ def test_unsure_is_what_validation_said(run: Run, folders, tmp_path: Path, texts
 # --- what is refused
 
 
+def test_files_are_read_as_prepare_reads_them(run: Run, folders, tmp_path: Path):
+    """By the columns that the model was trained on, if none are named."""
+    model = tmp_path / "full"
+    shutil.copytree(folders["full"], model)
+    packaging.add_fitted(model / "config.json", {"text": ["title", "body"]})
+    files = {
+        "in.csv": "id;title;body;;\n1;Café;shares rose;;\n2;;shares fell;;\n".encode("cp1252"),
+        "in.tsv": 'id\ttitle\tbody\n1\tCafé\t"shares rose\n2\t\tshares fell\n'.encode("utf-16"),
+        "in.txt": "1|Café|shares rose\n2||shares fell\n".encode(),
+    }
+    how = {"in.csv": ("--encoding", "cp1252"), "in.txt": ("--columns", "id,title,body")}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        out = tmp_path / f"{name}.jsonl"
+        run("--model", model, "--file", tmp_path / name, "--out", out, *how.get(name, ()))
+        answered = read(out)
+        body = '"shares rose' if name == "in.tsv" else "shares rose"
+        assert [(row["title"], row["body"]) for row in answered] == [("Café", body), ("", "shares fell")]
+        found = np.array([[row[f"p_{label}"] for label in LABELS] for row in answered])
+        assert np.allclose(found, expected(model, [f"Café\n\n{body}", "shares fell"]), atol=1e-6)
+    assert list(read(tmp_path / "in.csv.jsonl")[0])[:5] == ["id", "title", "body", "Unnamed: 3", "Unnamed: 4"]
+    with pytest.raises(UserError, match=r"in.csv: not utf-8: .*, or name it, as in --encoding cp1252"):
+        run("--model", model, "--file", tmp_path / "in.csv")
+    with pytest.raises(
+        UserError, match=r"its first row looks like data .*: name its 3 columns, as in `--columns label"
+    ):
+        run("--model", model, "--file", tmp_path / "in.txt")
+    with pytest.raises(UserError, match=r"--file: quoting: .* found 'double quotes'"):
+        run("--model", model, "--file", tmp_path / "in.csv", "--quoting", "double quotes")
+
+
 def test_what_cannot_be_read_or_written_is_said(run: Run, asked: Asked, folders, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("in.csv").write_text("text,label\nshares rose,x\n")
@@ -398,7 +431,7 @@ def test_what_cannot_be_read_or_written_is_said(run: Run, asked: Asked, folders,
     Path("mixed.jsonl").write_text('{"text": "a", "n": 1}\n' * (CHUNK + 1) + '{"text": "b", "n": "x"}\n')
     Path("deep.jsonl").write_text('{"text": "a", "n": ' + "[" * 200 + "]" * 200 + "}\n")
     Path("no-key.jsonl").write_text('{"text": "a", "n": {}}\n')
-    Path("in.txt").write_text("shares rose\n")
+    Path("in.md").write_text("shares rose\n")
     Path("taken.csv").mkdir()
     shutil.copytree(folders["full"], "models/full")
     shutil.copytree(folders["full"], "other/full")
@@ -412,7 +445,10 @@ def test_what_cannot_be_read_or_written_is_said(run: Run, asked: Asked, folders,
         ((*model, "--file", "mixed.jsonl", "--out", "out.parquet"), "mixed.jsonl: column 'n' has values of several"),
         ((*model, "--file", "deep.jsonl", "--out", "out.parquet"), "deep.jsonl: Parquet cannot hold a column of it: "),
         ((*model, "--file", "no-key.jsonl", "--out", "out.parquet"), "no-key.jsonl: Parquet cannot hold a column of"),
-        ((*model, "--file", "in.txt"), "in.txt: the name ends in none of .csv, .tsv, .json, .jsonl, .parquet"),
+        (
+            (*model, "--file", "in.md"),
+            "in.md: the name ends in none of .csv, .tsv, .txt, .json, ",
+        ),
         ((*model, "--file", "nope.csv"), "nope.csv: no such file"),
         ((*model, "--file", "in.csv", "--out", "out.tsv"), "--out out.tsv: the name ends in none of .csv, .jsonl"),
         ((*model, "--file", "in.csv", "--out", "in.csv/out.csv"), "--out in.csv/out.csv: cannot be written there"),

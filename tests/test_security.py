@@ -297,7 +297,7 @@ def test_a_page_has_no_control_characters(tmp_path: Path):
 
 def test_answers_in_a_csv_are_no_formulas_and_the_users_cells_stay(tmp_path: Path):
     (tmp_path / "in.csv").write_text("text,=note\n=1+1,@SUM(A1)\n", encoding="utf-8")
-    source = job_input.read_file(tmp_path / "in.csv", "text", typed=False)
+    source = job_input.read_file(tmp_path / "in.csv", ["text"], typed=False)
 
     def answer(texts: list[str]) -> list[dict]:
         return [{"predicted": '=HYPERLINK("x")', "p_-1": 0.5} for _ in texts]

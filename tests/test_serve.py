@@ -561,6 +561,26 @@ def test_a_csv_dropped_on_the_page_comes_back_as_predict_writes_it(
 
 
 @pytest.mark.parametrize("page", [1200], indirect=True)
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("in.csv", 'id;body;n\n1;"shares; rose";a\n2;so it fell;b\n', "shares; rose"),
+        ("in.tsv", 'id\tbody\n1\t"Loved it\n2\tso it fell\n3\t5" more"\n', '"Loved it'),
+        ("in.txt", '"id", "body"\n"1", "shares, rose"\n"2", "so it fell"\n', "shares, rose"),
+        ("in.csv", "id,,\n1,shares rose,\n2,so it fell,\n", "shares rose"),
+    ],
+    ids=["semicolons", "tabs", "spaces", "unnamed"],
+)
+def test_the_page_reads_what_prepare_reads(page: Page, tmp_path: Path, name: str, content: str, text: str):
+    """And chooses the column that looks like texts, which is not the first."""
+    (tmp_path / name).write_text(content, encoding="utf-16" if name == "in.txt" else "utf-8")
+    page.get_by_label("Or a CSV file").set_input_files(tmp_path / name)
+    page.get_by_role("button", name="Label").click()
+    page.get_by_text(f"{len(content.splitlines()) - 1} texts are labelled").wait_for()
+    assert page.locator("article .text").first.inner_text() == text
+
+
+@pytest.mark.parametrize("page", [1200], indirect=True)
 def test_no_label_in_the_pages_csv_is_a_formula(page: Page, tmp_path: Path):
     """They are written as `core.csv_cells` has it; the user's own cells stay."""
     labels = ["=1+1", "+1", "-1.5", "-", "@SUM(A1)", "\t=1", "＝1", "a=1", '=HYPERLINK("x")']

@@ -183,7 +183,8 @@ def test_the_loss_on_validation_is_not_weighted(rare: Dataset, study: Study, fit
         trainings={},
     )  # fmt: skip
     tfidf = growth.validate("tfidf", task, rare, rare, settings, [])
-    model = on_tfidf(study.params.baseline, "balanced").fit(rare["text"][:], rare["label"][:])
+    texts = rare["text"][:]
+    model = on_tfidf(study.params.baseline, "balanced", texts).fit(texts, rare["label"][:])
     assert tfidf["loss"] == pytest.approx(log_loss(actual, model.predict_proba(rare["text"][:])))
 
 

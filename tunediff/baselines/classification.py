@@ -32,7 +32,8 @@ def majority(splits: Splits, task: Classification) -> Answers:
 
 
 def words(task: Classification, train: Dataset, other: Dataset, baseline: Baseline, class_weights: str) -> np.ndarray:
-    model = on_tfidf(baseline, class_weights).fit(train["text"][:], task.targets(train))
+    texts = train["text"][:]
+    model = on_tfidf(baseline, class_weights, texts).fit(texts, task.targets(train))
     return model.predict_proba(other["text"][:])
 
 

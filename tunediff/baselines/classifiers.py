@@ -31,9 +31,9 @@ class Answers:
 
 
 def tfidf(splits: Splits, task: Task, settings: WithoutFineTuning) -> Answers:
-    """Logistic regression on TF-IDF of words."""
+    """Logistic regression on TF-IDF of words, or of characters where texts have no words between spaces."""
     texts = {name: split["text"][:] for name, split in splits.items()}
-    model = on_tfidf(settings.baseline, settings.class_weights)
+    model = on_tfidf(settings.baseline, settings.class_weights, texts["train"])
     started = time.perf_counter()
     model.fit(texts["train"], task.targets(splits["train"]))
     trained = time.perf_counter()

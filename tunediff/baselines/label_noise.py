@@ -38,7 +38,7 @@ def judges(table: pd.DataFrame, settings: WithoutFineTuning) -> dict[str, tuple[
     precision = choose_precision(settings.precision)
     states = embed(model, tokenizer, encoded, settings.batch_size, precision, "label noise: states")
     return {
-        "TF-IDF": (on_tfidf(settings.baseline, settings.class_weights), table.text.to_numpy()),
+        "TF-IDF": (on_tfidf(settings.baseline, settings.class_weights, table.text), table.text.to_numpy()),
         "probe": (on_states(settings.baseline, settings.class_weights), states),
     }
 

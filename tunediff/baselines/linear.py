@@ -1,4 +1,9 @@
-"""Logistic regression on what is not trained: TF-IDF of words, or the frozen model's mean-pooled states."""
+"""Logistic regression on what is not trained: TF-IDF of words or characters, or the frozen model's mean-pooled states."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from itertools import islice
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -7,11 +12,32 @@ from sklearn.preprocessing import StandardScaler
 
 from tunediff.baselines.settings import Baseline
 
+SAMPLE = 1000  # texts, and characters of each, that tell whether words can be counted
+CHARACTERS = (1, 3)  # counted runs of characters: chosen on hotel reviews in Chinese, docs/methods.md
+# Thai, Lao, Burmese, Khmer, Japanese and Chinese have no spaces between words.
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 
-def on_tfidf(baseline: Baseline, class_weights: str) -> Pipeline:
-    """Logistic regression to be fitted to texts; `class_weights` as in `training.settings.Train`."""
-    words = TfidfVectorizer(ngram_range=(1, baseline.ngrams))
-    return make_pipeline(words, _regression(baseline.tfidf_C, class_weights))
+
+def on_tfidf(baseline: Baseline, class_weights: str, texts: Iterable[str]) -> Pipeline:
+    """Logistic regression to be fitted to texts such as these; `class_weights` as in `training.settings.Train`."""
+    if has_words(texts):
+        terms = TfidfVectorizer(ngram_range=(1, baseline.ngrams))
+    else:
+        terms = TfidfVectorizer(analyzer="char", ngram_range=CHARACTERS)
+    return make_pipeline(terms, _regression(baseline.tfidf_C, class_weights))
+
+
+def has_words(texts: Iterable[str]) -> bool:
+    """Whether scikit-learn finds the words of texts: most texts have one, and most characters are of a script with
+    spaces between words and without vowel signs, at which it ends a word.
+    """
+    sample = [text[:SAMPLE] for text in islice(texts, SAMPLE)]
+    characters = "".join(sample)
+    letters = sum(character.isalpha() for character in characters)
+    signs = sum(unicodedata.category(character) in ("Mc", "Mn") for character in characters)
+    others = len(UNSPACED.findall(characters)) + signs
+    with_word = sum(bool(re.search(r"\w\w", text)) for text in sample)
+    return 2 * with_word > len(sample) and others < (letters + signs) / 5
 
 
 def on_states(baseline: Baseline, class_weights: str) -> Pipeline:

@@ -25,7 +25,7 @@ def package(trained: Path, model: Path, results: card.Results) -> None:
                     link(path, target / path.name)
                 elif path.is_file() and path.name != "training.json":
                     shutil.copyfile(path, target / path.name)  # writable, which DVC's outputs are not
-            add_fitted(target / "config.json", results.detail["fitted"][seed])
+            add_fitted(target / "config.json", results.detail["fitted"][seed] | {"text": results.profile["text"]})
             card.write(target, folder(model, seed, seeds), seed, results)
 
 

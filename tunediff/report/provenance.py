@@ -16,6 +16,7 @@ def provenance(profile: dict[str, Any], model: str, origin: dict[str, Any]) -> d
     return {
         "data": f"{profile['data']}: {'; '.join(profile['source'].values())}",
         "texts": splits,
+        **({"remarks on the data": "; ".join(profile["remarks"])} if profile.get("remarks") else {}),
         "model": f"{model}: revision {origin['revision']}, SHA-256 {origin['sha256'] or 'not pinned'}",
         "seeds": ", ".join(map(str, origin["seeds"])),
         "code": _commit(),

@@ -1,4 +1,4 @@
-"""Names for the numbers in the ClassLabel columns of a Hub data set."""
+"""Names for the numbers in ClassLabel columns, which data sets of the Hub and their files have."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any

@@ -2,8 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from tunediff.core import limits
 from tunediff.core.errors import UserError
 from tunediff.core.values import as_text
 from tunediff.sources.settings import DataConf
+from tunediff.sources.table import Table
 
 RAW = Path("data/raw")
 
@@ -35,6 +35,8 @@ class Rows:
     """Columns row (from 1), text, label, group; a missing value is an empty string."""
     origin: str
     """The file with its SHA-256, or the Hub id with the commit that its revision resolved to."""
+    decided: dict[str, Any] = field(default_factory=dict)
+    """How the file was read."""
 
 
 def needed(conf: DataConf, task: Target) -> list[tuple[str, str]]:
@@ -45,8 +47,7 @@ def needed(conf: DataConf, task: Target) -> list[tuple[str, str]]:
 
 
 def columns(
-    header: list[str],
-    records: Iterable[dict[str, Any]],
+    source: Table,
     conf: DataConf,
     conf_path: Path,
     task: Target,
@@ -54,24 +55,21 @@ def columns(
     origin: str,
     numbers: list[int] | None = None,
 ) -> Rows:
-    """The columns that `conf` names, out of all that the records have.
+    """The columns that `conf` names, out of all that the source has.
 
     Raises UserError if one is missing, or if a row or all of them together take more than `limits` allows.
     `place` names the source in a message; `numbers` are the rows' places in it, where these are not all of them.
     """
     for key, column in needed(conf, task):
-        if column not in header:
-            raise UserError(f"{conf_path}: {key}: {place} has no column '{column}'; it has: {', '.join(header)}")
+        if column not in source.names:
+            raise UserError(f"{conf_path}: {key}: {place} {missing(source, column, 'columns: [{}]')}")
     text_columns = [conf.text] if isinstance(conf.text, str) else conf.text
     texts, labels, groups = [], [], []
     limit = limits.memory()
     size = 0
-    for row, record in zip(numbers or itertools.count(1), records, strict=False):
+    for row, record in zip(numbers or itertools.count(1), source.rows, strict=False):
         try:
-            text = "\n\n".join(part for column in text_columns if (part := as_text(record, column)))
-            if len(text) > limits.ROW:
-                raise ValueError(f"{len(text):,} characters of text; at most {limits.ROW:,} are read: shorten it")
-            texts.append(text)
+            texts.append(joined(record, text_columns))
             labels.append(task.target(record, conf))
             groups.append(as_text(record, conf.group).strip() if conf.group else "")
             size += sum(sys.getsizeof(column[-1]) for column in (texts, labels, groups))
@@ -85,4 +83,26 @@ def columns(
     if not texts:
         raise UserError(f"{place}: column names, but no rows under them; add rows, or name another file")
     numbers = numbers or range(1, len(texts) + 1)
-    return Rows(pd.DataFrame({"row": numbers, "text": texts, "label": labels, "group": groups}), origin)
+    return Rows(pd.DataFrame({"row": numbers, "text": texts, "label": labels, "group": groups}), origin, source.decided)
+
+
+def joined(record: dict[str, Any], text_columns: list[str]) -> str:
+    """The texts of the columns, without empty ones, with a blank line between. Raises ValueError as `as_text`."""
+    text = "\n\n".join(part for column in text_columns if (part := as_text(record, column)))
+    if len(text) > limits.ROW:
+        raise ValueError(f"{len(text):,} characters of text; at most {limits.ROW:,} are read: shorten it")
+    return text
+
+
+def missing(source: Table, column: str, naming: str) -> str:
+    """The end of a message about a column that is not there; `naming` says how columns are named where none are."""
+    if not source.first_row_is_data:
+        return f"has no column '{column}'; it has: {', '.join(source.names)}"
+    first = ", ".join(f"'{name:.30}'" for name in source.header[:5])
+    longest = max(source.header, key=len)
+    others = iter(["label", *(f"column{number}" for number in range(2, len(source.header)))])
+    example = ", ".join("text" if name is longest else next(others) for name in source.header)
+    return (
+        f"has no column '{column}', and its first row looks like data and not like names ({first}): name its "
+        f"{len(source.header)} columns, as in `{naming.format(example)}`"
+    )

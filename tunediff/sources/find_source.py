@@ -4,14 +4,16 @@ Everything is read as text, so that a label `NA`, `007` or `1e5` stays what it i
 the place: byte, line, row or column.
 """
 
+import hashlib
 from pathlib import Path
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import sha256
-from tunediff.sources import hub
+from tunediff.sources import hub, saved_dataset
 from tunediff.sources.columns import RAW, Rows, Target, columns, needed
-from tunediff.sources.formats import FORMATS, read_records
+from tunediff.sources.formats import is_format, read_records
 from tunediff.sources.settings import DataConf
+from tunediff.sources.text_lines import ending
 
 
 def read(conf: DataConf, conf_path: Path, task: Target) -> dict[str, Rows]:
@@ -23,35 +25,65 @@ def read(conf: DataConf, conf_path: Path, task: Target) -> dict[str, Rows]:
         return hub.read(conf, conf_path, task)
     if not conf.source:
         raise UserError(f"{conf_path}: source: names no file; write a file under {RAW}/, or one for each split")
+    wanted = {column for _, column in needed(conf, task)}
+    if isinstance(conf.source, str) and not is_format(Path(conf.source)):
+        folder = _under_raw(conf.source, conf_path)
+        if saved_dataset.is_saved(folder):
+            origin = f"{folder.name} sha256:{_sha256_of_files(folder)}"
+            return {
+                split: columns(table, conf, conf_path, task, f"{folder} ({split})", origin)
+                for split, table in saved_dataset.read(folder, wanted).items()
+            }
     files = conf.source if isinstance(conf.source, dict) else {"all": conf.source}
-    return {split: _read_file(_raw_file(file, conf_path), conf, conf_path, task) for split, file in files.items()}
+    rows = {}
+    for split, file in files.items():
+        path = _raw_file(file, conf_path)
+        advice = f"write its encoding in {conf_path}, for example `encoding: ENCODING`"
+        table = read_records(path, conf, advice, wanted, needed_alone=True)
+        rows[split] = columns(table, conf, conf_path, task, str(path), f"{path.name} sha256:{sha256(path)}")
+    return rows
+
+
+def _sha256_of_files(folder: Path) -> str:
+    """The SHA-256 of a list of the folder's files with theirs."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listed = "".join(f"{path.relative_to(folder)} {sha256(path)}\n" for path in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def on_hub(conf: DataConf) -> bool:
-    """Whether the source is a Hub data set and not a file."""
-    return isinstance(conf.source, str) and Path(conf.source).suffix.lower() not in FORMATS
+    """Whether the source is a Hub data set, and neither a file nor a saved data set under data/raw/."""
+    if not isinstance(conf.source, str) or is_format(Path(conf.source)):
+        return False
+    path = _in_raw(conf.source)
+    try:
+        return not ((not ending(path) and path.is_file()) or saved_dataset.is_saved(path))
+    except (OSError, ValueError):  # a name that no file can have
+        return True
 
 
-def _raw_file(source: str, conf_path: Path) -> Path:
-    """The file under data/raw/ that `source` names. DVC watches that folder, so that a change there is seen."""
-    path = Path(source) if Path(source).is_relative_to(RAW) else RAW / source
+def _in_raw(source: str) -> Path:
+    return Path(source) if Path(source).is_relative_to(RAW) else RAW / source
+
+
+def _under_raw(source: str, conf_path: Path) -> Path:
+    """The place under data/raw/ that `source` names. DVC watches that folder, so that a change there is seen."""
+    path = _in_raw(source)
     if ".." in path.parts or not path.is_relative_to(RAW):
         raise UserError(
             f"{conf_path}: source: {source} is not under {RAW}/; copy or link the file there, so that DVC sees it "
             "change"
         )
+    return path
+
+
+def _raw_file(source: str, conf_path: Path) -> Path:
+    path = _under_raw(source, conf_path)
     try:
         exists = path.is_file()
     except OSError as error:
         raise UserError(f"{conf_path}: source: {path}: cannot be read: {error.strerror}") from None
     if not exists:
-        present = ", ".join(sorted(p.name for p in RAW.glob("*") if p.suffix.lower() in FORMATS)) or "no data file"
+        present = ", ".join(sorted(p.name for p in RAW.glob("*") if is_format(p))) or "no data file"
         raise UserError(f"{conf_path}: source: there is no file {path}; {RAW}/ has: {present}")
     return path
-
-
-def _read_file(path: Path, conf: DataConf, conf_path: Path, task: Target) -> Rows:
-    advice = f"write its encoding in {conf_path}, for example `encoding: cp1252`"
-    wanted = {column for _, column in needed(conf, task)}
-    header, records = read_records(path, conf.encoding, advice, wanted)
-    return columns(header, records, conf, conf_path, task, str(path), f"{path.name} sha256:{sha256(path)}")

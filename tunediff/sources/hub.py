@@ -9,6 +9,7 @@ from tunediff.sources.class_labels import with_label_names
 from tunediff.sources.columns import RAW, Rows, Target, columns
 from tunediff.sources.formats import FORMATS
 from tunediff.sources.settings import DataConf
+from tunediff.sources.table import Table
 
 
 def read(conf: DataConf, conf_path: Path, task: Target) -> dict[str, Rows]:
@@ -50,8 +51,7 @@ def read(conf: DataConf, conf_path: Path, task: Target) -> dict[str, Rows]:
     origin = f"{conf.source} {commit}"
     return {
         split: columns(
-            table.column_names,
-            with_label_names(table, table.features),
+            Table(table.column_names, [], with_label_names(table, table.features)),
             conf,
             conf_path,
             task,

@@ -18,6 +18,7 @@ from tunediff.core.files import atomic
 from tunediff.sources.class_labels import with_label_names
 from tunediff.sources.columns import Rows, Target, columns, needed
 from tunediff.sources.settings import DataConf
+from tunediff.sources.table import Table
 
 if TYPE_CHECKING:
     import datasets
@@ -161,7 +162,8 @@ def _read_split(
     records = (record for batch in table.to_batches() for record in batch.to_pylist())
     numbers = [row for group in row_groups for row in range(group.first_row, group.first_row + group.rows)]
     place = f"{conf.source} ({split})"
-    return columns(schema.names, with_label_names(records, features), conf, conf_path, task, place, origin, numbers)
+    source = Table(schema.names, [], with_label_names(records, features))
+    return columns(source, conf, conf_path, task, place, origin, numbers)
 
 
 def _kept_file(conf: DataConf, task: Target, commit: str) -> Path:

@@ -1,5 +1,6 @@
 """Reader of Parquet files."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,17 +9,39 @@ import pyarrow as pa
 
 from tunediff.core.errors import UserError, reason
 from tunediff.core.parquet import read_batches
+from tunediff.sources.class_labels import with_label_names
+from tunediff.sources.settings import FileKeys
+from tunediff.sources.table import Table
 
 BATCH_SIZE = 1024  # rows that are Python objects at once
 
 
-def read(path: Path, wanted: Collection[str] | None) -> tuple[list[str], Iterable[dict[str, Any]]]:
-    """Return all column names, and the rows, which are read as they are asked for, with the columns that are wanted.
+def read(path: Path, keys: FileKeys, wanted: Collection[str] | None) -> Table:
+    """All column names, and the rows, which are read as they are asked for, with the columns that are wanted.
 
-    Raises UserError, also while the rows are read, if the file is damaged or has a value that Python has no type for.
+    If some are, numbers of a ClassLabel column are replaced by their names. Raises UserError, also while the rows are
+    read, if the file is damaged or has a value that Python has no type for.
     """
     schema, batches = read_batches(path, BATCH_SIZE, "copy or write it again", wanted)
-    return schema.names, _records(path, batches)
+    repeated = {name for name, times in Counter(schema.names).items() if times > 1}
+    if repeated and wanted is None:
+        raise UserError(f"{path}: two columns are named '{sorted(repeated)[0]}'; rename one of them")
+    records = _records(path, batches)
+    # A file that the library datasets wrote has the names in its metadata.
+    if wanted is not None and b"huggingface" in (schema.metadata or {}):
+        records = _named(path, schema, records)
+    return Table(schema.names, [], records, {}, repeated)
+
+
+def _named(path: Path, schema: pa.Schema, records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    import datasets
+
+    try:
+        yield from with_label_names(records, datasets.Features.from_arrow_schema(schema))
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: the names of its labels cannot be read: {reason(error)}; write it again, without its metadata"
+        ) from None
 
 
 def _records(path: Path, batches: Iterable[tuple[int, pa.RecordBatch]]) -> Iterator[dict[str, Any]]:

@@ -1,25 +1,26 @@
 """From the rows of a source to those of train, validation and test: clean, drop, split, take a subset."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from tunediff.core.errors import UserError
 from tunediff.core.sampling import sample
-from tunediff.sources import find_source, splitting
+from tunediff.sources import find_source, overlap, splitting
 from tunediff.sources.columns import Rows, Target
 from tunediff.sources.settings import SPLITS, DataConf
 
 
-def read(conf: DataConf, path: Path, task: Target) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Every row of the source with its place, and where each of its splits comes from.
+def read(conf: DataConf, path: Path, task: Target) -> tuple[pd.DataFrame, dict[str, Rows]]:
+    """Every row of the source with its place, and the splits that they come from.
 
     The table has the columns split, row, text, label, group. `path` is the data file's, for messages.
     """
     used = used_splits(find_source.read(conf, path, task), conf, path)
     table = pd.concat([rows.table.assign(split=split) for split, rows in used.items()], ignore_index=True)
-    return table, {split: rows.origin for split, rows in used.items()}
+    return table, used
 
 
 def used_splits(read: dict[str, Rows], conf: DataConf, path: Path) -> dict[str, Rows]:
@@ -52,19 +53,68 @@ def place_of(conf: DataConf) -> Callable[[pd.Series], str]:
 
 
 def clean(table: pd.DataFrame, conf: DataConf) -> tuple[pd.DataFrame, list[splitting.Dropped]]:
-    """The table after the steps of `clean`, without rows that have no text or no label."""
+    """The table after the steps of `clean`, without rows that have no text or no label, or that `overlap` drops."""
     for step in conf.clean:
         table["text"] = splitting.STEPS[step](table.text)
-    return splitting.drop_empty(table)
+    table, empty = splitting.drop_empty(table)
+    table, shared = overlap.apart(table, conf)
+    return table, empty + shared
 
 
-def split(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> pd.DataFrame:
-    """The rows of the subset that `rows` asks for, with a column `side`: the split that each is in.
+@dataclass(frozen=True)
+class Split:
+    """The rows of the source, on their sides."""
+
+    table: pd.DataFrame
+    """With a column `side`: the split that each row is in."""
+    rare: dict[str, str]
+    """Labels that have too few rows to be in each split that is cut, and how many these are."""
+    renamed: dict[str, str | None]
+    """What has become of them, by label: another label, or None if their rows were dropped."""
+    dropped: list[splitting.Dropped]
+
+
+def split(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> Split:
+    """Divide the rows into train, validation and test.
 
     Splits are the source's own by name, or shares cut from what `train` names or from all rows. Raises UserError if one
-    has no row.
+    of its own has no row, or if the label that rare ones are merged into is still too rare.
     """
+    divided = _sides(table, conf, path, seed)
+    cut = ["train", *conf.cut_splits] if conf.named_splits else list(conf.cut_splits)
+    rare = splitting.rare(divided, cut) if conf.cut_splits else {}
+    if not rare:
+        return Split(divided, {}, {}, [])
+    is_rare = divided.stratum.isin(list(rare))
+    if conf.rare == "keep":
+        return Split(divided.assign(side=divided.side.mask(is_rare & divided.side.isin(cut), "train")), rare, {}, [])
+    if conf.rare == "drop":
+        reason = f"a label with too few rows to be in each of {', '.join(cut)}: {listed(rare)}"
+        kept, dropped = splitting.drop(divided, is_rare, reason)
+        return Split(kept, rare, dict.fromkeys(rare), dropped)
+    name = conf.rare.merge
+    merged = divided.drop(columns="side").assign(
+        **{column: divided[column].mask(is_rare, name) for column in ("label", "stratum")}
+    )
+    divided = _sides(merged.sort_index(), conf, path, seed)
+    if name in splitting.rare(divided, cut):
+        raise UserError(
+            f"{path}: rare: '{name}', which {listed(rare)} become, still has too few rows to be in each of "
+            f"{', '.join(cut)}; add rows, or say `rare: drop`"
+        )
+    return Split(divided, rare, dict.fromkeys(rare, name), [])
+
+
+def listed(rare: dict[str, str]) -> str:
+    """Rare labels in a message, with how many rows they have."""
+    shown = [f"'{label}' ({size})" for label, size in list(rare.items())[:20]]
+    return ", ".join([*shown, *([f"and {len(rare) - 20} more"] if len(rare) > 20 else [])])
+
+
+def _sides(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> pd.DataFrame:
     named, shares = conf.named_splits, conf.cut_splits
+    if not named:
+        return table.assign(side=splitting.assign(table, shares, seed))
     parts = []
     for side, name in named.items():
         part = table[table.split == name]
@@ -76,12 +126,10 @@ def split(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> pd.Data
         if side == "train" and shares:
             part = part.assign(side=splitting.assign(part, {"train": 1 - sum(shares.values()), **shares}, seed))
         parts.append(part.assign(side=side) if "side" not in part else part)
-    if not named:
-        parts = [table.assign(side=splitting.assign(table, shares, seed))]
-    return _subset(pd.concat(parts), conf, path, seed)
+    return pd.concat(parts)
 
 
-def _subset(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> pd.DataFrame:
+def subset(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> pd.DataFrame:
     """The subset that `rows` asks for; one number is divided by the splits' sizes."""
     kept = table
     if conf.rows is not None:

@@ -1,36 +1,48 @@
 """What data/profile.json and data/prepared/source.json say of the data, and what the log does."""
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tunediff.sources import find_source, splitting
+from tunediff.sources import find_source, overlap, preparing, splitting
+from tunediff.sources.columns import Rows
 from tunediff.sources.settings import DataConf
+
+SHOWN = 20  # labels in the log; the profile has all
 
 
 def of_rows(
     name: str,
-    origins: dict[str, str],
-    read: int,
-    table: pd.DataFrame,
+    conf: DataConf,
+    sources: dict[str, Rows],
+    split: preparing.Split,
     kept: pd.DataFrame,
     dropped: list[splitting.Dropped],
 ) -> dict[str, Any]:
-    """How many rows were read, which were dropped to give `table`, and how many of that are `kept` in the subset."""
+    """How many rows were read, which were `dropped` before the `split` and by it, and how many are `kept`."""
+    table = split.table
+    dropped = dropped + split.dropped
     disputed = splitting.contradictions(table)
+    shared = overlap.with_train(kept)
     return {
         "data": name,
-        "source": origins,
+        "text": conf.text,
+        "source": {split: rows.origin for split, rows in sources.items()},
+        "read_as": {split: rows.decided for split, rows in sources.items() if rows.decided},
         "rows": {
-            "read": read,
+            "read": sum(len(rows.table) for rows in sources.values()),
             "kept": len(kept),
             "dropped": sum(part.rows for part in dropped),
             "outside_subset": len(table) - len(kept),
         },
         "dropped": [dataclasses.asdict(part) for part in dropped],
         "same_text_other_label": {"rows": len(disputed), "first": splitting.first_places(disputed)},
+        "rare_labels": split.rare,
+        "overlap_with_train": shared,
+        "remarks": overlap.remarks(shared),
     }
 
 
@@ -71,6 +83,12 @@ def log(profile: dict[str, Any]) -> None:
         f"{profile['data']}: {rows['read']} rows read, {rows['kept']} kept, {rows['dropped']} dropped, "
         f"{rows['outside_subset']} outside the subset"
     )
+    for split, decided in profile["read_as"].items():
+        told = ", ".join(f"{key} {value}" for key, value in decided.items() if key not in ("header", "rows_over_lines"))
+        header = "" if decided.get("header", True) else ", no header"
+        print(f"  {split} read as: {told}{header}")
+        if over := decided.get("rows_over_lines"):
+            print(f"  {split}: {over} rows go over several lines, in quotes")
     for dropped in profile["dropped"]:
         print(
             f"  dropped {dropped['rows']}: {dropped['reason']} "
@@ -81,6 +99,16 @@ def log(profile: dict[str, Any]) -> None:
             f"  {disputed} rows share their text with a row of another label: they stay, together where the split is "
             "drawn here; see the profile"
         )
+    for remark in profile["remarks"]:
+        print(f"  {remark}")
+    if profile["rare_labels"] and not any("too few rows" in dropped["reason"] for dropped in profile["dropped"]):
+        print(f"  rare labels: {preparing.listed(profile['rare_labels'])}")
+    counts: Counter[str] = Counter()
+    for part in profile["splits"].values():
+        counts.update(part.get("labels", {}))
+    if counts:
+        more = f", and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+        print(f"  labels: {', '.join(f'{label} {rows}' for label, rows in counts.most_common(SHOWN))}{more}")
     for name, part in profile["splits"].items():
         print(
             f"  {name}: {part['rows']} rows, {part['tokens']['mean']} tokens on average, "

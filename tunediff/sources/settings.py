@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from tunediff.core.settings import Count, Section, number
+from tunediff.core.settings import Count, Scalar, Section, number
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
@@ -12,16 +12,55 @@ Split = Literal["train", "validation", "test"]
 Share = Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)] | str
 
 
-class DataConf(Section):
+SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "space": " "}
+
+
+def _separator(value: str) -> str:
+    value = SEPARATORS.get(value, value)
+    if len(value) != 1 or value in "\"'\r\n\0" or "\ud800" <= value <= "\udfff":
+        raise ValueError(f"expected one character, or one of {', '.join(SEPARATORS)}")
+    return value
+
+
+class FileKeys(Section):
+    """How files are written. What is left out is decided by reading them, and data/profile.json says how."""
+
+    encoding: str | None = None
+    """Of text files; UTF-8 if left out, or UTF-16 in a file that begins with its mark."""
+    separator: Annotated[str, AfterValidator(_separator)] | None = None
+    """Of separated values: a character, or its name: comma, tab, semicolon, pipe, space."""
+    quoting: Literal["double", "single", "none"] | None = None
+    """Quotes around separated values, or `none`: a quote is then a character as any other."""
+    columns: Annotated[list[Scalar], Field(min_length=1)] | None = None
+    """Names of the columns, in their order, of files whose first row is not column names."""
+    sheet: str | None = None
+    """Sheet of a workbook; its only one with values if left out."""
+    field: str | None = None
+    """Key of a json file that the rows are under; its only list of objects if left out."""
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_differ(cls, columns: list[Scalar] | None) -> list[str] | None:
+        names = [str(name) for name in columns or []]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"'{twice}' is there twice; each column needs a name of its own")
+        return names or None
+
+
+class Merge(Section):
+    merge: str
+    """Name of the label that rare labels become."""
+
+
+class DataConf(FileKeys):
     """The keys that every task's data file has; `tasks.TASKS` has those that a task adds."""
 
     task: str = "classification"
     """What the texts are labelled with: a name in `tasks.TASKS`."""
     source: str | dict[str, str]
-    """A file under data/raw/ (csv, tsv, json, jsonl, parquet), one file per split, or a Hub data set id."""
+    """A file or saved data set under data/raw/, one per split, or a Hub data set id."""
     revision: str = "main"
     """Commit, tag or branch of a Hub data set."""
-    encoding: str = "utf-8"
     text: str | Annotated[list[str], Field(min_length=1)]
     """Column, or columns joined by a blank line."""
     splits: dict[Split, Share] = {"train": 0.7, "validation": 0.15, "test": 0.15}
@@ -31,6 +70,10 @@ class DataConf(Section):
     clean: list[Literal["lowercase", "strip_special"]] = []
     group: str | None = None
     """Column whose equal values stay on one side of a split; empty values are rows of their own."""
+    rare: Literal["drop", "keep"] | Merge = "drop"
+    """Labels with too few rows to be in each split: drop them, keep them in train, or merge them into one."""
+    overlap: Literal["keep", "drop_from_train", "drop_from_test"] = "keep"
+    """Texts and groups of the source's own test or validation split that train has too."""
 
     @field_validator("splits")
     @classmethod
@@ -55,3 +98,8 @@ class DataConf(Section):
     def cut_splits(self) -> dict[Split, float]:
         """Those that are cut from the rows, by their shares."""
         return {side: share for side, share in self.splits.items() if isinstance(share, float)}
+
+    @property
+    def complete_splits(self) -> list[Split]:
+        """Those in which every label must be: those that are cut, unless rare labels are kept in train."""
+        return [] if self.rare == "keep" else list(self.cut_splits)

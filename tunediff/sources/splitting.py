@@ -1,5 +1,8 @@
 """Which rows are kept, and on which side of the split each one goes. Array work only: a million rows take seconds."""
 
+import functools
+import re
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +10,15 @@ import pandas as pd
 
 STEPS = {
     "lowercase": lambda texts: texts.str.lower(),
-    # Everything but letters, digits and spaces, in any script.
-    "strip_special": lambda texts: texts.str.replace(r"[\W_]+", " ", regex=True).str.strip(),
+    "strip_special": lambda texts: texts.map(lambda text: " ".join(_words().findall(text))),
 }
+
+
+@functools.cache
+def _words() -> re.Pattern:
+    """Letters and digits of any script, with the marks on them, such as vowel signs."""
+    marks = "".join(chr(code) for code in range(0x20000) if unicodedata.category(chr(code)).startswith("M"))
+    return re.compile(f"[^\\W_](?:[^\\W_]|[{marks}])*")
 
 
 @dataclass(frozen=True)
@@ -23,20 +32,14 @@ class Dropped:
 
 def drop_empty(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Dropped]]:
     """Drop rows with no text or no label. `table` has columns split, row, text, label, group."""
-    table, no_text = _drop(table, table.text.str.strip() == "", "no text")
-    table, no_label = _drop(table, table.label == "", "no label")
+    table, no_text = drop(table, table.text.str.strip() == "", "no text")
+    table, no_label = drop(table, table.label == "", "no label")
     return table, no_text + no_label
 
 
 def drop_duplicates(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Dropped]]:
     """Drop rows whose text and label stand in an earlier row."""
-    return _drop(table, table.duplicated(["text", "label"]), "duplicate of an earlier row")
-
-
-def _drop(table: pd.DataFrame, bad: pd.Series, reason: str) -> tuple[pd.DataFrame, list[Dropped]]:
-    if not bad.any():
-        return table, []
-    return table[~bad].reset_index(drop=True), [Dropped(reason, int(bad.sum()), first_places(table[bad]))]
+    return drop(table, table.duplicated(["text", "label"]), "duplicate of an earlier row")
 
 
 def first_places(rows: pd.DataFrame) -> list[str]:
@@ -49,14 +52,19 @@ def contradictions(table: pd.DataFrame) -> pd.DataFrame:
     return table[table.groupby("text").label.transform("nunique") > 1]
 
 
+def plain(texts: pd.Series) -> pd.Series:
+    """The texts without differences of case and spaces."""
+    # Text by text: pandas' own steps would hold a list of words for each row.
+    return texts.map(lambda text: " ".join(text.casefold().split()))
+
+
 def units(table: pd.DataFrame) -> np.ndarray:
     """Number the sets of rows that must stay on one side: same group, or same text but for case and spaces. [rows]."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     rows = len(table)
-    # Text by text: pandas' own steps would hold a list of words for each row.
-    by_text = table.text.map(lambda text: " ".join(text.casefold().split())).factorize()[0]
+    by_text = plain(table.text).factorize()[0]
     by_group = np.where(table.group == "", np.arange(rows), rows + table.group.factorize()[0])
     # A row links its text with its group: two nodes of a graph whose connected parts are the sets.
     texts, groups = int(by_text.max()) + 1, 2 * rows
@@ -83,5 +91,52 @@ def assign(table: pd.DataFrame, shares: dict[str, float], seed: int) -> np.ndarr
     done = frame.groupby("stratum").rows.cumsum() - frame.rows / 2
     position = done / frame.groupby("stratum").rows.transform("sum")
     names = np.array(list(shares))
-    frame["side"] = names[np.minimum(np.searchsorted(np.cumsum(list(shares.values())), position), len(names) - 1)]
-    return frame.side.reindex(unit).to_numpy()
+    ends = np.cumsum(list(shares.values()))
+    place = np.minimum(np.searchsorted(ends, position), len(names) - 1)
+    if len(names) > 2:
+        # What lies between the last two, as the ninth of ten rows does, goes to the one and the other by turns.
+        tie = np.isclose(position, ends[-2], rtol=0, atol=1e-9)
+        turn = frame.stratum.where(tie).rank(method="dense") % 2
+        place = np.where(tie, len(names) - 1 - (turn == 0), place)
+    frame["side"] = names[place]
+    return complete(table, frame.side.reindex(unit).to_numpy(), unit, list(shares))
+
+
+def complete(table: pd.DataFrame, side: np.ndarray, unit: np.ndarray, names: list[str]) -> np.ndarray:
+    """The split of each row after units were moved, so that each of `names` has each stratum with units enough."""
+    present = set(zip(table.stratum, side, strict=True))
+    for stratum in table.stratum.unique():
+        lacking = [name for name in names if (stratum, name) not in present]
+        rows = (table.stratum == stratum).to_numpy()
+        if not lacking or len(pd.unique(unit[rows])) < len(names):
+            continue
+        mixed = set(unit[~rows])
+        for name in lacking:
+            units_of = {other: pd.unique(unit[rows & (side == other)]) for other in names}
+            largest = max(names, key=lambda other: len(units_of[other]))
+            # One without rows of other strata, which it might be the last to have there; the last in the file.
+            moved = max(units_of[largest], key=lambda each: (each not in mixed, each))
+            side = np.where(unit == moved, name, side)
+    return side
+
+
+def rare(table: pd.DataFrame, names: list[str]) -> dict[str, str]:
+    """Strata that are not in each of the splits `names`, with how many rows they have. `table` has a column side."""
+    table = table[table.side.isin(names)]
+    sides = table.groupby("stratum").side.nunique()
+    return {stratum: _size(table[table.stratum == stratum], len(names)) for stratum in sides[sides < len(names)].index}
+
+
+def _size(rows: pd.DataFrame, splits: int) -> str:
+    count = f"{len(rows)} row{'s'[: len(rows) != 1]}"
+    if len(rows) < splits:
+        return count
+    groups = rows.group.nunique() if (rows.group != "").all() else 0
+    return f"{count}, all in {groups} group{'s'[: groups != 1]}" if groups else f"{count} of the same texts or groups"
+
+
+def drop(table: pd.DataFrame, bad: pd.Series, reason: str) -> tuple[pd.DataFrame, list[Dropped]]:
+    """The table without the `bad` rows, and what was dropped."""
+    if not bad.any():
+        return table, []
+    return table[~bad].reset_index(drop=True), [Dropped(reason, int(bad.sum()), first_places(table[bad]))]

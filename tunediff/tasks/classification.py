@@ -12,6 +12,7 @@ from tunediff.core.errors import UserError
 from tunediff.core.settings import Scalar, Section
 from tunediff.core.values import as_text
 from tunediff.tasks.interface import Figure
+from tunediff.tasks.label_doubts import alike, looks_like, merging, several
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,13 +67,46 @@ class Classification:
 
     @staticmethod
     def target(record: dict[str, Any], keys: Keys) -> str:
-        return as_text(record, keys.label).strip()
+        value = record.get(keys.label)
+        if not isinstance(value, list):
+            return as_text(record, keys.label).strip()
+        # As labelling tools write it, which could have several.
+        labels = [as_text({keys.label: label}, keys.label).strip() for label in value]
+        if len(labels) > 1:
+            raise ValueError(
+                f"column '{keys.label}': several labels ({', '.join(map(repr, labels[:5]))}); classification takes one "
+                "for a text: keep one of them, or leave the row out"
+            )
+        return labels[0] if labels else ""
+
+    @staticmethod
+    def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
+        counts = targets.value_counts().to_dict()
+        said = []
+        if keys.labels is None and (sets := alike(counts)):
+            same = "; ".join(", ".join(f"'{label}' ({counts[label]})" for label in labels) for labels in sets)
+            said.append(
+                f"labels that are likely the same: {same}; they stay apart, unless the data file merges them: "
+                f"{merging(counts, sets)}"
+            )
+        if several := several(counts):
+            said.append(
+                f"{sum(counts[label] for label in joined)} rows have labels such as '{joined[0]}', which look like "
+                "several in one; classification takes each for a label of its own"
+            )
+        return said
 
     @classmethod
     def check(
         cls, table: "pd.DataFrame", keys: Keys, path: str, place: "Callable[[pd.Series], str]"
     ) -> "tuple[Classification, pd.DataFrame]":
-        values = natural_order(table.label.unique().tolist())
+        counts = table.label.value_counts().to_dict()
+        if keys.labels is None and (kind := looks_like(counts)):
+            raise UserError(
+                f"{path}: label: column '{keys.label}' has {len(counts):,} values in {len(table):,} rows, such as "
+                f"'{next(iter(counts)):.40}': it looks like {kind}, not labels; name another column"
+            )
+        values = natural_order(list(counts))
         if keys.labels is None:
             names = {value: value for value in values}
         elif isinstance(keys.labels, dict):
@@ -96,27 +130,37 @@ class Classification:
         label = table.label.map(names)
         return cls(list(dict.fromkeys(names.values()))), table.assign(label=label, stratum=label)
 
+    def renamed(self, names: dict[str, str | None], path: str, why: str) -> "Classification":
+        labels = [names.get(label, label) for label in self.labels]
+        left = list(dict.fromkeys(label for label in labels if label is not None))
+        if len(left) < 2:
+            raise UserError(
+                f"{path}: label: without {why}, {len(left)} label{'s'[: len(left) != 1]} of {len(self.labels)} "
+                f"{'is' if len(left) == 1 else 'are'} left, and classification needs at least 2: give these labels "
+                "more rows, merge them (`rare: {merge: other}`), or name another column"
+            )
+        return Classification(left)
+
     def check_splits(self, table: "pd.DataFrame", path: str, cut: Sequence[str], place: Callable, subset: str) -> None:
         """Every split must hold every label, but validation and test of the source's own may lack one."""
-        sides = table.side.unique()
-        counts = table.groupby(["label", "side"]).size()
-        for label in self.labels:
-            per_side = counts.get(label, counts[:0])
-            lacking = [side for side in sides if side not in per_side]
-            if not len(per_side):
+        counts = table.groupby(["label", "side"]).size().unstack(fill_value=0).reindex(self.labels, fill_value=0)
+        if none := counts.index[counts.sum(axis=1) == 0].tolist():
+            raise UserError(
+                f"{path}: label{'s'[: len(none) > 1]} {_listed(none)} {'are' if len(none) > 1 else 'is'} in `labels`, "
+                f"but no row{subset} has {'them' if len(none) > 1 else 'it'}; correct the list or the rows"
+            )
+        if unlearnt := counts.index[counts["train"] == 0].tolist():
+            row = table[table.label == unlearnt[0]].iloc[0]
+            more = f"; so it is with {_listed(unlearnt[1:])}" if unlearnt[1:] else ""
+            raise UserError(
+                f"{path}: label '{unlearnt[0]}' is in {row.side} ({place(row)}), but no row of train{subset} has it, "
+                f"and nothing can be learnt about it{more}; add such rows to train, or leave them out of the others"
+            )
+        for side in cut:
+            for label in counts.index[counts[side] == 0]:
                 raise UserError(
-                    f"{path}: label '{label}' is in `labels`, but no row{subset} has it; correct the list or the rows"
-                )
-            if "train" in lacking:
-                row = table[table.label == label].iloc[0]
-                raise UserError(
-                    f"{path}: label '{label}' is in {row.side} ({place(row)}), but no row of train{subset} has it, and "
-                    "nothing can be learnt about it; add such rows to train, or leave them out of the others"
-                )
-            if any(side in cut for side in lacking):
-                raise UserError(
-                    f"{path}: label '{label}' has too few rows ({per_side.sum()}{subset}) to be in each of train, "
-                    "validation and test; give it more rows, merge it with another label, or leave its rows out"
+                    f"{path}: label '{label}' has too few rows ({counts.loc[label].sum()}{subset}) to be in each of "
+                    "train, validation and test; give it more rows, merge it with another label, or leave its rows out"
                 )
 
     def feature(self) -> "ClassLabel":
@@ -252,6 +296,10 @@ class Classification:
         """
         counts = np.bincount(self.targets(train), minlength=len(self.labels))
         return int(np.argmin(counts)) if len(counts) == 2 else None
+
+
+def _listed(labels: list[str]) -> str:
+    return ", ".join([*(f"'{label}'" for label in labels[:20]), *([f"{len(labels) - 20} more"] if labels[20:] else [])])
 
 
 def natural_order(labels: list[str]) -> list[str]:

@@ -83,6 +83,10 @@ class Task(Protocol):
         Raises ValueError for what is no label.
         """
 
+    @staticmethod
+    def remarks(targets: "pd.Series", keys: Any) -> list[str]:
+        """Sentences on what looks wrong in targets as `target` gives them, and what would put it right."""
+
     @classmethod
     def check(
         cls, table: "pd.DataFrame", keys: Any, path: str, place: "Callable[[pd.Series], str]"
@@ -92,6 +96,12 @@ class Task(Protocol):
         A stratum is a name, or a tuple of names for a row that counts for each of them.
         `table` has a column `label`, as `target` gives it. `path` is the data file's and `place` says where a row comes
         from, for messages. Raises UserError if a label is not allowed, or if there are too few.
+        """
+
+    def renamed(self, names: dict[str, str | None], path: str, why: str) -> "Task":
+        """The task after labels were renamed, or dropped where the new name is None; `why` names them in a message.
+
+        Raises UserError if too few are left.
         """
 
     def check_splits(self, table: "pd.DataFrame", path: str, cut: Sequence[str], place: Callable, subset: str) -> None:

@@ -1,7 +1,8 @@
 """The input of a job of any length: rows with a column of texts, read in chunks."""
 
+import argparse
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,8 +13,11 @@ from tqdm import tqdm
 from tunediff.core import limits
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import sha256
-from tunediff.core.values import as_text
+from tunediff.core.settings import check
 from tunediff.sources import formats
+from tunediff.sources.columns import joined, missing
+from tunediff.sources.settings import FileKeys
+from tunediff.sources.table import Table
 from tunediff.sources.text_lines import pieces
 
 CHUNK = 2048  # rows in memory; no more are computed again after a break
@@ -29,7 +33,8 @@ class Input:
     place: Path | str
     """The file, or the option that names the column of texts: what a message about the columns begins with."""
     header: list[str]
-    text_column: str
+    text_columns: list[str]
+    """Their texts are joined, as `prepare` joins them."""
     rows: Callable[[], Iterable[Row]]
     """Begins anew at each call; standard input goes on."""
     schema: pa.Schema
@@ -38,10 +43,12 @@ class Input:
     """How many rows, where they can be counted."""
     sha256: str | None = None
     """SHA-256 of the file; None for what cannot be read again."""
+    keys: dict[str, Any] = field(default_factory=dict)
+    """How the file was to be read."""
 
     def texts(self, rows: list[Row]) -> list[str]:
         """The texts of some of the rows."""
-        return [as_text(row, self.text_column) for row in rows]
+        return [joined(row, self.text_columns) for row in rows]
 
 
 def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -62,7 +69,7 @@ def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
 def read_texts(texts: list[str], column: str) -> Input:
     """The input of texts from the command line, in one column."""
     rows = [{column: text} for text in texts]
-    _check_texts(rows, column, 1, "TEXT")
+    _check_texts(rows, [column], 1, "TEXT")
     return _texts_alone(column, lambda: rows, len(texts))
 
 
@@ -83,38 +90,64 @@ def read_lines(file: TextIO, column: str) -> Input:
 
 
 def _texts_alone(column: str, rows: Callable[[], Iterable[Row]], total: int | None = None) -> Input:
-    return Input("--text", [column], column, rows, pa.schema([(column, pa.string())]), total)
+    return Input("--text", [column], [column], rows, pa.schema([(column, pa.string())]), total)
 
 
-def read_file(path: Path, column: str, typed: bool) -> Input:
+def add_file_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say how a file is written: the keys of a data file."""
+    group = parser.add_argument_group("how the file is written, where that is not found by reading it")
+    for name, key in FileKeys.model_fields.items():
+        group.add_argument(f"--{name}", help=key.description.rstrip("."))
+
+
+def file_keys(args: argparse.Namespace) -> FileKeys:
+    """What these arguments say. Raises UserError for a value that cannot be."""
+    values = {name: getattr(args, name) for name in FileKeys.model_fields}
+    values["columns"] = values["columns"].split(",") if values["columns"] else None
+    return check(values, FileKeys, Path("--file"))
+
+
+def read_file(path: Path, text_columns: list[str], typed: bool, keys: FileKeys | None = None) -> Input:
     """The input of a file, read through once to see that every row is right; `typed`: with the columns' types.
 
-    Raises UserError, which names file and row, if it is not, or if a column that is to have one type has several.
+    `keys` say how the file is written. Raises UserError, which names file and row, if a row is not right, or if a
+    column that is to have one type has several.
     """
-    header, records = formats.read_records(path)
-    if column not in header:
-        raise UserError(
-            f"{path}: no column '{column}'; it has: {', '.join(header)}. Name the column of texts with --text"
-        )
+
+    def read() -> Table:
+        return formats.read_records(path, keys, "name it, as in --encoding ENCODING", text_columns)
+
+    keys = keys or FileKeys()
+    table = read()
+    header = table.header
+    for column in text_columns:
+        if column not in table.names:
+            if table.first_row_is_data:
+                raise UserError(f"{path}: {missing(table, column, '--columns {}')}")
+            raise UserError(
+                f"{path}: no column '{column}'; it has: {', '.join(table.names)}. Name the column of texts with --text"
+            )
     has_types = path.suffix.lower() == ".parquet"
     schema = pq.read_schema(path).remove_metadata() if typed and has_types else pa.schema([])
     total = 0
     with tqdm(desc="checking", unit="row") as progress:
-        for chunk in chunks(records):
-            _check_texts(chunk, column, total + 1, path)
+        for chunk in chunks(table.rows):
+            _check_texts(chunk, text_columns, total + 1, path)
             if typed and not has_types:
                 schema = _schema(path, header, chunk, schema)
             total += len(chunk)
             progress.update(len(chunk))
     if typed:
         _check_schema(path, schema)
-    return Input(path, header, column, lambda: formats.read_records(path)[1], schema, total, sha256(path))
+    return Input(
+        path, header, text_columns, lambda: read().rows, schema, total, sha256(path), keys.model_dump(exclude_none=True)
+    )
 
 
-def _check_texts(rows: list[Row], column: str, first: int, place: Path | str) -> None:
+def _check_texts(rows: list[Row], columns: list[str], first: int, place: Path | str) -> None:
     for number, row in enumerate(rows, first):
         try:
-            as_text(row, column)
+            joined(row, columns)
         except ValueError as error:
             raise UserError(f"{place}: row {number}: {error}") from None
 

@@ -65,6 +65,13 @@ def load(paths: list[Path], compare: bool, accuracy: float | None) -> JobModels:
     return JobModels(models)
 
 
+def trained_columns(model: Path) -> list[str]:
+    """The columns of texts that the model was trained on; `text` if that is not known."""
+    file = folder_of(model) / "config.json"
+    columns = read_json(file).get("tunediff", {}).get("text", "text") if file.is_file() else "text"
+    return [columns] if isinstance(columns, str) else columns
+
+
 def _least_confidence(model: Path, accuracy: float) -> float:
     """From which confidence on the model's answers had this accuracy on validation. Raises UserError if unknown."""
     file = folder_of(model) / "config.json"

@@ -68,7 +68,7 @@ def _earlier_chunks(folder: Path, ending: str, source: Input, options: dict[str,
     """
     note = folder / "made-from.json"
     size = {"rows": job_input.CHUNK, "characters": job_input.CHARACTERS}
-    made_from = {"input": source.sha256, "text": source.text_column, **size, **options}
+    made_from = {"input": source.sha256, "text": source.text_columns, "keys": source.keys, **size, **options}
     if folder.exists() and not (source.sha256 and note.is_file() and read_json(note) == made_from):
         print(f"{folder}: left by a run on another input, model or option; begun anew", file=sys.stderr)
         shutil.rmtree(folder)

@@ -1,0 +1,98 @@
+"""What a split has in common with train: texts up to case and spaces, groups, and texts that are nearly the same."""
+
+from typing import Any
+
+import pandas as pd
+
+from tunediff.sources import splitting
+from tunediff.sources.settings import DataConf
+
+NEAR = 0.7
+"""From this share of common runs of words on (of Jaccard, estimated by MinHash), texts nearly repeat each other."""
+RUN = 3  # words, or characters where texts have few spaces
+COMPARED = 200_000  # rows; among more of them, near repetitions are not looked for
+
+
+def apart(table: pd.DataFrame, conf: DataConf) -> tuple[pd.DataFrame, list[splitting.Dropped]]:
+    """The table without what the source's own splits share with train, if `overlap` says from which side to drop it."""
+    named = conf.named_splits
+    if conf.overlap == "keep" or len(named) < 2:
+        return table, []
+    train = table.split == named["train"]
+    others = table.split.isin([name for side, name in named.items() if side != "train"])
+    side, other = (train, others) if conf.overlap == "drop_from_train" else (others, train)
+    shared = _stands_in(table[side], table[other]).any(axis=1).reindex(table.index, fill_value=False)
+    split = "test or validation" if conf.overlap == "drop_from_train" else "train"
+    return splitting.drop(table, shared, f"a text or group that stands in {split} too")
+
+
+def _stands_in(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Whether each row's text, and its group, stands in the others; columns texts, groups."""
+    return pd.DataFrame(
+        {
+            "texts": splitting.plain(rows.text).isin(set(splitting.plain(others.text))),
+            "groups": (rows.group != "") & rows.group.isin(set(others.group)),
+        }
+    )
+
+
+def with_train(kept: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """For validation and test: how many rows, and how many of these train has too, or nearly.
+
+    `kept` has a column side. `nearly` is None if there are too many rows to look for that.
+    """
+    train = kept[kept.side == "train"]
+    near = _near(train.text) if len(kept) <= COMPARED else None
+    counts = {}
+    for side in ("validation", "test"):
+        rows = kept[kept.side == side]
+        shared = _stands_in(rows, train)
+        nearly = None if near is None else ~shared.texts & rows.text.map(near).astype(bool)
+        counts[side] = {
+            "rows": len(rows),
+            **{kind: int(shared[kind].sum()) for kind in shared},
+            "nearly": None if nearly is None else int(nearly.sum()),
+            "first": splitting.first_places(rows[shared.any(axis=1) | (False if nearly is None else nearly)]),
+        }
+    return counts
+
+
+def _near(texts: pd.Series):
+    """A function that says whether a text nearly repeats one of the texts."""
+    from rensa import RMinHash, RMinHashLSH
+
+    few_spaces = texts.str.count(r"\s").sum() < texts.str.len().sum() / 15
+
+    def digest(text: str) -> "RMinHash":
+        words = text.casefold() if few_spaces else text.casefold().split()
+        joint = "" if few_spaces else " "
+        made = RMinHash(num_perm=128, seed=1)
+        made.update([joint.join(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1))])
+        return made
+
+    digests = [digest(text) for text in texts]
+    index = RMinHashLSH(threshold=NEAR, num_perm=128, num_bands=32)
+    for place, each in enumerate(digests):
+        index.insert(place, each)
+
+    def near(text: str) -> bool:
+        own = digest(text)
+        return any(own.jaccard(digests[place]) >= NEAR for place in index.query(own))
+
+    return near
+
+
+def remarks(counts: dict[str, dict[str, Any]]) -> list[str]:
+    """Sentences about what splits share with train."""
+    said = []
+    for side, count in counts.items():
+        of = f"of {count['rows']} {side} texts"
+        places = f" ({', '.join(count['first'][:5])}{', ...' if len(count['first']) > 5 else ''})"
+        advice = "; figures on these flatter: `overlap: drop_from_train` or `drop_from_test` takes them out"
+        if count["texts"]:
+            said.append(f"{count['texts']} {of} stand in train too, up to case and spaces{places}{advice}")
+        if count["groups"]:
+            said.append(f"{count['groups']} {of} are of groups that train has too{places}{advice}")
+        if count["nearly"]:
+            said.append(f"{count['nearly']} {of} nearly repeat one of train{places}")
+    return said
