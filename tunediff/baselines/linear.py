@@ -1,4 +1,4 @@
-"""Logistic regression on what is not trained: TF-IDF of words or characters, or the frozen model's mean-pooled states."""
+"""Logistic regression on what is not trained: TF-IDF of words or characters, or the frozen model's mean states."""
 
 import re
 import unicodedata

@@ -89,7 +89,7 @@ class Classification:
                 f"labels that are likely the same: {same}; they stay apart, unless the data file merges them: "
                 f"{merging(counts, sets)}"
             )
-        if several := several(counts):
+        if joined := several(counts):
             said.append(
                 f"{sum(counts[label] for label in joined)} rows have labels such as '{joined[0]}', which look like "
                 "several in one; classification takes each for a label of its own"
