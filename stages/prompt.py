@@ -1,6 +1,6 @@
 """Ask a language model for the labels, zero-shot or with a few examples, and score its answers on the test split.
 
-dvc exp run -S 'prompt.methods=[zero-shot,few-shot]'
+dvc exp run -S 'prompts.methods=[zero-shot,few-shot]'
 """
 
 import argparse

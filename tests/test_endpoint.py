@@ -1,4 +1,4 @@
-"""Methods of `prompt` that ask a server: a real one on this machine, and one that fails in every way it can."""
+"""Methods of `prompts` that ask a server: a real one on this machine, and one that fails in every way it can."""
 
 import http.server
 import json
@@ -236,7 +236,7 @@ def test_what_came_before_a_failure_is_kept(serve):
 
     broken = threading.Event()
     server = serve(breaks)
-    with pytest.raises(UserError, match=r"prompt\.entries\.ask\.endpoint\.url: .* fails .*gone.* 12 of 20 answers"):
+    with pytest.raises(UserError, match=r"prompts\.entries\.ask\.endpoint\.url: .* fails .*gone.* 12 of 20 answers"):
         client(server.url, concurrency=1, retries=1).scores(CONVERSATIONS, "test")
     broken.set()
     assert client(server.url).scores(CONVERSATIONS, "test").scores.argmax(1).tolist() == EXPECTED
@@ -266,7 +266,7 @@ def test_what_no_repetition_mends_is_one_line(serve, monkeypatch, behave: Callab
     with pytest.raises(UserError) as error:
         client(server.url, retries=0, key_from="OUR_KEY", timeout=0.2).scores(CONVERSATIONS[:1], "test")
     assert "\n" not in str(error.value) and SECRET not in str(error.value)
-    error.match(rf"^params\.yaml: prompt\.entries\.ask\.endpoint{message}.*\. 0 of 1 answers came and are kept")
+    error.match(rf"^params\.yaml: prompts\.entries\.ask\.endpoint{message}.*\. 0 of 1 answers came and are kept")
 
 
 def test_a_server_that_is_down_and_a_missing_key_are_one_line(serve):
@@ -290,7 +290,7 @@ def test_mistakes_in_an_endpoint_are_one_line(project: Project, monkeypatch, end
     with_endpoint(project, **{"url": "http://localhost/v1", **endpoint})
     with pytest.raises(UserError) as error:
         project.prepare_here(monkeypatch)
-    assert f"prompt.entries.asked.{message}" in str(error.value)
+    assert f"prompts.entries.asked.{message}" in str(error.value)
     assert SECRET not in str(error.value)
 
 
@@ -298,9 +298,9 @@ def test_mistakes_in_an_endpoint_are_one_line(project: Project, monkeypatch, end
 
 
 def with_endpoint(project: Project, **endpoint: object) -> None:
-    prompt = project.read_yaml("params.yaml")["prompt"]
+    prompts = project.read_yaml("params.yaml")["prompts"]
     entry = {"shots": 1, "endpoint": {"model": "m", **endpoint}}
-    project.edit_yaml("params.yaml", prompt={**prompt, "methods": ["asked"], "entries": {"asked": entry}})
+    project.edit_yaml("params.yaml", prompts={**prompts, "methods": ["asked"], "entries": {"asked": entry}})
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Methods of `prompt` with a model on this machine: likelihoods, calibration, examples, and what the stage writes."""
+"""Methods of `prompts` with a model on this machine: likelihoods, calibration, examples, and what the stage writes."""
 
 import re
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_a_model_that_takes_no_such_positions_is_refused(tmp_path: Path):
 
 def test_a_prompt_that_the_model_cannot_read_is_refused(tiny_decoder: Path):
     settings = prompting(tiny_decoder, model=Pretrained(name=str(tiny_decoder), max_length=600))
-    with pytest.raises(UserError, match=r"prompt\.entries\.ask\.shots: a prompt has 1,4\d\d tokens, and .* 512;"):
+    with pytest.raises(UserError, match=r"prompts\.entries\.ask\.shots: a prompt has 1,4\d\d tokens, and .* 512;"):
         Decoder(settings, LABELS).scores([WORDING.conversation("shares " * 700)], "test")
 
 
@@ -208,9 +208,9 @@ def ask(project: Project, method: str, check: bool = True, environment: dict[str
 def prompted(project: Project, tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A prepared project with `zero-shot` and `few-shot` of the tiny decoder."""
     project.write_yaml("conf/model/tiny-decoder.yaml", {"name": str(tiny_decoder), "max_length": 64})
-    prompt = project.read_yaml("params.yaml")["prompt"]
+    prompts = project.read_yaml("params.yaml")["prompts"]
     chosen = {"model": "tiny-decoder", "methods": ["zero-shot", "few-shot"], "validation_rows": 12}
-    project.edit_yaml("params.yaml", prompt={**prompt, **chosen})
+    project.edit_yaml("params.yaml", prompts={**prompts, **chosen})
     project.prepare_here(monkeypatch)
     return project
 
@@ -245,9 +245,9 @@ def test_each_method_has_its_settings(prompted: Project, monkeypatch: pytest.Mon
     zero, few = resolved("zero-shot"), resolved("few-shot")
     assert zero["model"]["name"] == few["model"]["name"] and "instruction" not in zero
     prepare = prompted.read_json("data/settings/prepare.json")
-    prompt = prompted.read_yaml("params.yaml")["prompt"]
-    entries = {**prompt["entries"], "few-shot": {"shots": 1, "examples": "nearest"}}
-    prompted.edit_yaml("params.yaml", prompt={**prompt, "entries": entries})
+    prompts = prompted.read_yaml("params.yaml")["prompts"]
+    entries = {**prompts["entries"], "few-shot": {"shots": 1, "examples": "nearest"}}
+    prompted.edit_yaml("params.yaml", prompts={**prompts, "entries": entries})
     prompted.edit_yaml("conf/data/tiny.yaml", prompt="Up or down?")
     prompted.prepare_here(monkeypatch)
     assert resolved("zero-shot") == {**zero, "instruction": "Up or down?"}
@@ -258,19 +258,19 @@ def test_each_method_has_its_settings(prompted: Project, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "tiny-decodr"}, "prompt.model: there is no conf/model/tiny-decodr.yaml; .* did you mean tiny-deco"),
-        ({"methods": ["zero"]}, "prompt.methods: no entry for zero; there are: .*; did you mean zero-shot"),
-        ({"entries": {"full": {"shots": 0}}, "methods": []}, "prompt.entries: 'full' is the name of another method"),
-        ({"entries": {"dora": {"shots": 0}}, "methods": []}, "prompt.entries: 'dora' is the name of another method"),
-        ({"entries": {"zero-shot": {"shots": -1}}}, "prompt.entries.zero-shot.shots: .*greater than or equal to 0"),
+        ({"model": "tiny-decodr"}, "prompts.model: there is no conf/model/tiny-decodr.yaml; .* did you mean tiny-deco"),
+        ({"methods": ["zero"]}, "prompts.methods: no entry for zero; there are: .*; did you mean zero-shot"),
+        ({"entries": {"full": {"shots": 0}}, "methods": []}, "prompts.entries: 'full' is the name of another method"),
+        ({"entries": {"dora": {"shots": 0}}, "methods": []}, "prompts.entries: 'dora' is the name of another method"),
+        ({"entries": {"zero-shot": {"shots": -1}}}, "prompts.entries.zero-shot.shots: .*greater than or equal to 0"),
         ({"entries": {"zero-shot": {"shots": 0, "template": "x"}}}, r"zero-shot.template: expected \{text\} in it"),
         ({"entries": {"zero-shot": {"shots": 0, "shot": 1}}}, "zero-shot.shot: unknown key; did you mean shots"),
-        ({"validation_rows": 0}, "prompt.validation_rows: .*greater than or equal to 1"),
+        ({"validation_rows": 0}, "prompts.validation_rows: .*greater than or equal to 1"),
     ],
 )
 def test_mistakes_in_settings_are_one_line(prompted: Project, monkeypatch, change: dict, message: str):
-    prompt = prompted.read_yaml("params.yaml")["prompt"]
-    prompted.edit_yaml("params.yaml", prompt={**prompt, "methods": ["zero-shot"], **change})
+    prompts = prompted.read_yaml("params.yaml")["prompts"]
+    prompted.edit_yaml("params.yaml", prompts={**prompts, "methods": ["zero-shot"], **change})
     with pytest.raises(UserError) as error:
         prompted.prepare_here(monkeypatch)
     assert re.fullmatch(f"params.yaml: .*{message}.*", str(error.value))

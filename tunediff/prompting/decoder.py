@@ -53,7 +53,7 @@ class Decoder:
         longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if longest and tokens > longest:
             raise UserError(
-                f"params.yaml: prompt.entries.{self.settings.method}.shots: a prompt has {tokens:,} tokens, and "
+                f"params.yaml: prompts.entries.{self.settings.method}.shots: a prompt has {tokens:,} tokens, and "
                 f"{self.settings.model.name} reads at most {longest:,}; take fewer shots, or lower `max_length` in "
                 f"{self.settings.model_path}"
             )

@@ -32,7 +32,7 @@ class Server:
         self.settings = settings
         self.endpoint = settings.entry.endpoint
         self.labels = labels
-        self.place = f"params.yaml: prompt.entries.{settings.method}.endpoint"
+        self.place = f"params.yaml: prompts.entries.{settings.method}.endpoint"
         self.structured: bool | None = None
         """Whether the server takes a schema for its answer; the first request tells."""
 

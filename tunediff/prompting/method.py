@@ -1,4 +1,4 @@
-"""One method of `prompt`, from its settings to what it answers on validation and test."""
+"""One method of `prompts`, from its settings to what it answers on validation and test."""
 
 from dataclasses import dataclass
 from functools import lru_cache

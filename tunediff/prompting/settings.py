@@ -1,4 +1,4 @@
-"""The section `prompt` of params.yaml, and what one method of it resolved to."""
+"""The section `prompts` of params.yaml, and what one method of it resolved to."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -93,7 +93,7 @@ class Entry(Section):
         return self
 
 
-class Prompt(Section):
+class Prompts(Section):
     """The methods that ask a language model, beside those that train."""
 
     model: str
@@ -106,7 +106,7 @@ class Prompt(Section):
 
     @model_validator(mode="after")
     def _methods_are_entries(self) -> "Prompt":
-        check_chosen(self.methods, self.entries, "prompt")
+        check_chosen(self.methods, self.entries, "prompts")
         return self
 
     def model_of(self, method: str) -> tuple[str, str] | None:
@@ -114,7 +114,7 @@ class Prompt(Section):
         entry = self.entries[method]
         if entry.endpoint:
             return None
-        return (f"prompt.entries.{method}.model", entry.model) if entry.model else ("prompt.model", self.model)
+        return (f"prompts.entries.{method}.model", entry.model) if entry.model else ("prompts.model", self.model)
 
 
 class Prompting(Section):

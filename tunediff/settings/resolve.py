@@ -25,7 +25,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
         "baseline": without_fine_tuning(study, params.seeds[0]),
         "label_noise": without_fine_tuning(study, params.seed),
         **{f"training/{method}": each for method, each in trainings.items()},
-        **{f"prompt/{method}": prompting(study, method) for method in params.prompt.methods},
+        **{f"prompt/{method}": prompting(study, method) for method in params.prompts.methods},
         "training_rows": Growth(
             task=study.data.task,
             seed=params.seed,
@@ -47,7 +47,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             task=study.data.task,
             seed=params.seed,
             trained=params.trained,
-            prompted=params.prompt.methods,
+            prompted=params.prompts.methods,
             shares=sorted(params.training_rows.shares),
             growing=params.training_rows.methods,
             max_length=study.model.max_length,
@@ -112,7 +112,7 @@ def training(study: Study, method: str) -> Training:
 
 def prompting(study: Study, method: str) -> Prompting:
     params = study.params
-    entry = params.prompt.entries[method]
+    entry = params.prompts.entries[method]
     nearest = entry.shots > 0 and entry.examples == "nearest"
     model, path = study.language_models.get(method, (None, None))
     return Prompting(
@@ -122,7 +122,7 @@ def prompting(study: Study, method: str) -> Prompting:
         precision=params.precision,
         batch_size=params.evaluate.batch_size,
         select_by=params.train.select_by,
-        validation_rows=params.prompt.validation_rows,
+        validation_rows=params.prompts.validation_rows,
         instruction=study.data.prompt,
         entry=entry,
         model=_only(model, Pretrained) if model else None,

@@ -21,7 +21,7 @@ class Study(Section):
     data_path: Path
     model_path: Path
     language_models: dict[str, tuple[ModelConf, Path]]
-    """Those that `prompt` asks, with their files, by the method."""
+    """Those that `prompts` asks, with their files, by the method."""
 
     @property
     def task(self) -> type[Task]:
@@ -31,7 +31,7 @@ class Study(Section):
 def load(root: Path = Path()) -> Study:
     """Read params.yaml in `root` and the files that it names. Raises UserError naming file and key."""
     params = read(root / "params.yaml", Params)
-    prompted = {method: params.prompt.model_of(method) for method in params.prompt.methods}
+    prompted = {method: params.prompts.model_of(method) for method in params.prompts.methods}
     prompted = {method: named for method, named in prompted.items() if named}  # the others ask an endpoint
     paths, problems = {}, []
     for key, name in dict([("data", params.data), ("model", params.model), *prompted.values()]).items():
