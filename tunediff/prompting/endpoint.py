@@ -110,12 +110,13 @@ class Server:
 
     def _key(self) -> str | None:
         name = self.endpoint.key_from
-        if name and not os.environ.get(name):
+        key = os.environ.get(name, "").strip() if name else None
+        if key is not None and len(key.split()) != 1:  # with a space in it, a library's message would quote it
             raise UserError(
-                f"{self.place}.key_from: the environment variable {name} is not set; run `export {name}=...` with the "
+                f"{self.place}.key_from: the environment variable {name} is not set, or holds no key; run `export {name}=...` with the "
                 "key, or leave `key_from` out if the server needs none"
             )
-        return os.environ[name] if name else None
+        return key
 
     async def _answer(self, client: "AsyncOpenAI", messages: Messages) -> dict[str, Any]:
         """One record. A server that is busy or fails is asked again by the client, one that talks nonsense here."""
@@ -172,7 +173,8 @@ class Server:
         import openai
 
         url = self.endpoint.url
-        said = reason(error).replace(key, "(key)") if key else reason(error)
+        cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
+        said = reason(cause).replace(key, "(key)") if key else reason(cause)
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 name = self.endpoint.key_from
@@ -189,8 +191,7 @@ class Server:
                     "`concurrency`"
                 )
             case openai.APIConnectionError():
-                cause = reason(error.__cause__) if error.__cause__ else said
-                problem = f".url: {url} cannot be reached ({cause}); start the server, or correct the address"
+                problem = f".url: {url} cannot be reached ({said}); start the server, or correct the address"
             case openai.APIStatusError() | NonsenseError():
                 problem = f".url: {url} fails ({said}); look at its log, or correct the address"
             case _:

@@ -105,7 +105,7 @@ class Prompts(Section):
     entries: dict[MethodName, Entry]
 
     @model_validator(mode="after")
-    def _methods_are_entries(self) -> "Prompt":
+    def _methods_are_entries(self) -> "Prompts":
         check_chosen(self.methods, self.entries, "prompts")
         return self
 
