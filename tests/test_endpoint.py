@@ -272,9 +272,7 @@ def test_what_no_repetition_mends_is_one_line(serve, monkeypatch, behave: Callab
 def test_a_server_that_is_down_and_a_missing_key_are_one_line(serve):
     with pytest.raises(UserError, match=r"endpoint\.url: http://127\.0\.0\.1:1/v1 cannot be reached .*; start"):
         client("http://127.0.0.1:1/v1", retries=0).scores(CONVERSATIONS[:1], "test")
-    with pytest.raises(
-        UserError, match=r"endpoint\.key_from: the environment variable OUR_KEY is not set, or holds no key; run"
-    ):
+    with pytest.raises(UserError, match=r"endpoint\.key_from: the environment variable OUR_KEY is not set, or holds"):
         client("http://127.0.0.1:1/v1", key_from="OUR_KEY").scores(CONVERSATIONS[:1], "test")
 
 

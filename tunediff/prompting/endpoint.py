@@ -113,8 +113,8 @@ class Server:
         key = os.environ.get(name, "").strip() if name else None
         if key is not None and len(key.split()) != 1:  # with a space in it, a library's message would quote it
             raise UserError(
-                f"{self.place}.key_from: the environment variable {name} is not set, or holds no key; run `export {name}=...` with the "
-                "key, or leave `key_from` out if the server needs none"
+                f"{self.place}.key_from: the environment variable {name} is not set, or holds no key; run "
+                f"`export {name}=...` with the key, or leave `key_from` out if the server needs none"
             )
         return key
 
