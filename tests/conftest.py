@@ -93,6 +93,36 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, tiny_texts: list[tuple[
     return folder
 
 
+CHAT = (
+    "{% for turn in messages %}<|im_start|>{{ turn.role }}\n{{ turn.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(tmp_path_factory: pytest.TempPathFactory, tiny_texts: list[tuple[str, str]]) -> Path:
+    """Folder of a random Llama of two layers that chats; its words are made of pieces of bytes."""
+    from tokenizers import AddedToken
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+
+    tokenizer, _ = hub_models.gpt2([text for text, _ in tiny_texts])
+    start, end = "<|im_start|>", "<|im_end|>"
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (start, end)])
+    end_id = tokenizer.token_to_id(end)
+    folder = tmp_path_factory.mktemp("tiny-decoder")
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, chat_template=CHAT, pad_token=end, eos_token=end
+    ).save_pretrained(folder)
+    set_seed(0)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, intermediate_size=64, max_position_embeddings=512, initializer_range=0.2,
+        bos_token_id=None, eos_token_id=end_id, pad_token_id=end_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 class Project:
     """A git and DVC repository with the shipped stages; `run` is what a user types."""
 

@@ -20,8 +20,8 @@ TRAINING = ("train_full", "train_lora", "train_peft")
 LINES = 60  # of a function, and of a stage's script
 # From the ground up: a room imports only from itself and from rooms before it. docs/architecture.md says why.
 ROOMS = (
-    *("core", "tasks", "sources", "models", "training", "baselines", "evidence", "report", "use", "settings"),
-    "experiments",
+    *("core", "tasks", "sources", "models", "training", "baselines", "evidence", "prompting", "report", "use"),
+    *("settings", "experiments"),
 )
 # Rooms that know nothing of each other: what reads data does not know what it is for.
 APART = ("tasks", "sources")

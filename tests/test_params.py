@@ -35,6 +35,7 @@ PARAMS = {
     },
     "train_lora": {"v1": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": "attention"}},
     "train_peft": {"methods": ["dora"], "entries": {"dora": {"peft_type": "LORA", "learning_rate": 1e-3, "r": 4}}},
+    "prompts": {"model": "tiny", "validation_rows": 8, "methods": [], "entries": {"ask": {"shots": 0}}},
     "evaluate": {"methods": ["full", "lora-v1"], "batch_size": 8},
     "training_rows": {"shares": [], "methods": ["tfidf"]},
     "export": {"methods": ["dora"]},

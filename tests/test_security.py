@@ -153,13 +153,14 @@ def test_no_shell_runs_a_value_of_params(project: Project, tmp_path: Path):
     """DVC's own commands for each list that dvc.yaml goes through; `python` is a program that notes its words."""
     variant = project.read_yaml("params.yaml")["train_lora"]["v1"]
     chosen, values = {"methods": list(COMMANDS)}, dict.fromkeys(COMMANDS, variant)
-    changes = {"train_peft": chosen, "evaluate": chosen, "export": chosen, "training_rows": {"shares": list(COMMANDS)}}
+    lists = ("train_peft", "prompts", "evaluate", "export")
+    changes = {**dict.fromkeys(lists, chosen), "training_rows": {"shares": list(COMMANDS)}}
     project.edit_yaml("params.yaml", train_lora=values, **changes)
     project.run("git", "init", "-q")
     with Repo(str(project.folder)) as repo:
         resolver = DataResolver(repo, str(project.folder), project.read_yaml("dvc.yaml"))
         stages = {name: resolver.resolve_one(name)[name] for name in resolver.get_keys() if "@" in name}
-    assert len(stages) == 8 * len(COMMANDS)
+    assert len(stages) == 9 * len(COMMANDS)
 
     words, python = project.folder / "words", tmp_path / "bin/python"
     python.parent.mkdir()

@@ -26,7 +26,7 @@ USED = {  # by stages and commands that use the same, which are imported in one 
     ("prepare",): {"datasets", "huggingface_hub", "pandas"},
     ("predict",): {"pandas"},
     ("package",): {"huggingface_hub"},
-    ("baseline", "evaluate"): {*MODEL, *FIGURES},
+    ("baseline", "evaluate", "prompt"): {*MODEL, *FIGURES},
     ("label_noise",): {*MODEL, "cleanlab", "sklearn"},
     ("train_full", "train_lora", "train_peft"): TRAINER,
     ("training_rows",): {"datasets", "huggingface_hub", "pandas", "torch"},

@@ -8,13 +8,14 @@ import re
 import reprlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from tunediff.core.errors import UserError, nearest, reason
+from tunediff.core.errors import UserError, nearest, reason, suggestion
 
 
 def number(value: object) -> object:
@@ -45,6 +46,17 @@ def _folder_name(name: str) -> str:
 
 
 MethodName = Annotated[str, AfterValidator(_folder_name)]
+
+
+def check_chosen(methods: list[str], entries: dict[str, Any], section: str) -> None:
+    """Raises ValueError if `methods` has a name that is no entry, or one twice; both are keys of `section`."""
+    if unknown := [name for name in methods if name not in entries]:
+        raise ValueError(
+            f"{section}.methods: no entry for {', '.join(unknown)}; there are: {', '.join(entries)}"
+            f"{suggestion(unknown[0], entries)}"
+        )
+    if twice := [name for name in entries if methods.count(name) > 1]:
+        raise ValueError(f"{section}.methods: {twice[0]} is there twice")
 
 
 class Section(BaseModel):
@@ -116,7 +128,8 @@ def _known_keys(section: Any, place: tuple[int | str, ...]) -> list[str]:
     """The keys of the section at a place below `section`."""
     for part in place:
         kind = section.model_fields[part].annotation if hasattr(section, "model_fields") else get_args(section)[-1]
-        section = kind
+        optional = get_origin(kind) is UnionType
+        section = next((each for each in get_args(kind) if hasattr(each, "model_fields")), kind) if optional else kind
     return list(getattr(section, "model_fields", ()))
 
 

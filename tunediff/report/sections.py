@@ -4,7 +4,7 @@ import argparse
 
 import pandas as pd
 
-from tunediff.core.methods import WITHOUT_LEARNING
+from tunediff.core.methods import BASELINES, WITHOUT_LEARNING
 from tunediff.evidence.comparison import FEW, Evidence, worst_labels
 from tunediff.report.of_task import of_task
 from tunediff.report.page import Section
@@ -29,6 +29,7 @@ def sections(
     by_accuracy = evidence.methods.method[::-1]
     return [
         methods(evidence, folders),
+        *([prompted(evidence.methods)] if "input_tokens_per_1000" in evidence.methods else []),
         Section("Quality against cost", pictures=[folders.comparison / "comparison.png"]),
         differences(evidence),
         where_it_fails(evidence, folders),
@@ -96,11 +97,36 @@ def nothing_learned(evidence: Evidence) -> str:
     main = evidence.main
     floor = evidence.intervals[main.name]["majority"]
     learning = evidence.intervals.drop(index=[*WITHOUT_LEARNING])
+    taught = {*BASELINES, *evidence.trained}  # the others ask a language model
     return " ".join(
         f"The {main.words} of `{method}` is not above that of one answer for all ({main.show(floor)}), at "
-        f"{100 * evidence.report.confidence:g}% confidence: it may have learned nothing."
+        f"{100 * evidence.report.confidence:g}% confidence: "
+        f"{'it may have learned nothing' if method in taught else 'the model may not understand what it is asked'}."
         for method in learning.index[learning[f"{main.name}_low"] <= floor]
     )
+
+
+def prompted(methods: pd.DataFrame) -> Section:
+    """What 1,000 answers of each language model take; `methods` has the columns of `prompting.method.cost`."""
+    said = (
+        "These ask a language model and train nothing. 1,000 answers take this much; money is in the currency of "
+        "`price`. Where no valid answer came, the text counts as wrong."
+    )
+    money = methods.get("money_per_1000", pd.Series(float("nan"), methods.index))
+    rows = [
+        [
+            row.method,
+            *(
+                f"{row.seconds_per_1000:,.1f}",
+                f"{row.input_tokens_per_1000:,.0f}",
+                f"{row.output_tokens_per_1000:,.0f}",
+            ),
+            *(f"{row.money:,.4g}" if pd.notna(row.money) else "", f"{row.no_valid_answer:.1%}"),
+        ]
+        for row in methods.assign(money=money).dropna(subset="input_tokens_per_1000")[::-1].itertuples()
+    ]
+    head = ["method", "seconds", "tokens read", "tokens written", "money", "no valid answer"]
+    return Section("What prompting takes", said, [head, *rows])
 
 
 def differences(evidence: Evidence) -> Section:

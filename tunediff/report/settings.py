@@ -15,6 +15,8 @@ class Reporting(Section):
     """Seed of the resampling."""
     trained: list[str]
     """Methods that were trained and evaluated."""
+    prompted: list[str]
+    """Methods that asked a language model."""
     shares: list[float]
     """Shares of the training rows that `training_rows` trained on."""
     growing: list[str]

@@ -7,6 +7,7 @@ from tunediff.core.errors import suggestion
 from tunediff.core.methods import BASELINES
 from tunediff.core.settings import MethodName, Precision, Section, Seed
 from tunediff.evidence.settings import Evaluate, Report
+from tunediff.prompting.settings import Prompts
 from tunediff.training.settings import Lora, Train, TrainingRows, TrainPeft
 from tunediff.use.settings import Export
 
@@ -27,6 +28,7 @@ class Params(Section):
     train: Train
     train_lora: dict[MethodName, Lora]
     train_peft: TrainPeft
+    prompts: Prompts
     training_rows: TrainingRows
     export: Export
     evaluate: Evaluate
@@ -49,13 +51,15 @@ class Params(Section):
         """Methods that are trained whether or not `train_peft` names any."""
         return ["full", *(f"lora-{name}" for name in info.data.get("train_lora", {}))]
 
-    @field_validator("train_peft")
+    @field_validator("train_peft", "prompts")
     @classmethod
-    def _no_two_methods_of_one_name(cls, train_peft: TrainPeft, info: ValidationInfo) -> TrainPeft:
-        others = (*BASELINES, *cls._without_entry(info))
-        if twice := [name for name in train_peft.entries if name in others]:
-            raise ValueError(f"train_peft.entries: '{twice[0]}' is the name of another method; choose another")
-        return train_peft
+    def _no_two_methods_of_one_name(cls, section: TrainPeft | Prompts, info: ValidationInfo) -> TrainPeft | Prompts:
+        others = [*BASELINES, *cls._without_entry(info)]
+        if info.field_name == "prompts" and "train_peft" in info.data:
+            others += info.data["train_peft"].entries
+        if twice := [name for name in section.entries if name in others]:
+            raise ValueError(f"{info.field_name}.entries: '{twice[0]}' is the name of another method; choose another")
+        return section
 
     @field_validator("training_rows", "export")
     @classmethod

@@ -10,6 +10,7 @@ from tunediff.core.settings import Section
 from tunediff.evidence.growth import Growth
 from tunediff.evidence.settings import Evaluation
 from tunediff.models.settings import Adapted, Pretrained
+from tunediff.prompting.settings import Prompting
 from tunediff.report.settings import Reporting
 from tunediff.settings.study import Study
 from tunediff.training.settings import Training
@@ -24,6 +25,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
         "baseline": without_fine_tuning(study, params.seeds[0]),
         "label_noise": without_fine_tuning(study, params.seed),
         **{f"training/{method}": each for method, each in trainings.items()},
+        **{f"prompt/{method}": prompting(study, method) for method in params.prompts.methods},
         "training_rows": Growth(
             task=study.data.task,
             seed=params.seed,
@@ -45,6 +47,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             task=study.data.task,
             seed=params.seed,
             trained=params.trained,
+            prompted=params.prompts.methods,
             shares=sorted(params.training_rows.shares),
             growing=params.training_rows.methods,
             max_length=study.model.max_length,
@@ -60,7 +63,7 @@ def preparation(study: Study) -> dict[str, Any]:
     return {
         "name": study.params.data,
         "seed": study.params.seed,
-        "data": study.data.model_dump(mode="json"),
+        "data": study.data.model_dump(mode="json", exclude={"prompt"}),
         "data_path": study.data_path.as_posix(),
         "model": _only(study.model, Pretrained),
         "model_path": study.model_path.as_posix(),
@@ -104,6 +107,28 @@ def training(study: Study, method: str) -> Training:
         model_path=study.model_path,
         lora=lora,
         entry=entry,
+    )
+
+
+def prompting(study: Study, method: str) -> Prompting:
+    params = study.params
+    entry = params.prompts.entries[method]
+    nearest = entry.shots > 0 and entry.examples == "nearest"
+    model, path = study.language_models.get(method, (None, None))
+    return Prompting(
+        method=method,
+        task=study.data.task,
+        seed=params.seed,
+        precision=params.precision,
+        batch_size=params.evaluate.batch_size,
+        select_by=params.train.select_by,
+        validation_rows=params.prompts.validation_rows,
+        instruction=study.data.prompt,
+        entry=entry,
+        model=_only(model, Pretrained) if model else None,
+        model_path=path,
+        embedder=_only(study.model, Pretrained) if nearest else None,
+        embedder_path=study.model_path if nearest else None,
     )
 
 

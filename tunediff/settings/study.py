@@ -1,4 +1,4 @@
-"""All settings of a study: `params.yaml`, and the two files of `conf/` that it names, checked together."""
+"""All settings of a study: `params.yaml`, and the files of `conf/` that it names, checked together."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tunediff.tasks.interface import Task
 
 
 class Study(Section):
-    """The three files, checked."""
+    """The files, checked."""
 
     params: Params
     data: DataConf
@@ -20,6 +20,8 @@ class Study(Section):
     model: ModelConf
     data_path: Path
     model_path: Path
+    language_models: dict[str, tuple[ModelConf, Path]]
+    """Those that `prompts` asks, with their files, by the method."""
 
     @property
     def task(self) -> type[Task]:
@@ -27,16 +29,18 @@ class Study(Section):
 
 
 def load(root: Path = Path()) -> Study:
-    """Read params.yaml in `root` and the two files that it names. Raises UserError naming file and key."""
+    """Read params.yaml in `root` and the files that it names. Raises UserError naming file and key."""
     params = read(root / "params.yaml", Params)
+    prompted = {method: params.prompts.model_of(method) for method in params.prompts.methods}
+    prompted = {method: named for method, named in prompted.items() if named}  # the others ask an endpoint
     paths, problems = {}, []
-    for kind in ("data", "model"):
-        name = getattr(params, kind)
-        paths[kind] = root / "conf" / kind / f"{name}.yaml"
-        present = _names(root / "conf" / kind)
+    for key, name in dict([("data", params.data), ("model", params.model), *prompted.values()]).items():
+        folder = Path("conf") / ("data" if key == "data" else "model")
+        paths[key] = root / folder / f"{name}.yaml"
+        present = _names(root / folder)
         if name not in present:
             problems.append(
-                f"{kind}: there is no conf/{kind}/{name:.100}.yaml; present are: {', '.join(present)}"
+                f"{key}: there is no {folder}/{name:.100}.yaml; present are: {', '.join(present)}"
                 f"{suggestion(name, present)}"
             )
     if problems:
@@ -47,6 +51,7 @@ def load(root: Path = Path()) -> Study:
         model=read(paths["model"], ModelConf),
         data_path=paths["data"],
         model_path=paths["model"],
+        language_models={method: (read(paths[key], ModelConf), paths[key]) for method, (key, _) in prompted.items()},
     )
     if problems := [*wrong_figures(params, study.task), *without_full(study)]:
         raise mistakes(root / "params.yaml", problems)

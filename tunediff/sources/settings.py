@@ -68,6 +68,8 @@ class DataConf(FileKeys):
     rows: Count | dict[Split, Count] | None = None
     """Keep a stratified sample of this many rows: of all, or of each split."""
     clean: list[Literal["lowercase", "strip_special"]] = []
+    prompt: Annotated[str, Field(min_length=1)] | None = None
+    """What a language model is told to do; made from the labels' names if left out."""
     group: str | None = None
     """Column whose equal values stay on one side of a split; empty values are rows of their own."""
     rare: Literal["drop", "keep"] | Merge = "drop"

@@ -5,8 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from tunediff.core.errors import suggestion
-from tunediff.core.settings import Count, Fraction, MethodName, Positive, Precision, Section, Seed, number
+from tunediff.core.settings import (
+    Count,
+    Fraction,
+    MethodName,
+    Positive,
+    Precision,
+    Section,
+    Seed,
+    check_chosen,
+    number,
+)
 from tunediff.models.settings import Adapted
 
 
@@ -65,13 +74,7 @@ class TrainPeft(Section):
 
     @model_validator(mode="after")
     def _methods_are_entries(self) -> "TrainPeft":
-        if unknown := [name for name in self.methods if name not in self.entries]:
-            raise ValueError(
-                f"train_peft.methods: no entry for {', '.join(unknown)}; there are: {', '.join(self.entries)}"
-                f"{suggestion(unknown[0], self.entries)}"
-            )
-        if twice := [name for name in self.entries if self.methods.count(name) > 1]:
-            raise ValueError(f"train_peft.methods: {twice[0]} is there twice")
+        check_chosen(self.methods, self.entries, "train_peft")
         return self
 
 

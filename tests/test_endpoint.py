@@ -1,0 +1,378 @@
+"""Methods of `prompts` that ask a server: a real one on this machine, and one that fails in every way it can."""
+
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ENVIRONMENT, SECRET, Project
+from test_prompting import ask
+
+from tunediff.core.errors import UserError
+from tunediff.prompting.endpoint import Server
+from tunediff.prompting.method import UNSURE, wrong_if_unanswered
+from tunediff.prompting.parsing import label_of
+from tunediff.prompting.prompts import Wording
+from tunediff.prompting.settings import Endpoint, Entry, Prompting
+
+LABELS = ["bearish", "bullish"]
+TEXTS = [f"text {number}" for number in range(20)]
+CONVERSATIONS = [Wording("Choose.", "{text}").conversation(text) for text in TEXTS]
+
+
+def completion(answer: str) -> tuple[int, dict, str]:
+    """Status, headers and body of a good answer."""
+    body = {
+        "id": "1", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
+        "usage": {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32},
+    }  # fmt: skip
+    return 200, {"Content-Type": "application/json"}, json.dumps(body)
+
+
+def refusal(status: int, message: str) -> tuple[int, dict, str]:
+    headers = {"Content-Type": "application/json", "retry-after-ms": "5"}
+    return status, headers, json.dumps({"error": {"message": message}})
+
+
+class FakeServer:
+    """Answers by `behave(text, times)`: the text to be labelled, and how often it was asked for until now.
+
+    What it gives is status, headers and body; None cuts the connection in the middle of a body.
+    """
+
+    def __init__(self, behave: Callable, takes_schema: bool = True):
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.bodies: list[dict] = []
+        self.keys: set[str] = set()
+        self.at_once = self.most_at_once = 0
+        self.lock = threading.Lock()
+        fake = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                text = body["messages"][-1]["content"].splitlines()[-1]
+                if "response_format" in body and not takes_schema:
+                    return self.give(refusal(400, "response_format is not supported"))
+                with fake.lock:
+                    fake.bodies.append(body)
+                    fake.keys.add(self.headers["Authorization"])
+                    fake.asked[text] += 1
+                    times = fake.asked[text]
+                    fake.at_once += 1
+                    fake.most_at_once = max(fake.most_at_once, fake.at_once)
+                given = behave(text, times)
+                with fake.lock:
+                    fake.at_once -= 1
+                self.give(given)
+                if given and given[0] == 200:
+                    fake.answered[text] += 1
+
+            def give(self, given):
+                status, headers, body = given or (200, {"Content-Type": "application/json"}, '{"choices": [{"mess')
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body.encode()) + (0 if given else 500)))
+                self.end_headers()
+                self.wfile.write(body.encode())
+                self.close_connection = not given
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FakeServer]]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    servers = []
+
+    def start(behave: Callable, **options: bool) -> FakeServer:
+        servers.append(FakeServer(behave, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.server.shutdown()
+        server.server.server_close()
+
+
+def client(url: str, **endpoint: object) -> Server:
+    entry = Entry(shots=0, endpoint=Endpoint(url=url, model="m", **{"retries": 4, "timeout": 5, **endpoint}))
+    settings = Prompting(
+        method="ask", task="classification", seed=1, precision="fp32", batch_size=8, select_by="f1",
+        validation_rows=10, entry=entry,
+    )  # fmt: skip
+    return Server(settings, LABELS)
+
+
+def by_number(text: str, times: int) -> tuple[int, dict, str]:
+    return completion(json.dumps({"label": LABELS[int(text.split()[-1]) % 2]}))
+
+
+EXPECTED = [number % 2 for number in range(20)]
+
+
+# --- answers
+
+
+def test_a_server_that_takes_a_schema_is_given_the_labels(serve):
+    server = serve(by_number)
+    scores = client(server.url, concurrency=3, options={"temperature": 0, "seed": 7}).scores(CONVERSATIONS, "test")
+    assert scores.scores.argmax(1).tolist() == EXPECTED and not scores.unanswered.any()
+    assert (scores.input_tokens, scores.output_tokens) == (600, 40)
+    label = server.bodies[0]["response_format"]["json_schema"]["schema"]["properties"]["label"]
+    assert label["enum"] == LABELS
+    assert {(body["model"], body["temperature"], body["seed"]) for body in server.bodies} == {("m", 0, 7)}
+    assert 1 <= server.most_at_once <= 3
+
+
+def test_a_server_that_takes_none_is_asked_in_words(serve):
+    server = serve(
+        lambda text, times: completion(f" **{LABELS[int(text.split()[-1]) % 2].upper()}**."), takes_schema=False
+    )
+    assert client(server.url).scores(CONVERSATIONS, "test").scores.argmax(1).tolist() == EXPECTED
+    assert server.asked == Counter(TEXTS) and not any("response_format" in body for body in server.bodies)
+
+
+def test_nothing_is_asked_twice(serve):
+    server = serve(by_number)
+    half = client(server.url).scores(CONVERSATIONS[:10], "test")
+    both = client(server.url).scores(CONVERSATIONS + CONVERSATIONS[:3], "test")
+    assert server.asked == Counter(TEXTS)
+    assert (both.scores[:10] == half.scores).all() and (both.scores[20:] == half.scores[:3]).all()
+    again = client("http://127.0.0.1:1/v1")  # another server is another model
+    with pytest.raises(UserError, match="cannot be reached"):
+        again.scores(CONVERSATIONS[:1], "test")
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("bullish", 1),
+        ('{"label": "bearish"}', 0),
+        ('{"label": "neutral"}', None),
+        ("The text is Bullish.", 1),
+        ("It is bullish, not bearish.", None),
+        ("<think>bearish? no</think>\nbullish", 1),
+        ("bullishness", None),
+        ("", None),
+        ("[1, 2]", None),
+        ("null", None),
+        ('{"label": ["bullish"]}', 1),
+    ],
+)
+def test_an_answer_names_one_label_or_none(answer: str, label: int | None):
+    assert label_of(answer, LABELS) == label
+
+
+def test_labels_in_labels_and_of_one_spelling():
+    assert label_of("This is not spam!", ["spam", "not spam"]) == 1
+    assert label_of("US", ["us", "US"]) == 1 and label_of("Us", ["us", "US"]) is None
+
+
+def test_no_valid_answer_is_wrong_whatever_is_true():
+    scores = np.array([[1.0, 0, 0], [np.nan] * 3, [np.nan] * 3])
+    filled = wrong_if_unanswered(scores, np.array([0, 0, 2]))
+    assert filled.tolist() == [[1, 0, 0], [-UNSURE, 0, 0], [0, 0, -UNSURE]]
+
+
+# --- failures
+
+
+def slow_answer() -> tuple[int, dict, str]:
+    time.sleep(1.5)
+    return completion("bearish")
+
+
+JSON, HTML = {"Content-Type": "application/json"}, {"Content-Type": "text/html"}
+FAILURES = {
+    "429": lambda: refusal(429, "slow down"),
+    "500": lambda: refusal(500, "oops"),
+    "cut": lambda: None,
+    "html": lambda: (200, HTML, "<p>Hi"),
+    "no JSON": lambda: (200, JSON, "{"),
+    "another JSON": lambda: (200, JSON, '{"choices": []}'),
+    "slow": slow_answer,
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_server_that_fails_is_asked_again_until_every_row_has_its_answer(serve, failure: str):
+    server = serve(lambda text, times: FAILURES[failure]() if times < 2 else by_number(text, times))
+    scores = client(server.url, concurrency=20, timeout=1).scores(CONVERSATIONS, "test")
+    assert scores.scores.argmax(1).tolist() == EXPECTED
+    assert min(server.asked.values()) > 1
+
+
+def test_nonsense_is_counted_and_not_asked_for_again(serve):
+    server = serve(lambda text, times: by_number(text, times) if int(text.split()[-1]) < 15 else completion("Hm."))
+    scores = client(server.url).scores(CONVERSATIONS, "test")
+    assert scores.unanswered.tolist() == [False] * 15 + [True] * 5
+    assert (client(server.url).scores(CONVERSATIONS, "test").unanswered == scores.unanswered).all()
+    assert server.asked == Counter(TEXTS)
+
+
+def test_what_came_before_a_failure_is_kept(serve):
+    def breaks(text: str, times: int):
+        return by_number(text, times) if broken.is_set() or int(text.split()[-1]) < 12 else refusal(503, "gone")
+
+    broken = threading.Event()
+    server = serve(breaks)
+    with pytest.raises(UserError, match=r"prompts\.entries\.ask\.endpoint\.url: .* fails .*gone.* 12 of 20 answers"):
+        client(server.url, concurrency=1, retries=1).scores(CONVERSATIONS, "test")
+    broken.set()
+    assert client(server.url).scores(CONVERSATIONS, "test").scores.argmax(1).tolist() == EXPECTED
+    assert server.answered == Counter(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("behave", "message"),
+    [
+        (
+            lambda *_: refusal(401, f"wrong key {SECRET}"),
+            r"\.key_from: .* refuses the key .*\(key\).*; correct",
+        ),
+        (lambda *_: refusal(404, "no model m"), r"\.model: .* has no 'm' .*; its list is at http.*/v1/models"),
+        (lambda *_: refusal(429, "quota"), r"\.concurrency: .* too busy .*quota.*; lower it, or wait"),
+        (lambda *_: refusal(400, "too long"), r"\.url: .* fails .*too long"),
+        (lambda *_: (200, HTML, "<p>Hi"), r"\.url: .* fails .*no chat completion came back"),
+        (
+            lambda *_: time.sleep(0.5) or refusal(500, "late"),
+            r"\.timeout: .* gives no answer in 0\.2 seconds",
+        ),
+    ],
+)
+def test_what_no_repetition_mends_is_one_line(serve, monkeypatch, behave: Callable, message: str):
+    monkeypatch.setenv("OUR_KEY", SECRET)
+    server = serve(behave)
+    with pytest.raises(UserError) as error:
+        client(server.url, retries=0, key_from="OUR_KEY", timeout=0.2).scores(CONVERSATIONS[:1], "test")
+    assert "\n" not in str(error.value) and SECRET not in str(error.value)
+    error.match(rf"^params\.yaml: prompts\.entries\.ask\.endpoint{message}.*\. 0 of 1 answers came and are kept")
+
+
+def test_a_server_that_is_down_and_a_missing_key_are_one_line(serve):
+    with pytest.raises(UserError, match=r"endpoint\.url: http://127\.0\.0\.1:1/v1 cannot be reached .*; start"):
+        client("http://127.0.0.1:1/v1", retries=0).scores(CONVERSATIONS[:1], "test")
+    with pytest.raises(UserError, match=r"endpoint\.key_from: the environment variable OUR_KEY is not set, or holds"):
+        client("http://127.0.0.1:1/v1", key_from="OUR_KEY").scores(CONVERSATIONS[:1], "test")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ({"url": "localhost:8000"}, "endpoint.url: expected an address such as http://localhost:8000/v1"),
+        ({"url": f"http://me:{SECRET}@host/v1"}, "endpoint.url: expected an address alone: a key belongs in the env"),
+        ({"key_from": f"{SECRET}-x"}, "endpoint.key_from: expected the name of an environment variable"),
+        ({"modle": "m"}, "endpoint.modle: unknown key; did you mean model"),
+        ({"price": {"input": 1}}, "endpoint.price.output: missing key"),
+    ],
+)
+def test_mistakes_in_an_endpoint_are_one_line(project: Project, monkeypatch, endpoint: dict, message: str):
+    with_endpoint(project, **{"url": "http://localhost/v1", **endpoint})
+    with pytest.raises(UserError) as error:
+        project.prepare_here(monkeypatch)
+    assert f"prompts.entries.asked.{message}" in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+# --- the stage
+
+
+def with_endpoint(project: Project, **endpoint: object) -> None:
+    prompts = project.read_yaml("params.yaml")["prompts"]
+    entry = {"shots": 1, "endpoint": {"model": "m", **endpoint}}
+    project.edit_yaml("params.yaml", prompts={**prompts, "methods": ["asked"], "entries": {"asked": entry}})
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**ENVIRONMENT, "XDG_CACHE_HOME": str(tmp_path / "cache"), "OUR_KEY": SECRET}
+
+
+@pytest.mark.slow
+def test_a_killed_stage_asks_only_for_the_rest(serve, project: Project, monkeypatch, environment):
+    """And a run after that asks for nothing; the key is in no file, of the project or of the cache."""
+
+    def by_word(text: str, times: int):
+        time.sleep(0.1)
+        return completion("bearish" if " fell " in text else "bullish" if " rose " in text else "who knows")
+
+    server = serve(by_word)
+    price = {"input": 2.0, "output": 10.0}
+    with_endpoint(project, url=server.url, key_from="OUR_KEY", concurrency=2, price=price)
+    project.prepare_here(monkeypatch)
+    command = project.read_yaml("dvc.yaml")["stages"]["prompt"]["cmd"].replace("${item}", "--method asked").split()
+    killed = subprocess.Popen([sys.executable, *command[1:]], cwd=project.folder, env=environment)
+    while sum(server.answered.values()) < 8:
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    time.sleep(0.3)
+    known = {path.stem for path in (Path(environment["XDG_CACHE_HOME"])).rglob("*.json")}
+    assert len(known) >= 6
+    before = Counter(server.asked)
+
+    ask(project, "asked", environment=environment)
+    rows = project.prepared().query("side != 'train'")
+    assert set(server.asked) == set(rows.text)
+    twice = {text for text, times in server.asked.items() if times > 1}
+    assert len(twice) <= 2 and server.asked.total() == len(rows) + len(twice)  # those that were under way
+    assert before.total() - len(twice) == len(known)
+    cost = project.read_json("metrics/cost/asked.json")
+    answers = pd.read_parquet(project.folder / "data/predictions/asked.parquet")
+    silent = ~answers.text.str.contains(" fell | rose ")
+    assert 0 < cost["no_valid_answer"] == pytest.approx(silent.mean())
+    assert (answers.predicted == answers.actual).tolist() == (~silent).tolist()
+    assert cost["money_per_1000"] == pytest.approx((30 * 2.0 + 2 * 10.0) / 1e6 * 1000)
+    detail = project.read_json("metrics/detail/asked.json")["prompt"]
+    assert detail["no_valid_answer"]["test"] == pytest.approx(silent.mean())
+
+    asked = server.asked.total()
+    figures = (project.folder / "metrics/asked.json").read_bytes()
+    ask(project, "asked", environment={**environment, "OUR_KEY": ""})
+    assert server.asked.total() == asked and (project.folder / "metrics/asked.json").read_bytes() == figures
+    assert server.keys == {f"Bearer {SECRET}"}
+    for folder in (project.folder, Path(environment["XDG_CACHE_HOME"])):
+        assert not [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.slow
+def test_a_real_server_answers(tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`transformers serve`, which overlooks the schema; what a random model says is no label."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = Path(sys.executable).parent / "transformers"
+    command = [program, "serve", tiny_decoder, "--port", str(port), "--device", "cpu"]
+    server = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        options = {"temperature": 0, "max_tokens": 5}
+        real = client(f"http://127.0.0.1:{port}/v1", retries=40, timeout=60, options=options, concurrency=2)
+        real.endpoint = real.endpoint.model_copy(update={"model": str(tiny_decoder)})
+        scores = real.scores(CONVERSATIONS[:6], "test")
+    finally:
+        server.kill()
+        said = server.communicate()[0]
+    assert said.count('"POST /v1/chat/completions HTTP/1.1" 200') == 6
+    assert scores.input_tokens > 6 * 20 and 6 <= scores.output_tokens <= 30
+    assert scores.scores.shape == (6, 2) and scores.unanswered.all()

@@ -1,0 +1,200 @@
+"""A server with OpenAI's interface answers with a label. What it has answered is kept, and never asked again."""
+
+import asyncio
+import os
+import reprlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tunediff.core.errors import UserError, reason
+from tunediff.prompting import answer_cache
+from tunediff.prompting.parsing import label_of, schema
+from tunediff.prompting.prompts import Messages
+from tunediff.prompting.settings import Prompting
+from tunediff.prompting.usage import Scores
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+
+class NonsenseError(Exception):
+    """What came back is no chat completion."""
+
+
+class Server:
+    scores_all_labels = False
+
+    def __init__(self, settings: Prompting, labels: list[str]):
+        self.settings = settings
+        self.endpoint = settings.entry.endpoint
+        self.labels = labels
+        self.place = f"params.yaml: prompts.entries.{settings.method}.endpoint"
+        self.structured: bool | None = None
+        """Whether the server takes a schema for its answer; the first request tells."""
+
+    @property
+    def cost(self) -> dict[str, int]:
+        return {}
+
+    def cut(self, text: str) -> str:
+        """All of it: how much the server reads is its own matter."""
+        return text
+
+    def scores(self, conversations: list[Messages], title: str) -> Scores:
+        """1 for the label that was answered, else 0."""
+        keys = [answer_cache.digest(self._content(messages)) for messages in conversations]
+        records = {key: record for key in set(keys) if (record := answer_cache.load(key))}
+        missing = {key: messages for key, messages in zip(keys, conversations, strict=True) if key not in records}
+        if missing:
+            print(f"{self.settings.method}: {title}: {len(missing):,} to ask, {len(records):,} known from before")
+            records |= self._ask(missing, title)
+        answered = [records[key] for key in keys]
+        numbers = [label_of(record["answer"], self.labels) for record in answered]
+        one_hot = np.eye(len(self.labels))
+        nothing = np.full(len(self.labels), np.nan)
+        return Scores(
+            np.stack([nothing if number is None else one_hot[number] for number in numbers]),
+            sum(record["seconds"] for record in answered) / min(self.endpoint.concurrency, len(answered)),
+            sum(record["input_tokens"] for record in answered),
+            sum(record["output_tokens"] for record in answered),
+        )
+
+    def _content(self, messages: Messages) -> dict[str, Any]:
+        """What decides an answer."""
+        told = self.endpoint.model_dump(include={"url", "model", "options"})
+        return {**told, "messages": messages, "labels": self.labels}
+
+    # --- ask
+
+    def _ask(self, missing: dict[str, Messages], title: str) -> dict[str, dict[str, Any]]:
+        """The records of what is missing. Raises UserError if the server fails; what it answered until then is kept."""
+        from openai import AsyncOpenAI  # here: it takes a second to import, and answers may all be known
+
+        key = self._key()
+        records: dict[str, dict[str, Any]] = {}
+        failures: list[UserError] = []
+        progress = tqdm(total=len(missing), desc=f"{self.settings.method}: {title}", unit="text")
+
+        async def work(client: AsyncOpenAI, rest: Iterator[tuple[str, Messages]]) -> None:
+            for digest, messages in rest:
+                if failures:
+                    return
+                try:
+                    records[digest] = await self._answer(client, messages)
+                except Exception as error:  # of the client's library, of its HTTP library, of a body that is no JSON
+                    failures.append(self._failure(error, key, len(records), len(missing)))
+                    return
+                answer_cache.save(digest, records[digest])
+                progress.update()
+
+        async def all_of_them() -> None:
+            async with AsyncOpenAI(
+                base_url=self.endpoint.url,
+                api_key=key or "none",
+                timeout=self.endpoint.timeout,
+                max_retries=self.endpoint.retries,
+            ) as client:
+                rest = iter(missing.items())
+                await work(client, iter([next(rest)]))  # alone: it tells whether the server takes a schema
+                await asyncio.gather(*(work(client, rest) for _ in range(self.endpoint.concurrency)))
+
+        with progress:
+            asyncio.run(all_of_them())
+        if failures:
+            raise failures[0]
+        return records
+
+    def _key(self) -> str | None:
+        name = self.endpoint.key_from
+        key = os.environ.get(name, "").strip() if name else None
+        if key is not None and len(key.split()) != 1:  # with a space in it, a library's message would quote it
+            raise UserError(
+                f"{self.place}.key_from: the environment variable {name} is not set, or holds no key; run "
+                f"`export {name}=...` with the key, or leave `key_from` out if the server needs none"
+            )
+        return key
+
+    async def _answer(self, client: "AsyncOpenAI", messages: Messages) -> dict[str, Any]:
+        """One record. A server that is busy or fails is asked again by the client, one that talks nonsense here."""
+        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+        started = time.perf_counter()
+        async for attempt in AsyncRetrying(
+            stop=stop_after_attempt(self.endpoint.retries + 1),
+            wait=wait_random_exponential(multiplier=0.5, max=8),
+            retry=retry_if_exception_type(NonsenseError),
+            reraise=True,
+        ):
+            with attempt:
+                record = await self._with_or_without_schema(client, messages)
+        return {**record, "seconds": time.perf_counter() - started}
+
+    async def _with_or_without_schema(self, client: "AsyncOpenAI", messages: Messages) -> dict[str, Any]:
+        from openai import BadRequestError, UnprocessableEntityError
+
+        if self.structured is not False:
+            try:
+                record = await self._request(client, messages, {"response_format": schema(self.labels)})
+            except (BadRequestError, UnprocessableEntityError):
+                if self.structured:
+                    raise
+                self.structured = False  # if something else is wrong, the request below tells
+            else:
+                self.structured = True
+                return record
+        return await self._request(client, messages, {})
+
+    async def _request(self, client: "AsyncOpenAI", messages: Messages, more: dict[str, Any]) -> dict[str, Any]:
+        from openai import APIResponseValidationError
+
+        body = {**self.endpoint.options, **more}
+        try:
+            completion = await client.chat.completions.create(
+                model=self.endpoint.model, messages=messages, extra_body=body
+            )
+            answer = completion.choices[0].message.content
+        except (APIResponseValidationError, ValueError, AttributeError, IndexError, TypeError) as error:
+            raise NonsenseError(f"no chat completion came back ({reason(error)})") from None
+        if not isinstance(answer, str | None):
+            raise NonsenseError(f"no chat completion came back, but {reprlib.repr(answer)}")
+        usage = completion.usage
+        return {
+            "answer": answer or "",
+            "input_tokens": usage.prompt_tokens if usage else 0,
+            "output_tokens": usage.completion_tokens if usage else 0,
+        }
+
+    def _failure(self, error: Exception, key: str | None, answered: int, asked: int) -> UserError:
+        """What is wrong, and what to do. The key is taken out of what the server says."""
+        import openai
+
+        url = self.endpoint.url
+        cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
+        said = reason(cause).replace(key, "(key)") if key else reason(cause)
+        match error:
+            case openai.AuthenticationError() | openai.PermissionDeniedError():
+                name = self.endpoint.key_from
+                problem = f".key_from: {url} refuses the key ({said}); " + (
+                    f"correct the environment variable {name}" if name else "name the environment variable that has one"
+                )
+            case openai.NotFoundError():
+                problem = f".model: {url} has no '{self.endpoint.model}' ({said}); its list is at {url}/models"
+            case openai.RateLimitError():
+                problem = f".concurrency: {url} is too busy or your quota is used up ({said}); lower it, or wait"
+            case openai.APITimeoutError():
+                problem = (
+                    f".timeout: {url} gives no answer in {self.endpoint.timeout:g} seconds; raise it, or lower "
+                    "`concurrency`"
+                )
+            case openai.APIConnectionError():
+                problem = f".url: {url} cannot be reached ({said}); start the server, or correct the address"
+            case openai.APIStatusError() | NonsenseError():
+                problem = f".url: {url} fails ({said}); look at its log, or correct the address"
+            case _:
+                raise error
+        kept = f"{answered:,} of {asked:,} answers came and are kept: the next run asks for the rest"
+        return UserError(f"{self.place}{problem}. {kept}")

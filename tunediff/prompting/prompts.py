@@ -1,0 +1,54 @@
+"""What is said to a language model: an instruction, examples with their labels, and the text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+Messages = list[dict[str, str]]
+"""A conversation as chat models read it: `role` and `content` of each turn."""
+
+
+@dataclass(frozen=True)
+class Example:
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a method asks."""
+
+    instruction: str
+    template: str
+    """With `{text}`, where the text stands."""
+
+    def conversation(self, text: str, examples: Sequence[Example] = ()) -> Messages:
+        """The instruction begins the first turn, and not a system message, which some chat templates refuse."""
+        messages = []
+        for example in (*examples, Example(text, "")):
+            said = self.template.replace("{text}", example.text)
+            if not messages:
+                said = f"{self.instruction}\n\n{said}"
+            messages += [{"role": "user", "content": said}, {"role": "assistant", "content": example.label}]
+        return messages[:-1]
+
+
+def default_instruction(labels: Sequence[str]) -> str:
+    """For a data file without `prompt`."""
+    return f"Classify the text as {', '.join(labels[:-1])} or {labels[-1]}. Answer with the label alone."
+
+
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
+    """The conversation up to where the answer begins. A tokenizer without a chat template gets lines of text."""
+    if tokenizer.chat_template:
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    lines = [f"Label: {turn['content']}\n" if turn["role"] == "assistant" else turn["content"] for turn in messages]
+    return tokenizer("\n".join([*lines, "Label:"]))["input_ids"]
+
+
+def answer_tokens(tokenizer: PreTrainedTokenizerBase, label: str) -> list[int]:
+    """The label as an answer, and its end: so a label that another one begins with is not the likelier for it."""
+    if tokenizer.chat_template:
+        return [*tokenizer(label, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return tokenizer(f" {label}\n", add_special_tokens=False)["input_ids"]
