@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunediff.core.settings import Count, Positive, Precision, Section, Seed
-from tunediff.models.settings import Pretrained
+from tunediff.models.settings import Generate, Pretrained
 
 
 class Baseline(Section):
@@ -29,3 +29,5 @@ class WithoutFineTuning(Section):
     model: Pretrained
     model_path: Path
     """The file that `model` comes from, for messages."""
+    generate: Generate | None = None
+    """How the untrained model writes, if the task is to write texts."""

@@ -12,8 +12,13 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
@@ -59,6 +64,8 @@ def load_pretrained(
 
     `place` is the file that names the model, for messages. Raises UserError if it cannot be loaded.
     """
+    fields = task.config()
+    own = fields.pop("tunediff", {})
     try:
         # One commit for all that follows, even if a branch moves.
         revision = resolve_revision(hub_id(conf.name), conf.revision)
@@ -68,9 +75,11 @@ def load_pretrained(
             revision=revision,
             trust_remote_code=False,  # left out, a terminal is asked
             pad_token_id=tokenizer.pad_token_id,
-            **task.config(),
+            **fields,
         )
         check_weights(conf, place, source, revision)
+        if task.peft_type == "CAUSAL_LM":
+            check_decoder(config, conf, place)
         if (longest := getattr(config, "max_position_embeddings", None)) and conf.max_length > longest:
             raise UserError(f"{place}: max_length: {conf.max_length}, but {conf.name} reads at most {longest} tokens")
         config.tunediff = {
@@ -79,6 +88,7 @@ def load_pretrained(
             "sha256": conf.sha256,
             "seed": seed,
             "task": task.name,
+            **own,
         }
         torch.manual_seed(seed)  # of the head; transformers' set_seed would import the Trainer's modules and PEFT
         model = auto_class(task).from_pretrained(
@@ -116,6 +126,14 @@ def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tu
         "attention_mask": mask,
         "position_ids": (mask.long().cumsum(1) - 1).clamp(min=0),
     }
+
+
+def check_decoder(config: PreTrainedConfig, conf: Pretrained, place: Path) -> None:
+    """Raises UserError if the model reads texts and writes none; transformers would put the head on it all the same."""
+    kind = config.model_type
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        decoders = "a decoder, such as `model: smollm2` in params.yaml"
+        raise UserError(f"{place}: name: {conf.name} is no model that writes texts ({kind}); choose {decoders}")
 
 
 def check_weights(conf: Pretrained, place: Path, source: str, revision: str) -> None:

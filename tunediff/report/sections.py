@@ -34,7 +34,7 @@ def sections(
         where_it_fails(evidence, folders),
         cut_texts(evidence),
         Section("Confusion", pictures=[folders.confusion / f"{method}.png" for method in by_accuracy]),
-        Section("Calibration", pictures=[folders.calibration / "reliability.png"]),
+        *(Section("Calibration", pictures=[picture]) for picture in folders.calibration.glob("reliability.png")),
         Section("Learning curves", pictures=[folders.learning_curves / "learning_curves.png"]),
         *([] if growth.empty else [more_labels(evidence, growth, validated, folders)]),
         *of_task(evidence.task).answers(evidence, folders),

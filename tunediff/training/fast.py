@@ -51,8 +51,11 @@ def cast_frozen(model: "PreTrainedModel | PeftModel", dtype: torch.dtype) -> Non
     for layer in model.modules():
         if isinstance(layer, BaseTunerLayer) and not (isinstance(layer, LoraLayer) and not layer.lora_variant):
             other.update(layer.modules())
+    embedding = model.get_input_embeddings().weight  # which a language model's head may share
     for layer in model.modules():
-        if type(layer) in (nn.Linear, Conv1D) and not layer.weight.requires_grad and layer not in other:
+        if type(layer) not in (nn.Linear, Conv1D) or layer.weight is embedding:
+            continue
+        if not layer.weight.requires_grad and layer not in other:
             layer.weight.data = layer.weight.data.to(dtype)
 
 
