@@ -16,10 +16,11 @@ from tunediff.core.errors import UserError
 from tunediff.models import generation, loading, saved, saving
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import outputs
-from tunediff.models.settings import Generate, ModelConf
+from tunediff.models.settings import ModelConf
 from tunediff.settings import study
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import IGNORED, Answers, Generation
+from tunediff.tasks.settings import Generate
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

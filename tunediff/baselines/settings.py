@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Literal
 
 from tunediff.core.settings import Count, Positive, Precision, Section, Seed
-from tunediff.models.settings import Generate, Pretrained
+from tunediff.models.settings import Pretrained
+from tunediff.tasks.settings import Generate
 
 
 class Baseline(Section):

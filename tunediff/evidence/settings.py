@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from tunediff.core.settings import Count, Fraction, Precision, Section, Seed, number
-from tunediff.models.settings import Generate
+from tunediff.tasks.settings import Generate
 
 
 class Evaluate(Section):

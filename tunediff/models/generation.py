@@ -9,8 +9,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from tunediff.core.errors import UserError
 from tunediff.models.inference import HALVES, device
-from tunediff.models.settings import Generate
 from tunediff.tasks.generation import Generation, padded
+from tunediff.tasks.settings import Generate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

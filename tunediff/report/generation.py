@@ -1,6 +1,7 @@
 """What a page says of texts that models wrote; `of_task.TaskReport` says what each part is for."""
 
 import argparse
+import re
 import textwrap
 
 import numpy as np
@@ -14,6 +15,17 @@ from tunediff.report.page import Section
 SHOWN = 8  # texts in each table
 CONFIDENCE = ""
 OFTEN = ""
+HABITS = {
+    "a number": r"\d",
+    "a per cent sign": "%",
+    "a semicolon": ";",
+    "a question mark": r"\?",
+    "a dash": r"\s[-–—]\s",
+    "quotes": '["“”]',
+    "a full stop at the end": r"[.]$",
+    "more than ten words": r"^\s*(\S+\s+){10}\S",
+}
+"""What a target may have, as a regular expression."""
 METHODS = (
     "Here `majority` answers every text with one training target, the one most like the others; `tfidf` and `probe` "
     "answer with the target of the nearest training text, by TF-IDF and by the frozen model's states; `untrained` is "
@@ -22,7 +34,7 @@ METHODS = (
 
 
 def answers(evidence: Evidence, folders: argparse.Namespace) -> list[Section]:
-    return [without_training(evidence), written(evidence), examples(evidence), *ends(evidence)]
+    return [without_training(evidence), written(evidence), *habits(evidence), examples(evidence), *ends(evidence)]
 
 
 def label_noise(noise: pd.DataFrame) -> Section:
@@ -69,6 +81,28 @@ def written(evidence: Evidence) -> Section:
         "stand in the source as well."
     )
     return Section("What is written", said, [head, *rows], chosen=evidence.choice)
+
+
+def habits(evidence: Evidence) -> list[Section]:
+    """How often answers keep to countable habits of the targets: those that some targets have and some have not, too.
+
+    No section where there is no such habit.
+    """
+    targets = [target for _, target in next(iter(evidence.predictions.values())).actual]
+    wanted = {name: np.array([bool(re.search(pattern, text)) for text in targets]) for name, pattern in HABITS.items()}
+    wanted = {name: has for name, has in wanted.items() if has.any()}
+    if not wanted:
+        return []
+    rows = [["targets that have it", *(f"{has.mean():.0%}" for has in wanted.values())]]
+    for method in evidence.methods.method[::-1]:
+        texts = evidence.predictions[method].predicted[0]
+        kept = [
+            np.mean([bool(re.search(HABITS[name], text)) == true for text, true in zip(texts, has, strict=True)])
+            for name, has in wanted.items()
+        ]
+        rows.append([method, *(f"{share:.0%}" for share in kept)])
+    said = "On how many test texts the answer has what its target has, or lacks what its target lacks."
+    return [Section("Habits of the targets", said, [["method", *wanted], *rows], chosen=evidence.choice)]
 
 
 def perplexity(table: pd.DataFrame) -> str:

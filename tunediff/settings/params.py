@@ -7,7 +7,7 @@ from tunediff.core.errors import suggestion
 from tunediff.core.methods import BASELINES
 from tunediff.core.settings import MethodName, Precision, Section, Seed
 from tunediff.evidence.settings import Evaluate, Report
-from tunediff.models.settings import Generate
+from tunediff.tasks.settings import Generate
 from tunediff.training.settings import Lora, Train, TrainingRows, TrainPeft
 from tunediff.use.settings import Export
 

@@ -9,9 +9,10 @@ from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.settings import Section
 from tunediff.evidence.growth import Growth
 from tunediff.evidence.settings import Evaluation
-from tunediff.models.settings import Adapted, Generate, Pretrained
+from tunediff.models.settings import Adapted, Pretrained
 from tunediff.report.settings import Reporting
 from tunediff.settings.study import Study
+from tunediff.tasks.settings import Generate
 from tunediff.training.settings import Training
 from tunediff.use.settings import Exporting
 

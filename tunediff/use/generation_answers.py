@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from tunediff.tasks.generation import Generation
+from tunediff.tasks.settings import Generate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,8 +33,6 @@ class Writer:
         activated: Callable[[], AbstractContextManager] = nullcontext,
     ):
         """`fitted` has what `generate` of params.yaml was; in the context `activated()` one adapter answers."""
-        from tunediff.models.settings import Generate
-
         self.names: list[str] = []
         self.task = task
         self.fitted = fitted
