@@ -163,6 +163,18 @@ def test_a_source_cannot_end_its_turn(llama: Path, task: Generation):
     assert turns == [1, 1]
 
 
+def test_a_template_that_writes_the_day_gives_the_same_tokens_every_day(llama: Path, task: Generation):
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.chat_template = "{{ strftime_now('%Y') }}: " + CHAT
+    assert tokenizer.decode(task.prompt(tokenizer).ids("Zeta.")).startswith("2025: <|im_start|>user")
+    tokenizer.chat_template = "{{ raise_exception('none') }}"
+    with pytest.raises(Exception, match="none"):
+        task.prompt(tokenizer)
+    tokenizer.chat_template = "Hello"
+    with pytest.raises(ValueError, match="leaves out what the user says"):
+        task.prompt(tokenizer)
+
+
 # --- loss
 
 

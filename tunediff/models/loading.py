@@ -128,6 +128,16 @@ def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tu
     }
 
 
+def load_decoder_config(conf: Pretrained, place: Path) -> PreTrainedConfig:
+    """The config of a model that writes texts. Raises UserError if there is none."""
+    try:
+        config = AutoConfig.from_pretrained(locate(conf, place), revision=conf.revision, trust_remote_code=False)
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        raise hub_error(conf.name, conf.revision, place, error) from None
+    check_decoder(config, conf, place)
+    return config
+
+
 def check_decoder(config: PreTrainedConfig, conf: Pretrained, place: Path) -> None:
     """Raises UserError if the model reads texts and writes none; transformers would put the head on it all the same."""
     kind = config.model_type

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunediff.core.errors import UserError
+from tunediff.core.errors import UserError, reason
 from tunediff.core.limits import batches
 from tunediff.models.pretrained import hub_error, locate
 from tunediff.models.settings import Pretrained
@@ -69,14 +69,14 @@ def lengths(
     """
     if not hasattr(task, "prompt"):
         return token_lengths(rows.text, conf, path)
-    from transformers import AutoConfig
+    from tunediff.models.loading import load_decoder_config, load_tokenizer
 
-    from tunediff.models.loading import check_decoder, load_tokenizer
-
+    longest = getattr(load_decoder_config(conf, path), "max_position_embeddings", None)
     tokenizer = load_tokenizer(conf, path)
-    config = AutoConfig.from_pretrained(locate(conf, path), revision=conf.revision, trust_remote_code=False)
-    check_decoder(config, conf, path)
-    prompt, longest = task.prompt(tokenizer), getattr(config, "max_position_embeddings", None)
+    try:
+        prompt = task.prompt(tokenizer)
+    except Exception as error:  # a template is a program
+        raise UserError(f"{path}: name: the chat template of {conf.name} cannot be used: {reason(error)}") from None
     counted = []
     for _, row in rows.iterrows():
         counted.append(len(prompt.ids(row.text, cut=False)))

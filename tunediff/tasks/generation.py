@@ -6,6 +6,7 @@ from `Prompt`, and pad on the left, so that targets stand at the end of a batch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ PLAIN = "{text}\n\nAnswer:\n"
 """The prompt of a model without a chat template."""
 MARK = "\ue000\ue001\ue000"
 """What stands for the text in a template while its place is looked for: no text has it."""
+DAY = date(2025, 1, 1)
 CHUNK = 8
 """Rows whose softmax is computed at once."""
 
@@ -64,18 +66,23 @@ class Prompt:
         content = "\n\n".join(filter(None, [instruction, MARK]))
         self.chat = tokenizer.chat_template is not None
         self.special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
-        if self.chat:
-            messages = [{"role": "user", "content": content}]
-            rendered = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        else:
-            rendered = PLAIN.format(text=content)
+        messages = [{"role": "user", "content": content}]
+        rendered = self._rendered(messages, True) if self.chat else PLAIN.format(text=content)
+        if MARK not in rendered:
+            raise ValueError("it leaves out what the user says")
         self.before, _, self.after = rendered.rpartition(MARK)
         self.end = self._end(messages) if self.chat else tokenizer.eos_token_id
+
+    def _rendered(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        """Always of the same day, which some templates write into the prompt."""
+        return self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt, strftime_now=DAY.strftime
+        )
 
     def _end(self, messages: list[dict[str, str]]) -> int:
         """The token that ends an answer in the template, or else the one that ends a text."""
         messages = [*messages, {"role": "assistant", "content": f"{MARK}{MARK}"}]
-        _, _, after = self.tokenizer.apply_chat_template(messages, tokenize=False).rpartition(MARK)
+        _, _, after = self._rendered(messages, False).rpartition(MARK)
         first = self.tokenizer(after, add_special_tokens=False)["input_ids"][:1]
         return first[0] if first and first[0] in self.tokenizer.all_special_ids else self.tokenizer.eos_token_id
 

@@ -1,14 +1,12 @@
 """Texts that a model writes: the model, and what becomes of its answers in a file.
 
-`of_task.TaskAnswers` says what each part is for. The service does not serve such models.
+`of_task.TaskAnswers` says what each part is for. The service refuses such models, so what it needs is not here.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from pydantic import BaseModel
 
 from tunediff.tasks.generation import Generation
 from tunediff.tasks.settings import Generate
@@ -65,21 +63,3 @@ class Columns:
 
 def columns(model: Writer, predicted: str, prefix: str, least_confidence: float | None = None) -> Columns:
     return Columns(predicted)
-
-
-class Answer(BaseModel):
-    text: str
-
-
-def answers(model: Writer, texts: list[str]) -> list[Answer]:
-    return [Answer(text=text) for text in texts]
-
-
-def labels(answer: Answer) -> list[str]:
-    """There are none to be counted."""
-    return []
-
-
-def explanation(name: str, model: Writer, words: list[str], texts: list[str]) -> BaseModel:
-    """What becomes of the answer when a word is left out, is no number: there is nothing to explain it by."""
-    raise NotImplementedError
