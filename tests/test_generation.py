@@ -13,6 +13,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 from tunediff.core.errors import UserError
+from tunediff.evidence import uncertainty
 from tunediff.models import generation, loading, saved, saving
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import outputs
@@ -289,6 +290,13 @@ def test_all_sums_at_once_give_what_each_gives():
         assert {name: float(values[place]) for name, values in together.items()} == pytest.approx(
             {name: float(value) for name, value in alone.items()}
         )
+
+
+def test_two_methods_are_compared_by_how_right_each_answer_is():
+    pairs = [("", f"{target} {place}") for place, target in enumerate(TARGETS * 4)]
+    good, poor = (Generation.right(pairs, [text for _ in range(4) for text in texts]) for texts in (TARGETS, GIVEN))
+    assert uncertainty.equally_often_right(good[None], poor[None], 0) < 0.01
+    assert uncertainty.equally_often_right(good[None], good[None], 0) == 1
 
 
 def test_copying_is_counted_in_runs_of_three_words():

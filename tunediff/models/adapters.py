@@ -111,7 +111,7 @@ def _check_fields(config: type, fields: dict[str, Any], place: str) -> dict[str,
 def _config(peft_type: str, fields: dict[str, Any], head: list[str], model: PreTrainedModel) -> PeftConfig:
     config = CONFIGS[peft_type](**fields)
     config.task_type = TaskType[TASKS[model.config.tunediff["task"]].peft_type]
-    config.modules_to_save = head
+    config.modules_to_save = head or None
     for name in SIZES:
         if getattr(config, name, 0) is None:
             setattr(config, name, getattr(model.config, SIZES[name]))

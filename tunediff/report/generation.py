@@ -127,7 +127,7 @@ def ends(evidence: Evidence) -> list[Section]:
     """The recommended method's worst and best answers."""
     one = evidence.predictions[evidence.choice]
     name = evidence.choice
-    order = np.argsort(of_each(one), kind="stable")
+    order = np.argsort(one.right[0], kind="stable")
     best = order[::-1][:SHOWN]
     return [
         Section("Worst answers", f"Of `{name}`, by ROUGE-L.", table_of(one, order[:SHOWN]), prose=True),
@@ -135,13 +135,8 @@ def ends(evidence: Evidence) -> list[Section]:
     ]
 
 
-def of_each(one: Predictions) -> np.ndarray:
-    """ROUGE-L of each answer of the first training, shape [rows]."""
-    return one.task.figures_of(one.counts[0])["rougeL"]
-
-
 def table_of(one: Predictions, rows: np.ndarray) -> list[list[str]]:
-    figures = of_each(one)
+    figures = one.right[0]
     shown = [
         [short(row.text), row.actual, short(row.predicted), f"{figures[place]:.2f}"]
         for place, row in zip(rows, one.table.iloc[rows].itertuples(), strict=True)

@@ -118,7 +118,10 @@ def differences(evidence: Evidence) -> Section:
         for (_, row), verdict in zip(table.iterrows(), verdicts, strict=True)
     ]
     several = any(len(one.predicted) > 1 for one in evidence.predictions.values())
-    test = "a permutation test of the mean accuracies" if several else "McNemar's exact test of the accuracies"
+    right_or_wrong = evidence.predictions[evidence.best].right.dtype == bool
+    of_what = "accuracies" if right_or_wrong else evidence.main.words
+    exact = right_or_wrong and not several
+    test = "McNemar's exact test of the accuracies" if exact else f"a permutation test of the mean {of_what}"
     said = (
         f"Paired on the same test texts, in points. p is that of {test}, after Holm's "
         f"correction for all {len(table)} pairs; at {100 * confidence:g}% confidence, "

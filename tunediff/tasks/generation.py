@@ -299,8 +299,8 @@ class Generation:
 
     @staticmethod
     def right(targets: list[Pair], answers: list[str]) -> np.ndarray:
-        pairs = zip(targets, answers, strict=True)
-        return np.array([text_figures.exact(target, answer) for (_, target), answer in pairs])
+        """How right each answer is: its ROUGE-L."""
+        return text_figures.figures_of(text_figures.counts(targets, answers))["rougeL"]
 
     @staticmethod
     def counts(targets: list[Pair], answers: list[str]) -> np.ndarray:

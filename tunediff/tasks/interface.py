@@ -155,7 +155,7 @@ class Task(Protocol):
         """What the model answers, from its probabilities, and from what was `fitted` on validation."""
 
     def right(self, targets: Any, answers: Any) -> np.ndarray:
-        """Whether each row's answer is completely right, shape [rows]."""
+        """Whether each row's answer is completely right, or from 0 to 1 how right it is, shape [rows]."""
 
     def counts(self, targets: Any, answers: Any) -> np.ndarray:
         """Numbers of each row whose sums give the figures, shape [rows, counts]."""
