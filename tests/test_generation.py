@@ -224,6 +224,19 @@ def test_a_batch_of_one_answers_as_a_batch_of_many(llama: Path, task: Generation
     assert len(set(many)) > 1 and all(many)
 
 
+def test_learned_positions_count_from_the_first_true_token(checkpoints: dict[str, Path], task: Generation):
+    """Of GPT-2, which has no template either; a Llama's positions are relative."""
+    model, tokenizer = load(conf(checkpoints["openai-community/gpt2"]), task)
+    encoded = task.encode(tokenizer, split_of(PAIRS[:12:4], task))
+    many, alone = (outputs(task, model, tokenizer, encoded, size, "fp32", "test") for size in (4, 1))
+    assert np.allclose(many, alone, atol=1e-4)
+    many, alone = (
+        generation.write(task, model, tokenizer, SOURCES, Generate(max_new_tokens=6), size, "fp32", "test")
+        for size in (4, 1)
+    )
+    assert many == alone
+
+
 def test_what_is_drawn_depends_on_the_seed(llama: Path, task: Generation):
     parts = load(conf(llama), task)
     drawn = [
@@ -304,6 +317,12 @@ def test_copying_is_counted_in_runs_of_three_words():
     figures = Generation().score([(source, "x")], Answers(["the mill in Oslo closes"]))
     assert figures["copied"] == pytest.approx(2 / 3)
     assert figures["length_ratio"] == 5
+
+
+def test_a_targets_number_is_read_where_the_source_has_it_or_has_it_in_full():
+    source = "Sales rose 10.7 per cent to $1,250 million; margins fell 0.5 points."
+    assert text_figures.unread(source, "Sales +11% to $1,250 mln, margins -0.5, profit 3.25") == ["3.25"]
+    assert text_figures.unread("None.", "Up 3%") == ["3"]
 
 
 # --- settings and models

@@ -22,7 +22,7 @@ from tunediff.models.inference import choose_precision, embed, outputs
 from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
 from tunediff.tasks.features import encode
 from tunediff.tasks.generation import Answers, Generation
-from tunediff.tasks.text_figures import numbers
+from tunediff.tasks.text_figures import unread
 
 AT_ONCE = 1000  # rows that are compared with all training rows
 
@@ -111,13 +111,13 @@ def words(task: Generation, train: Dataset, other: Dataset, baseline: Baseline, 
 def label_noise(
     train: Dataset, task: Generation, settings: WithoutFineTuning, place: Path
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Targets with numbers that their sources have not: what such a target says, no model can have read."""
+    """Targets with numbers that their sources have not, rounded neither: no model can have read them."""
     table = train.select_columns(["split", "row", "text"]).to_pandas()
     table["label"] = [target for _, target in task.targets(train)]
-    unread = [sorted(numbers(target) - numbers(source)) for source, target in task.targets(train)]
-    table["unread"] = [" ".join(found) for found in unread]
-    table["suspected"] = [bool(found) for found in unread]
-    order = np.argsort([-len(found) for found in unread], kind="stable")
+    found = [unread(source, target) for source, target in task.targets(train)]
+    table["unread"] = [" ".join(numbers) for numbers in found]
+    table["suspected"] = [bool(numbers) for numbers in found]
+    order = np.argsort([-len(numbers) for numbers in found], kind="stable")
     texts = ["split", "text", "label", "unread"]
     table[texts] = table[texts].map(harmless)
     return table.iloc[order], {"not_judged": 0, "suspected": int(table.suspected.sum()), "rows": len(table)}

@@ -40,8 +40,8 @@ def answers(evidence: Evidence, folders: argparse.Namespace) -> list[Section]:
 def label_noise(noise: pd.DataFrame) -> Section:
     suspected = noise[noise.suspected]
     said = (
-        f"{len(suspected):,} of {len(noise):,} training targets have numbers that their sources have not: rounded, "
-        "reckoned, or wrong. A model learns from them to make numbers up; read those that come first."
+        f"{len(suspected):,} of {len(noise):,} training targets have numbers that their sources have not, rounded "
+        "neither: reckoned, in words there, or wrong. A model learns from them to make numbers up: read these."
     )
     rows = [[short(row.text), row.label, row.unread] for row in suspected.head(SHOWN).itertuples()]
     return Section("Numbers that no source has", said, [["source", "target", "numbers"], *rows], prose=True)

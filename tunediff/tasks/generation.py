@@ -13,10 +13,9 @@ import numpy as np
 
 from tunediff.core.settings import Section
 from tunediff.core.values import as_text
-from tunediff.tasks import text_figures
 from tunediff.tasks.features import ENCODED
 from tunediff.tasks.interface import Figure
-from tunediff.tasks.text_figures import Pair
+from tunediff.tasks.text_figures import LENGTHS, Pair, counts, figures_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +149,7 @@ class Generation:
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     peft_type: ClassVar[str] = "CAUSAL_LM"
     pipeline: ClassVar[str] = "text-generation"
-    labels: ClassVar[list[str]] = [name for _, name in text_figures.LENGTHS]
+    labels: ClassVar[list[str]] = [name for _, name in LENGTHS]
     """Not labels of texts: lengths of targets, which the picture of confusion sets beside those of answers."""
 
     def __init__(self, instruction: str = ""):
@@ -300,15 +299,15 @@ class Generation:
     @staticmethod
     def right(targets: list[Pair], answers: list[str]) -> np.ndarray:
         """How right each answer is: its ROUGE-L."""
-        return text_figures.figures_of(text_figures.counts(targets, answers))["rougeL"]
+        return figures_of(counts(targets, answers))["rougeL"]
 
     @staticmethod
     def counts(targets: list[Pair], answers: list[str]) -> np.ndarray:
-        return text_figures.counts(targets, answers)
+        return counts(targets, answers)
 
     @staticmethod
     def figures_of(sums: np.ndarray) -> dict[str, np.ndarray]:
-        return text_figures.figures_of(sums)
+        return figures_of(sums)
 
     def score(self, targets: list[Pair], given: Answers, fitted: dict[str, Any] | None = None) -> dict[str, float]:
         """All figures; loss and perplexity where there are likelihoods."""

@@ -71,6 +71,16 @@ def numbers(text: str) -> set[str]:
     return {found.replace(",", "") for found in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", text)}
 
 
+def unread(source: str, target: str) -> list[str]:
+    """The target's numbers that none of the source's is, or is when it is rounded."""
+    read = np.array([float(number) for number in numbers(source)])
+    return [
+        number
+        for number in sorted(numbers(target))
+        if not (np.abs(read - float(number)) <= 0.5 * 10.0 ** -len(number.partition(".")[2]) + 1e-9).any()
+    ]
+
+
 def counts(pairs: list[Pair], answers: list[str]) -> np.ndarray:
     """Shape [rows, counts]."""
     return np.array([_counts(*pair, answer) for pair, answer in zip(pairs, answers, strict=True)], dtype=float)
