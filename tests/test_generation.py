@@ -417,6 +417,7 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
     from transformers import pipeline
 
     made = make(tmp_path)
+    made.edit_yaml("params.yaml", seeds=[17, 18])
     made.run("git", "init", "-q", "-b", "main")
     made.run("git", "add", "-A")
     made.run("git", "commit", "-qm", "code")
@@ -426,7 +427,8 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
     for method in ("full", "lora-v1"):
         validation = made.read_json(f"metrics/validation/{method}.json")
         assert {"loss", "perplexity", "best_epoch"} <= set(validation)
-        assert set(made.read_json(f"metrics/{method}.json")) == set(Generation.figures)
+        deviations = {f"{name}_deviation" for name in Generation.headline}
+        assert set(made.read_json(f"metrics/{method}.json")) == set(Generation.figures) | deviations
         assert made.read_json(f"metrics/reload/{method}.json")["largest_logit_difference"] < 1e-4
     assert set(made.read_json("metrics/tfidf.json")) == set(Generation.figures) - {"loss", "perplexity"}
     assert "loss" in made.read_json("metrics/untrained.json")
