@@ -47,6 +47,7 @@ def write(
         eos_token_id=prompt.end,
         pad_token_id=tokenizer.pad_token_id,
         stop_strings=settings.stop or None,
+        use_cache=True,
     )
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     answers = [""] * len(prompts)

@@ -76,7 +76,7 @@ def lengths(
     try:
         prompt = task.prompt(tokenizer)
     except Exception as error:  # a template is a program
-        raise UserError(f"{path}: name: the chat template of {conf.name} cannot be used: {reason(error)}") from None
+        raise UserError(f"{path}: name: no prompt can be made for {conf.name}: {reason(error)}") from None
     counted = []
     for _, row in rows.iterrows():
         counted.append(len(prompt.ids(row.text, cut=False)))

@@ -68,9 +68,11 @@ class Prompt:
         messages = [{"role": "user", "content": content}]
         rendered = self._rendered(messages, True) if self.chat else PLAIN.format(text=content)
         if MARK not in rendered:
-            raise ValueError("it leaves out what the user says")
+            raise ValueError("the chat template leaves out what the user says")
         self.before, _, self.after = rendered.rpartition(MARK)
         self.end = self._end(messages) if self.chat else tokenizer.eos_token_id
+        if self.end is None:
+            raise ValueError("the tokenizer has no token that ends a text")
 
     def _rendered(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         """Always of the same day, which some templates write into the prompt."""
