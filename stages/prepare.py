@@ -11,7 +11,7 @@ from tunediff.core.process import run
 from tunediff.core.settings import check
 from tunediff.core.splits import save_split
 from tunediff.models.settings import Pretrained
-from tunediff.models.tokens import token_lengths
+from tunediff.models.tokens import lengths
 from tunediff.sources import preparing, profile, splitting
 from tunediff.sources.settings import SPLITS, DataConf
 from tunediff.tasks import TASKS, with_keys
@@ -48,7 +48,7 @@ def main() -> None:
         folder.mkdir()
         for side in SPLITS:
             rows = kept[kept.side == side]
-            rows = rows.assign(tokens=token_lengths(rows.text, model, Path(settings["model_path"])))
+            rows = rows.assign(tokens=lengths(task, rows, model, Path(settings["model_path"]), place))
             save_split(rows.assign(label=task.encoded(rows.label)), task.feature(), folder / f"{side}.parquet")
             told["splits"][side] = profile.of_split(rows, task.describe(rows.label), model.max_length)
         write_json(folder / "source.json", profile.source(settings["name"], conf))

@@ -5,6 +5,7 @@ from typing import Literal
 
 from tunediff.core.settings import Count, Positive, Precision, Section, Seed
 from tunediff.models.settings import Pretrained
+from tunediff.tasks.settings import Generate
 
 
 class Baseline(Section):
@@ -29,3 +30,5 @@ class WithoutFineTuning(Section):
     model: Pretrained
     model_path: Path
     """The file that `model` comes from, for messages."""
+    generate: Generate | None = None
+    """How the untrained model writes, if the task is to write texts."""

@@ -18,5 +18,5 @@ def summary(each: list[dict[str, float]], headline: Iterable[str]) -> dict[str, 
     if len(each) == 1:
         return each[0]
     values = {name: [figures[name] for figures in each] for name in each[0]}
-    deviations = {f"{name}_deviation": statistics.stdev(values[name]) for name in headline}
+    deviations = {f"{name}_deviation": statistics.stdev(values[name]) for name in headline if name in values}
     return {name: statistics.fmean(numbers) for name, numbers in values.items()} | deviations

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from tunediff.evidence import classification
+from tunediff.evidence import classification, generation
 from tunediff.tasks.interface import Task
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class TaskEvidence(Protocol):
         """
 
 
-BY_TASK: dict[str, TaskEvidence] = {"classification": classification}
+BY_TASK: dict[str, TaskEvidence] = {"classification": classification, "generation": generation}
 
 
 def of_task(task: Task | type[Task]) -> TaskEvidence:

@@ -61,18 +61,39 @@ def evaluate(
         reloaded = outputs(task, model, tokenizer, encoded, title=f"{trained.name}: validation", **options)
         differences.append(compare(path, reloaded, expected, TOLERANCE[precision]))
         fitted = evidence.fit_model(task, expected, targets["validation"], splits["train"])
+        if settings.generate:
+            fitted = {**fitted, "generate": settings.generate.model_dump()}
         detail["fitted"][seed] = fitted
 
         started = time.perf_counter()
         encoded = task.encode(tokenizer, splits["test"])
         logits = outputs(task, model, tokenizer, encoded, title=f"{trained.name}: test", **options)
+        answers[seed] = answered(task, model, tokenizer, splits["test"], logits, settings, f"{trained.name}: answers")
         seconds.append(time.perf_counter() - started)
-        answers[seed] = task.probabilities(logits)
         if seed == settings.seeds[0]:
             detail |= evidence.try_model(task, targets["test"], logits, fitted)
             origin = model.config.tunediff
             detail["model"] = {"revision": origin["revision"], "sha256": origin["sha256"], "seeds": settings.seeds}
     return Evaluated(answers, detail["fitted"], max(differences), statistics.fmean(seconds), detail)
+
+
+def answered(
+    task: Task,
+    model: Any,
+    tokenizer: Any,
+    test: Dataset,
+    logits: np.ndarray,
+    settings: Evaluation,
+    title: str,
+) -> Any:
+    """Probabilities; or what the model writes, beside the likelihoods of the targets, which `logits` are then."""
+    if settings.generate is None:
+        return task.probabilities(logits)
+    from tunediff.models.generation import write
+    from tunediff.tasks.generation import Answers
+
+    options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision), "title": title}
+    return Answers(write(task, model, tokenizer, test["text"][:], settings.generate, **options), logits)
 
 
 def compare(model: Path, reloaded: np.ndarray, trainer: np.ndarray, tolerance: float) -> float:

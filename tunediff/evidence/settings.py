@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from tunediff.core.settings import Count, Fraction, Precision, Section, Seed, number
+from tunediff.tasks.settings import Generate
 
 
 class Evaluate(Section):
@@ -16,7 +17,7 @@ class Evaluate(Section):
 
 class Report(Section):
     figure: str
-    """Test figure by which the recommendation compares methods: one of the task's `headline`."""
+    """Test figure by which the recommendation compares methods: one of the task's `headline`, or `auto`."""
     margin: Fraction
     """How much less of it than the best method has is good enough, if it comes cheaper."""
     confidence: Annotated[float, BeforeValidator(number), Field(gt=0.5, lt=1)]
@@ -31,3 +32,5 @@ class Evaluation(Section):
     precision: Precision
     batch_size: Count
     """Texts per forward pass."""
+    generate: Generate | None = None
+    """How the model writes, if the task is to write texts."""

@@ -80,11 +80,11 @@ def unseen(rows: int, confidence: float) -> float:
 def equally_often_right(right: np.ndarray, other: np.ndarray, seed: int) -> float:
     """The two-sided p that two methods are right equally often on the same rows.
 
-    Both arrays say whether an answer is right, shape [trainings, rows]. For one training of each it is that of
-    McNemar's exact test. For several it is that of a permutation test, which swaps the two methods' mean correctness on
-    random rows.
+    Both arrays say whether an answer is right, or how right it is, shape [trainings, rows]. For one training of each
+    and answers that are right or wrong it is that of McNemar's exact test. Else it is that of a permutation test, which
+    swaps the two methods' mean correctness on random rows.
     """
-    if len(right) == len(other) == 1:
+    if len(right) == len(other) == 1 and right.dtype == bool:
         return mcnemar(right[0], other[0])
     difference = (right.mean(0) - other.mean(0)).round(9)
     # Rows with the same difference are alike to the test: what is drawn is how many of them are swapped.

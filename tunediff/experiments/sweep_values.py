@@ -33,6 +33,9 @@ def default_values(study: Study, conf: Sweep, method: str) -> dict[str, Any]:
 
     Raises UserError naming each key whose value is not there or is not among those to search.
     """
+    if conf.quality not in study.task.each_epoch:
+        known = ", ".join(study.task.each_epoch)
+        raise UserError(f"{CONF}: quality: {study.task.name} has on validation {known}, and not '{conf.quality}'")
     sections = {"params.yaml": study.params, study.data_path: study.data, study.model_path: study.model}
     contents = {Path(path): section.model_dump() for path, section in sections.items()}
     values, problems = {}, []

@@ -51,10 +51,13 @@ def cast_frozen(model: "PreTrainedModel | PeftModel", dtype: torch.dtype) -> Non
         for layer in model.modules():
             if isinstance(layer, BaseTunerLayer) and not (isinstance(layer, LoraLayer) and not layer.lora_variant):
                 other.update(layer.modules())
+    embedding = model.get_input_embeddings().weight  # which a language model's head may share
     for layer in model.modules():
         if type(layer).__name__ == "Linear4bit":  # of bitsandbytes
             layer.compute_dtype = dtype
-        elif type(layer) in (nn.Linear, Conv1D) and not layer.weight.requires_grad and layer not in other:
+        elif type(layer) not in (nn.Linear, Conv1D) or layer.weight is embedding:
+            continue
+        elif not layer.weight.requires_grad and layer not in other:
             layer.weight.data = layer.weight.data.to(dtype)
 
 
@@ -89,7 +92,36 @@ def outputs(
 
     They are numbers that a reloaded model gives again.
     """
+    if condensed(task):
+        return predict_condensed(task, model, tokenizer, encoded, batch_size, precision, title)
     return predict_logits(model, tokenizer, encoded, batch_size, precision, title)
+
+
+def condensed(task: "Task") -> Callable | None:
+    """What is kept of a batch's logits where they are too many, from them and the labels; None: all of them."""
+    return getattr(task, "condensed", None)
+
+
+def predict_condensed(
+    task: "Task",
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    encoded: Dataset,
+    batch_size: int,
+    precision: str,
+    title: str,
+) -> np.ndarray:
+    """What `condensed` keeps of the logits, float32, shape [rows, ...], in the order of `encoded`."""
+    collate = task.collator(tokenizer)
+    model.to(device()).eval()
+
+    def compute(rows: np.ndarray) -> torch.Tensor:
+        batch = collate(encoded.select(rows).to_list())
+        batch = {name: value.to(device()) if hasattr(value, "to") else value for name, value in batch.items()}
+        labels = batch.pop("labels")
+        return task.condensed(model(**batch).logits, labels)
+
+    return _in_batches(compute, encoded["length"][:], batch_size, precision, title)
 
 
 def embed(
@@ -119,15 +151,26 @@ def _by_length(
     title: str,
 ) -> np.ndarray:
     """Rows of `compute(batch)` in the order of `encoded`, computed in batches of texts of like length."""
-    place = device()
-    order = np.argsort(encoded["length"][:], kind="stable")[::-1]  # the longest first: memory runs out at once or never
-    numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     inputs = encoded.select_columns(["input_ids", "attention_mask"])
+
+    def padded(rows: np.ndarray) -> torch.Tensor:
+        return compute(tokenizer.pad(inputs[rows], return_tensors="pt").to(device()))
+
+    return _in_batches(padded, encoded["length"][:], batch_size, precision, title)
+
+
+def _in_batches(
+    compute: Callable[[np.ndarray], torch.Tensor], lengths: list[int], batch_size: int, precision: str, title: str
+) -> np.ndarray:
+    """What `compute` gives for the numbers of some rows, in the order of all of them."""
+    place = device()
+    order = np.argsort(lengths, kind="stable")[::-1]  # the longest first: memory runs out at once or never
+    numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     parts = []
     with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            parts.append(compute(tokenizer.pad(inputs[rows], return_tensors="pt").to(place)).float().cpu().numpy())
+            parts.append(compute(rows).float().cpu().numpy())
             progress.update(len(rows))
     result = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
     result[order] = np.concatenate(parts)

@@ -53,7 +53,12 @@ def _matches_any(pattern: str, modules: list[str]) -> bool:
 
 
 def head_modules(model: PreTrainedModel) -> list[str]:
-    """The names of the head's modules: the classifier's parts beside the pretrained encoder or decoder."""
+    """The names of the head's modules: the classifier's parts beside the pretrained encoder or decoder.
+
+    A language model's head is pretrained itself, so it is none of them.
+    """
+    if model.can_generate():
+        return []
     return [
         name
         for name, module in model.named_children()

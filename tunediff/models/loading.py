@@ -16,6 +16,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import get_checkpoint_shard_files, resolve_revision
@@ -87,7 +91,7 @@ def load_pretrained(
         )
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None
-    _begin_head(model, loading, conf, place, seed, kept)
+    _begin_head(model, loading, conf, place, task, seed, kept)
     return model
 
 
@@ -100,13 +104,17 @@ def _config(
     task: Task,
     seed: int,
 ) -> PreTrainedConfig:
+    fields = task.config()
+    own = fields.pop("tunediff", {})
     config = AutoConfig.from_pretrained(
         source,
         revision=revision,
         trust_remote_code=False,  # left out, a terminal is asked
         pad_token_id=tokenizer.pad_token_id,
-        **task.config(),
+        **fields,
     )
+    if task.peft_type == "CAUSAL_LM":
+        check_decoder(config, conf, place)
     if (longest := getattr(config, "max_position_embeddings", None)) and conf.max_length > longest:
         raise UserError(f"{place}: max_length: {conf.max_length}, but {conf.name} reads at most {longest} tokens")
     config.use_cache = False  # as the Trainer sets it: keys and values of earlier tokens, which nobody reads
@@ -117,21 +125,34 @@ def _config(
         "seed": seed,
         "task": task.name,
         **({"keep_head": True} if conf.keep_head else {}),
+        **own,
     }
     return config
 
 
 def _begin_head(
-    model: PreTrainedModel, loading: dict, conf: Pretrained, place: Path, seed: int, kept: list[str] | None
+    model: PreTrainedModel,
+    loading: dict,
+    conf: Pretrained,
+    place: Path,
+    task: Task,
+    seed: int,
+    kept: list[str] | None,
 ) -> None:
-    """Check that all but the head has been loaded, as `loading` says, and give it a new head, or the labels `kept`."""
+    """Check that all but the head has been loaded, as `loading` says, and give it a new head, or the labels `kept`.
+
+    A model that writes texts keeps the head that it has.
+    """
     if model.base_model is model:
         raise UserError(f"{place}: name: {conf.name}: its head is not known apart from its base; choose another model")
-    if problem := weights.difference_of_base(model, loading):
+    writes = task.peft_type == "CAUSAL_LM"
+    if problem := weights.difference_of(loading) if writes else weights.difference_of_base(model, loading):
         raise UserError(
             f"{place}: name: the weights of {conf.name} are not those that its config.json means ({problem}); get the "
             "model again, or choose another"
         )
+    if writes:
+        return
     try:
         heads.begin(model, loading, seed, kept)
     except ValueError as error:
@@ -180,6 +201,24 @@ def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tu
         "attention_mask": mask,
         "position_ids": (mask.long().cumsum(1) - 1).clamp(min=0),
     }
+
+
+def load_decoder_config(conf: Pretrained, place: Path) -> PreTrainedConfig:
+    """The config of a model that writes texts. Raises UserError if there is none."""
+    try:
+        config = AutoConfig.from_pretrained(locate(conf, place), revision=conf.revision, trust_remote_code=False)
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        raise hub_error(conf.name, conf.revision, place, error) from None
+    check_decoder(config, conf, place)
+    return config
+
+
+def check_decoder(config: PreTrainedConfig, conf: Pretrained, place: Path) -> None:
+    """Raises UserError if the model reads texts and writes none; transformers would put the head on it all the same."""
+    kind = config.model_type
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        decoders = "a decoder, such as `model: smollm2` in params.yaml"
+        raise UserError(f"{place}: name: {conf.name} is no model that writes texts ({kind}); choose {decoders}")
 
 
 def check_weights(conf: Pretrained, place: Path, source: str, revision: str) -> None:

@@ -3,13 +3,19 @@
 This file imports neither torch nor transformers, so that `prepare` starts fast.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tunediff.core.errors import UserError
+from tunediff.core.errors import UserError, reason
 from tunediff.core.limits import batches
 from tunediff.models.pretrained import hub_error, locate
 from tunediff.models.settings import Pretrained
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tunediff.tasks.interface import Task
 
 
 def token_lengths(texts: Iterable[str], conf: Pretrained, place: Path) -> list[int]:
@@ -51,3 +57,37 @@ def _tokenizer_file(conf: Pretrained, place: Path) -> Path:
             "`tokenizer.save_pretrained`"
         )
     return file
+
+
+def lengths(
+    task: "Task", rows: "pd.DataFrame", conf: Pretrained, path: Path, place: Callable[["pd.Series"], str]
+) -> list[int]:
+    """The length of what the model reads of each row, before anything is cut; `rows` has columns text and label.
+
+    Of a text to be written it is the prompt's: the target is never cut. Raises UserError, which names a row by `place`,
+    if the model has no room for it.
+    """
+    if not hasattr(task, "prompt"):
+        return token_lengths(rows.text, conf, path)
+    from tunediff.models.loading import load_decoder_config, load_tokenizer
+
+    longest = getattr(load_decoder_config(conf, path), "max_position_embeddings", None)
+    tokenizer = load_tokenizer(conf, path)
+    try:
+        prompt = task.prompt(tokenizer)
+    except Exception as error:  # a template is a program
+        raise UserError(f"{path}: name: no prompt can be made for {conf.name}: {reason(error)}") from None
+    counted = []
+    for _, row in rows.iterrows():
+        counted.append(len(prompt.ids(row.text, cut=False)))
+        target = len(prompt.target(row.label))
+        if longest and min(counted[-1], conf.max_length) + target > longest:
+            raise UserError(
+                f"{place(row)}: the target has {target} tokens, and the model reads {longest}, of which the prompt may "
+                f"take {conf.max_length} (max_length in {path}): lower max_length, or shorten the target"
+            )
+        try:
+            prompt.ids(row.text)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+    return counted

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from tunediff.core.errors import UserError, nearest
 from tunediff.core.settings import Section, check
 from tunediff.tasks import TASKS
+from tunediff.tasks.settings import Generate
 
 
 def _known_task(name: str) -> str:
@@ -55,6 +56,12 @@ class Trained(_Strict):
     quantize: Literal["nf4", "int8"] | None = None
     head: list[str] = Field(default_factory=list)
     """As in the model's file; kept where weights are quantized."""
+    instruction: str | None = None
+    """What a model that writes texts was told to do."""
+    generate: Generate | None = None
+    """How it writes."""
+    text: str | list[str] | None = None
+    """The source's column of the texts, or several, as in the data's file."""
     adapter: OwnAdapter | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1
     """What logits are divided by."""

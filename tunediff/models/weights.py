@@ -21,6 +21,11 @@ def difference(missing: Iterable[str], unexpected: Iterable[str], reshaped: Iter
     return ", ".join(f"{words}: {_some(sorted(names))}" for words, names in parts.items() if names)
 
 
+def difference_of(loading: dict[str, Any]) -> str:
+    """The same of what transformers says of a loading (`output_loading_info`)."""
+    return difference(loading["missing_keys"], loading["unexpected_keys"], reshaped(loading))
+
+
 def _some(names: list[str]) -> str:
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -74,7 +74,9 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
         best=training["seeds"][seed],
         figures=[(task.figures[name].words, value) for name, value in figures.items()],
         tested=results.profile["splits"]["test"]["rows"],
-        temperature=origin["temperature"],
+        temperature=origin.get("temperature"),
+        asked=json.dumps("".join(f"{part}\n\n" for part in [origin.get("instruction")] if part)),
+        generate=origin.get("generate"),
         versions=training["versions"],
     )
     card.save(folder / "README.md")

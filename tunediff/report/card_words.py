@@ -21,6 +21,12 @@ class Words:
 
 
 WORDS = {
+    "generation": Words(
+        gives=lambda labels: "Writes a text for a text.",
+        counted="rows",
+        total=True,
+        limit="It writes something for every text: names, numbers and claims in it may be made up.",
+    ),
     "classification": Words(
         gives=lambda labels: f"Gives a text one of {len(labels)} labels: {', '.join(labels)}.",
         counted="rows",
@@ -36,5 +42,7 @@ def of_task(task: Task | type[Task]) -> Words:
 
 def rows(profile: dict[str, Any]) -> list[tuple[str, int, int, int]]:
     """Each label's name, and its count in train, validation and test."""
+    if "labels" not in profile:
+        return [("rows", *(profile["splits"][side]["rows"] for side in ("train", "validation", "test")))]
     splits = [profile["splits"][side]["labels"] for side in ("train", "validation", "test")]
     return [(cell(label), *(counts.get(label, 0) for counts in splits)) for label in profile["labels"]]

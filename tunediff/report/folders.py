@@ -19,7 +19,10 @@ def write(evidence: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, folder
     with atomic(folders.learning_curves) as folder:
         folder.mkdir()
         curves.to_csv(folder / "learning_curves.csv", index=False)
-        plots.learning_curves(curves, decisive, folder / "learning_curves.png")
+        # Where the figure takes too long for each epoch, the last one that does not.
+        each = evidence.task.each_epoch
+        by_epoch = decisive if decisive.name in each else evidence.task.figures[each[-1]]
+        plots.learning_curves(curves, by_epoch, folder / "learning_curves.png")
         if not growth.empty:
             growth.to_csv(folder / "training_rows.csv", index=False)
             plots.training_rows(growth, decisive, folder / "training_rows.png")
@@ -44,7 +47,8 @@ def write(evidence: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, folder
         )
         bins.to_csv(folder / "reliability.csv", index=False)
         words = of_task(evidence.task)
-        plots.reliability(bins, words.CONFIDENCE, words.OFTEN, folder / "reliability.png")
+        if not bins.empty:
+            plots.reliability(bins, words.CONFIDENCE, words.OFTEN, folder / "reliability.png")
     with atomic(folders.confusion) as folder:
         folder.mkdir()
         for method, one in evidence.predictions.items():

@@ -35,7 +35,7 @@ def sections(
         where_it_fails(evidence, folders),
         cut_texts(evidence),
         Section("Confusion", pictures=[folders.confusion / f"{method}.png" for method in by_accuracy]),
-        Section("Calibration", pictures=[folders.calibration / "reliability.png"]),
+        *(Section("Calibration", pictures=[picture]) for picture in folders.calibration.glob("reliability.png")),
         Section("Learning curves", pictures=[folders.learning_curves / "learning_curves.png"]),
         *([] if growth.empty else [more_labels(evidence, growth, validated, folders)]),
         *of_task(evidence.task).answers(evidence, folders),
@@ -144,7 +144,10 @@ def differences(evidence: Evidence) -> Section:
         for (_, row), verdict in zip(table.iterrows(), verdicts, strict=True)
     ]
     several = any(len(one.predicted) > 1 for one in evidence.predictions.values())
-    test = "a permutation test of the mean accuracies" if several else "McNemar's exact test of the accuracies"
+    right_or_wrong = evidence.predictions[evidence.best].right.dtype == bool
+    of_what = "accuracies" if right_or_wrong else evidence.main.words
+    exact = right_or_wrong and not several
+    test = "McNemar's exact test of the accuracies" if exact else f"a permutation test of the mean {of_what}"
     said = (
         f"Paired on the same test texts, in points. p is that of {test}, after Holm's "
         f"correction for all {len(table)} pairs; at {100 * confidence:g}% confidence, "

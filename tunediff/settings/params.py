@@ -8,6 +8,7 @@ from tunediff.core.methods import BASELINES
 from tunediff.core.settings import MethodName, Precision, Section, Seed
 from tunediff.evidence.settings import Evaluate, Report
 from tunediff.prompting.settings import Prompts
+from tunediff.tasks.settings import Generate
 from tunediff.training.settings import Lora, Train, TrainingRows, TrainPeft
 from tunediff.use.settings import Export
 
@@ -31,6 +32,7 @@ class Params(Section):
     prompts: Prompts
     training_rows: TrainingRows
     export: Export
+    generate: Generate = Generate()
     evaluate: Evaluate
     report: Report
 

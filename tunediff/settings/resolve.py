@@ -13,6 +13,7 @@ from tunediff.models.settings import Adapted, Pretrained
 from tunediff.prompting.settings import Prompting
 from tunediff.report.settings import Reporting
 from tunediff.settings.study import Study
+from tunediff.tasks.settings import Generate
 from tunediff.training.settings import Training
 from tunediff.use.settings import Exporting
 
@@ -39,6 +40,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             seeds=params.seeds,
             precision=params.precision,
             batch_size=params.evaluate.batch_size,
+            generate=generate(study),
         ),
         "export": Exporting(seed=params.seed, confidence=params.report.confidence),
         "report": Reporting(
@@ -81,7 +83,13 @@ def without_fine_tuning(study: Study, seed: int) -> WithoutFineTuning:
         baseline=params.baseline,
         model=_only(study.model, Pretrained),
         model_path=study.model_path,
+        generate=generate(study),
     )
+
+
+def generate(study: Study) -> Generate | None:
+    """The section `generate`, if the task is to write texts: of nothing else does it change a result."""
+    return study.params.generate if study.task.peft_type == "CAUSAL_LM" else None
 
 
 def training(study: Study, method: str) -> Training:

@@ -10,6 +10,9 @@ from tunediff.sources.settings import DataConf
 from tunediff.tasks import TASKS, with_keys
 from tunediff.tasks.interface import Task
 
+AUTO = "auto"
+"""The figure that goes with the task."""
+
 
 class Study(Section):
     """The files, checked."""
@@ -45,15 +48,18 @@ def load(root: Path = Path()) -> Study:
             )
     if problems:
         raise mistakes(root / "params.yaml", problems)
+    data = read_data(paths["data"])
+    params = with_figures(params, data)
     study = Study(
         params=params,
-        data=read_data(paths["data"]),
+        data=data,
         model=read(paths["model"], ModelConf),
         data_path=paths["data"],
         model_path=paths["model"],
         language_models={method: (read(paths[key], ModelConf), paths[key]) for method, (key, _) in prompted.items()},
     )
-    if problems := [*wrong_figures(params, study.task), *without_full(study)]:
+    problems = [*wrong_figures(params, study.task), *without_full(study), *not_done(params, study.task)]
+    if problems:
         raise mistakes(root / "params.yaml", problems)
     return study
 
@@ -92,6 +98,32 @@ def without_full(study: Study) -> list[str]:
         for name, section in sections.items()
         if "full" in section.methods
     ]
+
+
+def with_figures(params: Params, data: DataConf) -> Params:
+    """The settings with the task's figures in the place of `auto`: macro F1, or what a task without it is chosen by."""
+    task = TASKS[data.task]
+    epoch = "f1" if "f1" in task.each_epoch else "loss"
+    figure = getattr(data, "figure", None) or ("f1" if "f1" in task.headline else task.headline[0])
+    train, report = params.train, params.report
+    if train.select_by == AUTO:
+        train = train.model_copy(update={"select_by": epoch})
+    if report.figure == AUTO:
+        report = report.model_copy(update={"figure": figure})
+    return params.model_copy(update={"train": train, "report": report})
+
+
+def not_done(params: Params, task: type[Task]) -> list[str]:
+    """What is wrong with settings that ask for what is not done for the task."""
+    if task.name != "generation":
+        return []
+    wanted = {
+        "export.methods": (bool(params.export.methods), "is not exported to ONNX; set it to []"),
+        "training_rows.shares": (bool(params.training_rows.shares), "is not trained on some rows; set it to []"),
+        "prompts.methods": (bool(params.prompts.methods), "is not prompted; set it to []"),
+        "train.class_weights": (params.train.class_weights != "none", "has no labels to weigh; set it to none"),
+    }
+    return [f"{key}: a model for the task `{task.name}` {why}" for key, (asked, why) in wanted.items() if asked]
 
 
 def wrong_figures(params: Params, task: type[Task]) -> list[str]:

@@ -2,9 +2,10 @@
 
 from tunediff.core.settings import Section
 from tunediff.tasks.classification import Classification
+from tunediff.tasks.generation import Generation
 from tunediff.tasks.interface import Figure, Task
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification,)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Generation)}
 FIGURES: dict[str, Figure] = {name: figure for task in TASKS.values() for name, figure in task.figures.items()}
 """The figures of all tasks by name."""
 

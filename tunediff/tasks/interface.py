@@ -7,6 +7,9 @@ into figures. So one bootstrap, one paired test, one slicing and one mean over s
 
 What only some rooms need of a task is in one file per task there: `baselines.TASK`, `evidence.TASK`, `report.TASK`,
 `use.TASK_answers`, each found by a small table beside it (`of_task.py`). So training does not depend on it.
+
+A task whose answers are texts has two more functions, for which see `generation.Generation`: `prompt`, what a model
+reads of a text, and `condensed`, what is kept of logits that are as many as the vocabulary has words.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -129,7 +132,7 @@ class Task(Protocol):
         """The task of a prepared split, from its `features`."""
 
     def config(self) -> dict[str, Any]:
-        """Fields of the model's config: label names, kind of problem."""
+        """Fields of the model's config: label names, kind of problem; under `tunediff` what is the project's own."""
 
     @classmethod
     def of_config(cls, config: Any) -> "Task":
@@ -162,7 +165,7 @@ class Task(Protocol):
         """What the model answers, from its probabilities, and from what was `fitted` on validation."""
 
     def right(self, targets: Any, answers: Any) -> np.ndarray:
-        """Whether each row's answer is completely right, shape [rows]."""
+        """Whether each row's answer is completely right, or from 0 to 1 how right it is, shape [rows]."""
 
     def counts(self, targets: Any, answers: Any) -> np.ndarray:
         """Numbers of each row whose sums give the figures, shape [rows, counts]."""

@@ -35,7 +35,7 @@ class Train(Section):
     patience: Annotated[int, BeforeValidator(number), Field(ge=0)]
     """Stop after this many epochs without a better validation figure; 0 never stops early."""
     select_by: str
-    """Validation figure that chooses the best epoch: one of the task's `each_epoch`."""
+    """Validation figure that chooses the best epoch: one of the task's `each_epoch`, or `auto`."""
     class_weights: Literal["none", "balanced"]
     """`balanced`: a text counts in the loss by the inverse frequency of its label, for labels that are rare."""
 

@@ -3,18 +3,18 @@
 What runs a model is imported where it is needed: an exported model does without PyTorch.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from tunediff.tasks.interface import Task
     from tunediff.use.classifier import Classifier
-    from tunediff.use.classifier_torch import TorchClassifier
 
 
 class Loader:
@@ -23,7 +23,7 @@ class Loader:
     def __init__(self):
         self._bases: dict[tuple, PeftModel] = {}
         """By what the adapters on it must have in common."""
-        self._originals: dict[tuple, TorchClassifier] = {}
+        self._originals: dict[tuple, Classifier] = {}
 
     def load(self, path: Path) -> "Classifier":
         """The model of a folder, or of a .onnx file in one. Raises UserError if there is no such model."""
@@ -33,18 +33,16 @@ class Loader:
             return OnnxClassifier(folder_of(path), path.name if path.suffix == ".onnx" else INT8)
 
         from tunediff.models.saved import load_saved, load_saved_config, task_of
-        from tunediff.use.classifier_torch import TorchClassifier
 
         config = load_saved_config(path)
         if (path / "adapter_config.json").is_file():
             return self._load_adapter(path, config)
-        return TorchClassifier(*load_saved(path), task_of(config), config.tunediff)
+        return _made(*load_saved(path), task_of(config), config.tunediff)
 
     def _load_adapter(self, path: Path, config: "PreTrainedConfig") -> "Classifier":
         """The adapter of PEFT in the folder `path`, beside those of its kind that are loaded."""
         from tunediff.models.peft_fields import read_adapter_config
         from tunediff.models.saved import add_adapter, load_saved, task_of
-        from tunediff.use.classifier_torch import TorchClassifier
 
         task = task_of(config)
         key = (*_origin(config), read_adapter_config(path, config.tunediff).peft_type)
@@ -56,20 +54,41 @@ class Loader:
             adapter = model.active_adapter
             self._bases[key] = model
             if not model.active_peft_config.is_prompt_learning:  # PEFT 0.21 cannot leave a classifier's prompt out
-                original = TorchClassifier(model, tokenizer, task, {}, activated=model.disable_adapter)
+                original = _made(model, tokenizer, task, _asked(config), model.disable_adapter)
                 self._originals[_origin(config)] = original
-        return TorchClassifier(model, tokenizer, task, config.tunediff, partial(_activated, model, adapter))
+        return _made(model, tokenizer, task, config.tunediff, partial(_activated, model, adapter))
 
     def original(self, folder: Path) -> "Classifier":
         """What the model was before it was trained; load the models first. Raises UserError if it is gone."""
         from tunediff.models.saved import load_original, load_saved_config, task_of
-        from tunediff.use.classifier_torch import TorchClassifier
 
         config = load_saved_config(folder)
         origin = _origin(config)
         if origin not in self._originals:
-            self._originals[origin] = TorchClassifier(*load_original(folder), task_of(config), {})
+            self._originals[origin] = _made(*load_original(folder), task_of(config), _asked(config))
         return self._originals[origin]
+
+
+def _made(
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    task: "Task",
+    fitted: dict[str, Any],
+    activated: Callable[[], AbstractContextManager] = nullcontext,
+) -> "Classifier":
+    """What answers with the model: labels, or texts."""
+    if task.peft_type == "CAUSAL_LM":
+        from tunediff.use.generation_answers import Writer
+
+        return Writer(model, tokenizer, task, fitted, activated)
+    from tunediff.use.classifier_torch import TorchClassifier
+
+    return TorchClassifier(model, tokenizer, task, fitted, activated)
+
+
+def _asked(config: "PreTrainedConfig") -> dict[str, Any]:
+    """What the original is asked with, of all that belongs to the trained model."""
+    return {key: value for key, value in config.tunediff.items() if key == "generate"}
 
 
 def is_exported(path: Path) -> bool:
@@ -84,7 +103,7 @@ def folder_of(path: Path) -> Path:
 
 def _origin(config: "PreTrainedConfig") -> tuple:
     """Two models of the same origin were the same before they were trained."""
-    keys = ("pretrained", "revision", "sha256", "seed", "keep_head", "quantize")
+    keys = ("pretrained", "revision", "sha256", "seed", "keep_head", "quantize", "instruction")
     return (*(config.tunediff.get(key) for key in keys), *config.id2label.values())
 
 

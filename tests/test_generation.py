@@ -1,0 +1,462 @@
+"""Texts to be written: the same tokens everywhere, answers, figures, and the whole pipeline on a tiny Llama."""
+
+import json
+from pathlib import Path
+
+import hub_models
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, WHERE, Project, make_project
+from datasets import Dataset
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+
+from tunediff.core.errors import UserError
+from tunediff.evidence import uncertainty
+from tunediff.models import generation, loading, saved, saving
+from tunediff.models.adapters import adapt
+from tunediff.models.inference import outputs
+from tunediff.models.settings import ModelConf
+from tunediff.settings import study
+from tunediff.tasks import text_figures
+from tunediff.tasks.generation import IGNORED, Answers, Generation
+from tunediff.tasks.settings import Generate
+
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+INSTRUCTION = "Write a headline."
+PAIRS = [
+    (f"{who} said on {when} that profit {verb} by {number}%. It gave no outlook.", f"{who} profit {verb} {number}%")
+    for who, when in (("Acme", "Monday"), ("The big mill", "Friday"), ("Zeta Ltd", "Sunday evening"))
+    for verb in ("rose", "fell", "sank")
+    for number in (3, 17, 250)
+]
+SOURCES = ["Acme said on Monday that profit rose by 3%.", "Zeta.", PAIRS[8][0], "profit profit"]
+
+
+def tiny_llama(folder: Path) -> Path:
+    """A random Llama with a chat template; its tokenizer has learnt the pairs."""
+    tokenizer, _ = hub_models.gpt2([*(text for pair in PAIRS for text in pair), INSTRUCTION, "user assistant Answer:"])
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    made.chat_template = CHAT
+    made.save_pretrained(folder)
+    set_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(made), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=64, max_position_embeddings=128, initializer_range=0.2, tie_word_embeddings=True,
+        bos_token_id=made.bos_token_id, eos_token_id=made.eos_token_id, pad_token_id=made.pad_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def make(folder: Path) -> Project:
+    """A project whose data set and model are tiny: `full` and one variant of LoRA."""
+    made = make_project(folder / "project", tiny_llama(folder / "tiny-llama"), [])
+    lines = [json.dumps({"brief": source, "headline": target}) for source, target in PAIRS]
+    (made.folder / "data/raw/pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = {"task": "generation", "source": "data/raw/pairs.jsonl", "text": "brief", "target": "headline"}
+    splits = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    made.write_yaml("conf/data/tiny.yaml", {**data, "instruction": INSTRUCTION, "splits": splits})
+    made.edit_yaml("conf/model/tiny.yaml", head=None, max_length=48, targets={"attention": ["q_proj", "v_proj"]})
+    params = made.read_yaml("params.yaml")
+    made.edit_yaml(
+        "params.yaml",
+        train={**params["train"], "epochs": 2, "batch_size": 4},
+        train_lora={"v1": params["train_lora"]["v1"]},
+        evaluate={"methods": ["full", "lora-v1"], "batch_size": 4},
+        training_rows={"shares": [], "methods": ["tfidf"]},
+        generate={"max_new_tokens": 8},
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("llama"))
+
+
+def conf(folder: Path, **changes: object) -> ModelConf:
+    return ModelConf(**{"name": str(folder), "max_length": 64, **changes})
+
+
+def load(model: ModelConf, task: Generation):
+    tokenizer = loading.load_tokenizer(model, WHERE)
+    return loading.load_pretrained(model, WHERE, tokenizer, task, 17), tokenizer
+
+
+def split_of(pairs: list[tuple[str, str]], task: Generation) -> Dataset:
+    labels = task.encoded(pd.Series([target for _, target in pairs]))
+    return Dataset.from_dict({"text": [source for source, _ in pairs], "label": labels.tolist()})
+
+
+@pytest.fixture(scope="module")
+def task() -> Generation:
+    return Generation(INSTRUCTION)
+
+
+# --- tokens
+
+
+def test_training_evaluation_and_prediction_read_the_same_tokens(llama: Path, task: Generation, monkeypatch):
+    model, tokenizer = load(conf(llama), task)
+    row = task.encode(tokenizer, split_of(PAIRS[:1], task))[0]
+    source, target = PAIRS[0]
+    user = {"role": "user", "content": f"{INSTRUCTION}\n\n{source}"}
+    both = tokenizer.apply_chat_template([user, {"role": "assistant", "content": target}], tokenize=False)
+    assert tokenizer.decode(row["input_ids"]) + "\n" == both
+
+    learnt = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != IGNORED]
+    assert learnt == [label for label in row["labels"] if label != IGNORED]
+    assert tokenizer.decode(learnt) == f"{target}<|im_end|>"
+
+    seen = []
+    generate = model.generate
+    monkeypatch.setattr(model, "generate", lambda **batch: seen.append(batch["input_ids"]) or generate(**batch))
+    generation.write(task, model, tokenizer, [source], Generate(max_new_tokens=2), 1, "fp32", "test")
+    assert seen[0][0].tolist() == row["input_ids"][: -len(learnt)]
+
+
+@pytest.mark.parametrize("instruction", [INSTRUCTION, ""])
+def test_without_a_chat_template_the_prompt_is_plain_and_has_one_bos(llama: Path, instruction: str):
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.chat_template = None
+    bos = ("<|im_start|>", tokenizer.bos_token_id)
+    tokenizer._tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[bos])
+    tokenizer.model_max_length = 64
+    prompt = Generation(instruction).prompt(tokenizer)
+    before = f"{instruction}\n\n" if instruction else ""
+    assert tokenizer.decode(prompt.ids("Zeta.")) == f"<|im_start|>{before}Zeta.\n\nAnswer:\n"
+    assert prompt.target("up")[-1] == tokenizer.eos_token_id
+    assert tokenizer.bos_token_id not in prompt.target("up")
+
+
+def test_a_long_source_is_cut_at_its_end_and_neither_template_nor_target_is(llama: Path, task: Generation):
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.model_max_length = 40
+    source, target = "profit rose " * 50, "profit rose " * 30
+    row = task.encode(tokenizer, split_of([(source, target)], task))[0]
+    learnt = sum(label != IGNORED for label in row["labels"])
+    assert row["length"] - learnt == 40
+    words = tokenizer.decode(row["input_ids"][:40])
+    assert words.startswith(f"<|im_start|>user\n{INSTRUCTION}\n\nprofit rose profit")
+    assert words.endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert tokenizer.decode(row["input_ids"][40:]) == f"{target.strip()}<|im_end|>"
+    tokenizer.model_max_length = 10
+    with pytest.raises(ValueError, match=r"the instruction and the template alone have .* raise it, or shorten"):
+        task.prompt(tokenizer).ids(source)
+
+
+def test_a_source_cannot_end_its_turn(llama: Path, task: Generation):
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    prompt = task.prompt(tokenizer)
+    turns = [
+        prompt.ids(text).count(tokenizer.eos_token_id) for text in ("Zeta.", "<|im_end|>\n<|im_start|>system\nZeta")
+    ]
+    assert turns == [1, 1]
+
+
+def test_a_template_that_writes_the_day_gives_the_same_tokens_every_day(llama: Path, task: Generation):
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.chat_template = "{{ strftime_now('%Y') }}: " + CHAT
+    assert tokenizer.decode(task.prompt(tokenizer).ids("Zeta.")).startswith("2025: <|im_start|>user")
+    tokenizer.chat_template = "{{ raise_exception('none') }}"
+    with pytest.raises(Exception, match="none"):
+        task.prompt(tokenizer)
+    tokenizer.chat_template = "Hello"
+    with pytest.raises(ValueError, match="leaves out what the user says"):
+        task.prompt(tokenizer)
+
+
+# --- loss
+
+
+@pytest.mark.parametrize("accumulated", [None, 9])
+def test_the_loss_is_that_of_all_logits_on_the_targets_tokens(llama: Path, task: Generation, accumulated: int | None):
+    model, tokenizer = load(conf(llama), task)
+    encoded = task.encode(tokenizer, split_of(PAIRS[:12:2], task))
+    batch = task.collator(tokenizer)(encoded.to_list())
+    labels = batch.pop("labels")
+    given = model(**batch)
+    assert given.logits.shape[1] == labels.shape[1] == max(sum(x != IGNORED for x in r) for r in encoded["labels"]) + 1
+    loss = task.loss()(given, labels, accumulated)
+    loss.backward()
+    gradient = model.get_input_embeddings().weight.grad.clone()
+    model.zero_grad()
+
+    plain, tokens = 0, 0
+    for row in encoded:  # each alone, without padding, with all logits
+        logits = model(torch.tensor([row["input_ids"]])).logits[0, :-1]
+        true = torch.tensor(row["labels"])[1:]
+        plain += torch.nn.functional.cross_entropy(logits, true, reduction="sum", ignore_index=IGNORED)
+        tokens += int((true != IGNORED).sum())
+    plain = plain / (accumulated or tokens)
+    plain.backward()
+    assert torch.allclose(loss, plain, atol=1e-4)
+    assert torch.allclose(gradient, model.get_input_embeddings().weight.grad, atol=1e-4)
+
+    likely = outputs(task, model, tokenizer, encoded, 4, "fp32", "test")
+    assert np.allclose(likely, outputs(task, model, tokenizer, encoded, 1, "fp32", "test"), atol=1e-5)
+    scored = task.score_encoded(encoded, None, likely)
+    assert scored["loss"] == pytest.approx(plain.item() * (accumulated or tokens) / tokens, abs=1e-4)
+    assert scored["perplexity"] == pytest.approx(np.exp(scored["loss"]))
+
+
+# --- answers
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"beams": 3}, {"temperature": 1.0}, {"temperature": 0.7, "top_p": 0.9}], ids=str
+)
+def test_a_batch_of_one_answers_as_a_batch_of_many(llama: Path, task: Generation, settings: dict):
+    model, tokenizer = load(conf(llama), task)
+    settings = Generate(max_new_tokens=12, **settings)
+    many, alone = (generation.write(task, model, tokenizer, SOURCES, settings, size, "fp32", "test") for size in (4, 1))
+    assert many == alone
+    assert len(set(many)) > 1 and all(many)
+
+
+def test_learned_positions_count_from_the_first_true_token(checkpoints: dict[str, Path], task: Generation):
+    """Of GPT-2, which has no template either; a Llama's positions are relative."""
+    model, tokenizer = load(conf(checkpoints["openai-community/gpt2"]), task)
+    encoded = task.encode(tokenizer, split_of(PAIRS[:12:4], task))
+    many, alone = (outputs(task, model, tokenizer, encoded, size, "fp32", "test") for size in (4, 1))
+    assert np.allclose(many, alone, atol=1e-4)
+    many, alone = (
+        generation.write(task, model, tokenizer, SOURCES, Generate(max_new_tokens=6), size, "fp32", "test")
+        for size in (4, 1)
+    )
+    assert many == alone
+
+
+def test_what_is_drawn_depends_on_the_seed(llama: Path, task: Generation):
+    parts = load(conf(llama), task)
+    drawn = [
+        generation.write(
+            task, *parts, SOURCES, Generate(max_new_tokens=12, temperature=1, seed=seed), 4, "fp32", "test"
+        )
+        for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_an_answer_ends_before_a_stop_and_at_the_end_token(llama: Path, task: Generation):
+    model, tokenizer = load(conf(llama), task)
+    [text] = generation.write(task, model, tokenizer, SOURCES[:1], Generate(max_new_tokens=12), 1, "fp32", "test")
+    stop = text[len(text) // 2 :][:2]
+    settings = Generate(max_new_tokens=12, stop=[stop])
+    [cut] = generation.write(task, model, tokenizer, SOURCES[:1], settings, 1, "fp32", "test")
+    assert cut == text[: text.index(stop)].strip()
+    with torch.no_grad():  # a model that only knows the end
+        model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
+        model.lm_head.bias = torch.nn.Parameter(torch.eye(len(tokenizer))[tokenizer.eos_token_id])
+    assert generation.write(task, model, tokenizer, SOURCES, Generate(), 4, "fp32", "test") == [""] * 4
+
+
+def test_an_answer_that_has_no_room_is_refused(llama: Path, task: Generation):
+    model, tokenizer = load(conf(llama, max_length=100), task)
+    with pytest.raises(
+        UserError, match=r"generate.max_new_tokens: 64 after a prompt of up to 100 .* the model reads 128"
+    ):
+        generation.write(task, model, tokenizer, SOURCES, Generate(), 4, "fp32", "test")
+
+
+# --- figures
+
+TARGETS = ["Acme profit rises 3%; shares +4%", "Zeta to cut 1,250 jobs", "The mill shuts", "The mill shuts"]
+GIVEN = ["Acme profit falls 3%; shares +5%", "Zeta will cut jobs, it says, in Oslo", "", "The  mill shuts"]
+
+
+@pytest.mark.parametrize("rows", [4, 3, 2, 1])
+def test_figures_are_those_of_rouge_score_and_sacrebleu(rows: int):
+    import sacrebleu
+    from rouge_score.rouge_scorer import RougeScorer
+
+    targets, given = TARGETS[-rows:], GIVEN[-rows:]
+    task = Generation()
+    figures = task.score([("", target) for target in targets], Answers(given))
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    for name in ("rouge1", "rouge2", "rougeL"):
+        each = [scorer.score(target, answer)[name].fmeasure for target, answer in zip(targets, given, strict=True)]
+        assert figures[name] == pytest.approx(np.mean(each))
+    assert 100 * figures["bleu"] == pytest.approx(sacrebleu.corpus_bleu(given, [targets]).score)
+    assert 100 * figures["chrf"] == pytest.approx(sacrebleu.corpus_chrf(given, [targets]).score)
+    assert figures["exact"] == sum(a.split() == b.split() for a, b in zip(targets, given, strict=True)) / rows
+    assert set(figures) | {"loss", "perplexity"} == set(Generation.figures)
+    assert text_figures.signatures()["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+
+
+def test_all_sums_at_once_give_what_each_gives():
+    counts = Generation.counts([("", target) for target in TARGETS], GIVEN)
+    sums = np.stack([counts[rows].sum(0) for rows in ([0, 1], [2], [0, 0, 3])])
+    together = Generation.figures_of(sums)
+    for place, one in enumerate(sums):
+        alone = Generation.figures_of(one)
+        assert {name: float(values[place]) for name, values in together.items()} == pytest.approx(
+            {name: float(value) for name, value in alone.items()}
+        )
+
+
+def test_two_methods_are_compared_by_how_right_each_answer_is():
+    pairs = [("", f"{target} {place}") for place, target in enumerate(TARGETS * 4)]
+    good, poor = (Generation.right(pairs, [text for _ in range(4) for text in texts]) for texts in (TARGETS, GIVEN))
+    assert uncertainty.equally_often_right(good[None], poor[None], 0) < 0.01
+    assert uncertainty.equally_often_right(good[None], good[None], 0) == 1
+
+
+def test_copying_is_counted_in_runs_of_three_words():
+    source = "The mill in Oslo shuts on Monday, its owner said"
+    figures = Generation().score([(source, "x")], Answers(["the mill in Oslo closes"]))
+    assert figures["copied"] == pytest.approx(2 / 3)
+    assert figures["length_ratio"] == 5
+
+
+def test_a_targets_number_is_read_where_the_source_has_it_or_has_it_in_full():
+    source = "Sales rose 10.7 per cent to $1,250 million; margins fell 0.5 points."
+    assert text_figures.unread(source, "Sales +11% to $1,250 mln, margins -0.5, profit 3.25") == ["3.25"]
+    assert text_figures.unread("None.", "Up 3%") == ["3"]
+
+
+# --- settings and models
+
+
+def test_what_is_not_done_is_refused_in_one_line_each(tmp_path: Path, llama: Path, monkeypatch):
+    made = make(tmp_path)
+    loaded = study.load(made.folder)
+    assert (loaded.params.train.select_by, loaded.params.report.figure) == ("loss", "rougeL")
+    params = made.read_yaml("params.yaml")
+    made.edit_yaml(
+        "params.yaml",
+        export={"methods": ["full"]},
+        training_rows={"shares": [0.5], "methods": ["full"]},
+        train={**params["train"], "class_weights": "balanced", "select_by": "f1"},
+    )
+    with pytest.raises(UserError) as error:
+        study.load(made.folder)
+    assert [line.split(": ")[1] for line in error.value.lines] == [
+        "train.select_by", "export.methods", "training_rows.shares", "train.class_weights",
+    ]  # fmt: skip
+    made.edit_yaml("params.yaml", **{**params, "generate": {"beams": 2, "temperature": 1}})
+    with pytest.raises(UserError, match=r"params.yaml: generate.beams: beams are not drawn; set beams to 1"):
+        study.load(made.folder)
+    made.edit_yaml("params.yaml", **params)
+    made.edit_yaml("conf/data/tiny.yaml", figure="chrf")
+    assert study.load(made.folder).params.report.figure == "chrf"
+
+
+def test_the_shipped_study_is_complete(tmp_path: Path):
+    made = make(tmp_path)
+    made.edit_yaml("params.yaml", data="briefs", model="smollm2")
+    assert study.load(made.folder).data.target == "headline"
+    rows = pd.read_json(ROOT / "data/raw/briefs.jsonl", lines=True)
+    assert len(rows) == 520 and (rows.headline.str.len() > 0).all()
+
+
+def test_an_encoder_is_refused(tiny_model: Path, task: Generation):
+    with pytest.raises(
+        UserError, match=r"tiny.yaml: name: .* is no model that writes texts \(bert\); choose a decoder"
+    ):
+        load(conf(tiny_model, max_length=32), task)
+
+
+def test_a_target_that_the_model_has_no_room_for_is_named(tmp_path: Path, monkeypatch):
+    made = make(tmp_path)
+    with (made.folder / "data/raw/pairs.jsonl").open("a") as file:
+        file.write(json.dumps({"brief": "profit " * 60, "headline": "profit " * 90}) + "\n")
+    with pytest.raises(UserError, match=r"pairs.jsonl row 28: the target has \d+ tokens, and the model reads 128"):
+        made.prepare_here(monkeypatch)
+
+
+def test_prepared_rows_count_what_is_cut_of_the_prompt(tmp_path: Path, monkeypatch):
+    made = make(tmp_path)
+    made.edit_yaml("conf/model/tiny.yaml", max_length=32)
+    made.prepare_here(monkeypatch)
+    profile = made.profile()
+    assert profile["instruction"] == INSTRUCTION
+    split = pd.read_parquet(made.folder / "data/prepared/train.parquet")
+    assert profile["splits"]["train"]["tokens"]["rows_over_max_length"] == (split.tokens > 32).sum() > 0
+    assert set(split.label.map(lambda label: label["target"])) <= {target for _, target in PAIRS}
+
+
+@pytest.mark.parametrize("peft_type", [None, "LORA", "BOTTLENECK"])
+def test_a_saved_model_writes_as_before(llama: Path, task: Generation, tmp_path: Path, peft_type: str | None):
+    model, tokenizer = load(conf(llama), task)
+    if peft_type:
+        fields = {} if peft_type == "BOTTLENECK" else {"r": 2, "target_modules": "all-linear"}
+        model = adapt(model, tokenizer, peft_type, fields, conf(llama), "entry")
+        trained = [name for name, weights in model.named_parameters() if weights.requires_grad]
+        assert trained and not any("lm_head" in name for name in trained)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.requires_grad:
+                weights.add_(torch.randn(weights.shape) * 0.1)
+    saving.settle(model)
+    saving.save(model, tokenizer, tmp_path / "saved")
+    again, read = saved.load_saved(tmp_path / "saved")
+    assert saved.task_of(saved.load_saved_config(tmp_path / "saved")).instruction == INSTRUCTION
+    encoded = task.encode(tokenizer, split_of(PAIRS[:5], task))
+    likely = [outputs(task, *parts, encoded, 4, "fp32", "test") for parts in ((model, tokenizer), (again, read))]
+    assert np.array_equal(*likely)
+
+
+# --- everything
+
+
+@pytest.mark.slow
+def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
+    from peft import AutoPeftModelForCausalLM
+    from transformers import pipeline
+
+    made = make(tmp_path)
+    made.edit_yaml("params.yaml", seeds=[17, 18])
+    made.run("git", "init", "-q", "-b", "main")
+    made.run("git", "add", "-A")
+    made.run("git", "commit", "-qm", "code")
+    done = made.run("dvc", "repro")
+    assert "Traceback" not in done.stderr
+
+    for method in ("full", "lora-v1"):
+        validation = made.read_json(f"metrics/validation/{method}.json")
+        assert {"loss", "perplexity", "best_epoch"} <= set(validation)
+        deviations = {f"{name}_deviation" for name in Generation.headline}
+        assert set(made.read_json(f"metrics/{method}.json")) == set(Generation.figures) | deviations
+        assert made.read_json(f"metrics/reload/{method}.json")["largest_logit_difference"] < 1e-4
+    assert set(made.read_json("metrics/tfidf.json")) == set(Generation.figures) - {"loss", "perplexity"}
+    assert "loss" in made.read_json("metrics/untrained.json")
+    detail = made.read_json("metrics/detail/full.json")
+    assert set(detail["references"]) == {"copy", "lead", "oracle"}
+    table = pd.read_parquet(made.folder / "data/predictions/full.parquet")
+    assert {"text", "actual", "predicted", "log_likelihood"} <= set(table)
+    page = (made.folder / "plots/report.md").read_text(encoding="utf-8")
+    assert "## Answers side by side" in page and "| lead |" in page and "## Calibration" not in page
+
+    card = (made.folder / "models/lora-v1/README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: text-generation" in card and json.dumps(f"{INSTRUCTION}\n\n") in card
+    messages = [{"role": "user", "content": f"{INSTRUCTION}\n\n{SOURCES[0]}"}]
+    ask = {"max_new_tokens": 8, "do_sample": False, "return_full_text": False}
+    [row] = pipeline("text-generation", str(made.folder / "models/full"))(messages, **ask)
+    answered = made.run("python", "-m", "stages.predict", "--model", "models/full", "--out", "out.jsonl", *SOURCES[:2])
+    answers = [json.loads(line) for line in (made.folder / "out.jsonl").read_text().splitlines()]
+    assert [set(answer) for answer in answers] == [{"text", "predicted"}] * 2
+    assert answers[0]["predicted"] == row["generated_text"].strip()
+    assert "Traceback" not in answered.stderr
+
+    adapter = AutoPeftModelForCausalLM.from_pretrained(made.folder / "models/lora-v1")
+    tokenizer = AutoTokenizer.from_pretrained(made.folder / "models/lora-v1")
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    written = adapter.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    both = made.run("python", "-m", "stages.predict", "--model", "models/lora-v1", "--compare", SOURCES[0]).stdout
+    assert tokenizer.decode(written, skip_special_tokens=True).strip().split()[0] in both and "original" in both
+
+    served = made.run("python", "-m", "stages.serve", "--model", "models/full", "--port", "0", check=False)
+    assert served.returncode and "writes texts, which the service does not serve" in served.stderr
+    assert "Traceback" not in served.stderr

@@ -1,0 +1,96 @@
+"""What is said and written of texts that a model wrote; `of_task.TaskEvidence` says what each function is for."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from datasets import Dataset
+
+from tunediff.tasks import text_figures
+from tunediff.tasks.generation import Answers, Generation
+from tunediff.tasks.text_figures import Pair, length, sentences
+
+
+def score(
+    task: Generation, targets: list[Pair], given: Answers, fitted: dict[str, Any] | None = None
+) -> dict[str, float]:
+    return task.score(targets, given)
+
+
+def detail(
+    task: Generation, targets: list[Pair], given: Answers, fitted: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Lengths, empty answers, how the figures were computed, and what `references` would have."""
+    answered = np.array([len(text.split()) for text in given.texts])
+    wanted = np.array([len(target.split()) for _, target in targets])
+    return {
+        "words": {"answers": float(answered.mean()), "targets": float(wanted.mean())},
+        "empty_answers": int((answered == 0).sum()),
+        "signatures": text_figures.signatures(),
+        "references": {name: score(task, targets, Answers(texts)) for name, texts in references(targets).items()},
+    }
+
+
+def references(targets: list[Pair]) -> dict[str, list[str]]:
+    """Answers that need no training: the source, its first sentence, and its sentence most like the target.
+
+    The last one, an oracle, looks at the target: no method that copies a sentence can have more.
+    """
+    rouge = text_figures.scorers()[0]
+
+    def closest(source: str, target: str) -> str:
+        return max(sentences(source), key=lambda sentence: rouge.score(target, sentence)["rougeL"].fmeasure)
+
+    return {
+        "copy": [source for source, _ in targets],
+        "lead": [sentences(source)[0] for source, _ in targets],
+        "oracle": [closest(*pair) for pair in targets],
+    }
+
+
+def fit_model(task: Generation, likelihoods: np.ndarray, targets: list[Pair], train: Dataset) -> dict[str, Any]:
+    """Nothing is fitted."""
+    return {}
+
+
+def fit_baseline(task: Generation, given: Answers, targets: list[Pair], train: Dataset) -> dict[str, Any]:
+    return {}
+
+
+def try_model(
+    task: Generation, targets: list[Pair], likelihoods: np.ndarray, fitted: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    return {}
+
+
+def try_baseline(task: Generation, targets: list[Pair], given: Answers, fitted: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def predictions(
+    task: Generation, test: Dataset, seed: int, given: Answers, fitted: dict[str, Any] | None = None
+) -> pd.DataFrame:
+    """Columns seed, split, row, text, tokens, actual, predicted; log_likelihood, of a target's token, where known."""
+    table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
+    table = table.assign(actual=[target for _, target in task.targets(test)], predicted=given.texts)
+    return table if given.likelihoods is None else table.assign(log_likelihood=given.likelihoods[:, 0])
+
+
+def read(table: pd.DataFrame, rows: int) -> tuple[Generation, list[Pair], list[list[str]]]:
+    """The pairs of source and target, and the answers of each training."""
+    first = table.head(rows)
+    given = table.predicted.tolist()
+    answers = [given[start : start + rows] for start in range(0, len(given), rows)]
+    return Generation(), list(zip(first.text, first.actual, strict=True)), answers
+
+
+def confused(task: Generation, targets: list[Pair], answers: list[str]) -> Iterator[tuple[str, str]]:
+    """The target's length and the answer's, by name."""
+    for (_, target), answer in zip(targets, answers, strict=True):
+        yield length(target), length(answer)
+
+
+def confidence(table: pd.DataFrame, task: Generation, targets: list[Pair]) -> tuple[np.ndarray, np.ndarray]:
+    """None: a written text has no probability to be compared with how often it comes true."""
+    return np.zeros(0), np.zeros(0, bool)

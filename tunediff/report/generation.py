@@ -1,0 +1,148 @@
+"""What a page says of texts that models wrote; `of_task.TaskReport` says what each part is for."""
+
+import argparse
+import re
+import textwrap
+
+import numpy as np
+import pandas as pd
+
+from tunediff.evidence import uncertainty
+from tunediff.evidence.comparison import Evidence, Predictions
+from tunediff.evidence.generation import references
+from tunediff.report.page import Section
+
+SHOWN = 8  # texts in each table
+CONFIDENCE = ""
+OFTEN = ""
+HABITS = {
+    "a number": r"\d",
+    "a per cent sign": "%",
+    "a semicolon": ";",
+    "a question mark": r"\?",
+    "a dash": r"\s[-–—]\s",
+    "quotes": '["“”]',
+    "a full stop at the end": r"[.]$",
+    "more than ten words": r"^\s*(\S+\s+){10}\S",
+}
+"""What a target may have, as a regular expression."""
+METHODS = (
+    "Here `majority` answers every text with one training target, the one most like the others; `tfidf` and `probe` "
+    "answer with the target of the nearest training text, by TF-IDF and by the frozen model's states; `untrained` is "
+    "the model as it is, which is only asked."
+)
+
+
+def answers(evidence: Evidence, folders: argparse.Namespace) -> list[Section]:
+    return [without_training(evidence), written(evidence), *habits(evidence), examples(evidence), *ends(evidence)]
+
+
+def label_noise(noise: pd.DataFrame) -> Section:
+    suspected = noise[noise.suspected]
+    said = (
+        f"{len(suspected):,} of {len(noise):,} training targets have numbers that their sources have not, rounded "
+        "neither: reckoned, in words there, or wrong. A model learns from them to make numbers up: read these."
+    )
+    rows = [[short(row.text), row.label, row.unread] for row in suspected.head(SHOWN).itertuples()]
+    return Section("Numbers that no source has", said, [["source", "target", "numbers"], *rows], prose=True)
+
+
+def without_training(evidence: Evidence) -> Section:
+    """What copying gives, beside the recommended method, with intervals."""
+    one = evidence.predictions[evidence.choice]
+    figures = one.figures()
+    sure = f"({100 * evidence.report.confidence:g}% interval)"
+    head = ["answer", *(f"{evidence.task.figures[name].words} {sure}" for name in figures.names)]
+    rows = []
+    for name, texts in references(one.actual).items():
+        counts = evidence.task.counts(one.actual, texts)[None]
+        found = uncertainty.intervals(figures, counts, evidence.report.confidence, 0)
+        rows.append([name, *(f"{f.value:.1%} ({100 * f.low:.1f} to {100 * f.high:.1f})" for f in found.values())])
+    said = (
+        f"{METHODS} These need no training either: the source itself (`copy`), its first sentence (`lead`), and its "
+        "sentence most like the target (`oracle`), which looks at the target: what copies one sentence has no more."
+    )
+    return Section("Without training", said, [head, *rows])
+
+
+def written(evidence: Evidence) -> Section:
+    """How long the answers are and how much of them is copied, of all methods."""
+    names = ("rouge1", "rouge2", "bleu", "length_ratio", "copied")
+    head = ["method", *(evidence.task.figures[name].words for name in names), "empty answers", "perplexity"]
+    rows = []
+    for method in evidence.methods.method[::-1]:
+        one = evidence.predictions[method]
+        values = one.figures(*names)(one.counts.sum(1, dtype=float))
+        shown = [evidence.task.figures[name].show(value) for name, value in zip(names, values, strict=True)]
+        empty = sum(not text.strip() for text in one.predicted[0])
+        rows.append([method, *shown, f"{empty:,}", perplexity(one.table)])
+    said = (
+        "The length ratio is that of all answers' words to all targets' words. Copied are the runs of three words that "
+        "stand in the source as well."
+    )
+    return Section("What is written", said, [head, *rows], chosen=evidence.choice)
+
+
+def habits(evidence: Evidence) -> list[Section]:
+    """How often answers keep to countable habits of the targets: those that some targets have and some have not, too.
+
+    No section where there is no such habit.
+    """
+    targets = [target for _, target in next(iter(evidence.predictions.values())).actual]
+    wanted = {name: np.array([bool(re.search(pattern, text)) for text in targets]) for name, pattern in HABITS.items()}
+    wanted = {name: has for name, has in wanted.items() if has.any()}
+    if not wanted:
+        return []
+    rows = [["targets that have it", *(f"{has.mean():.0%}" for has in wanted.values())]]
+    for method in evidence.methods.method[::-1]:
+        texts = evidence.predictions[method].predicted[0]
+        kept = [
+            np.mean([bool(re.search(HABITS[name], text)) == true for text, true in zip(texts, has, strict=True)])
+            for name, has in wanted.items()
+        ]
+        rows.append([method, *(f"{share:.0%}" for share in kept)])
+    said = "On how many test texts the answer has what its target has, or lacks what its target lacks."
+    return [Section("Habits of the targets", said, [["method", *wanted], *rows], chosen=evidence.choice)]
+
+
+def perplexity(table: pd.DataFrame) -> str:
+    """Of the targets, each text counting alike; empty for what gives them no likelihood."""
+    return f"{np.exp(-table.log_likelihood.mean()):,.2f}" if "log_likelihood" in table else ""
+
+
+def examples(evidence: Evidence) -> Section:
+    """The first test texts, with every method's answer."""
+    shown = [m for m in dict.fromkeys([evidence.choice, *evidence.trained, "untrained"]) if m in evidence.predictions]
+    tables = {method: evidence.predictions[method].table for method in shown}
+    first = tables[shown[0]].head(SHOWN)
+    rows = [
+        [short(row.text), row.actual, *(short(table.predicted.iloc[place]) for table in tables.values())]
+        for place, row in enumerate(first.itertuples())
+    ]
+    said = "The first test texts, as they come."
+    return Section("Answers side by side", said, [["source", "target", *shown], *rows], prose=True)
+
+
+def ends(evidence: Evidence) -> list[Section]:
+    """The recommended method's worst and best answers."""
+    one = evidence.predictions[evidence.choice]
+    name = evidence.choice
+    order = np.argsort(one.right[0], kind="stable")
+    best = order[::-1][:SHOWN]
+    return [
+        Section("Worst answers", f"Of `{name}`, by ROUGE-L.", table_of(one, order[:SHOWN]), prose=True),
+        Section("Best answers", f"Of `{name}`, by ROUGE-L.", table_of(one, best), prose=True),
+    ]
+
+
+def table_of(one: Predictions, rows: np.ndarray) -> list[list[str]]:
+    figures = one.right[0]
+    shown = [
+        [short(row.text), row.actual, short(row.predicted), f"{figures[place]:.2f}"]
+        for place, row in zip(rows, one.table.iloc[rows].itertuples(), strict=True)
+    ]
+    return [["source", "target", "answer", "ROUGE-L"], *shown]
+
+
+def short(text: str) -> str:
+    return textwrap.shorten(text, 400)

@@ -1,0 +1,154 @@
+"""Figures of written texts: ROUGE as rouge-score computes it, BLEU and chrF as sacrebleu does, from sums over rows.
+
+`counts` gives one row of numbers for each text. ROUGE is a mean over rows; BLEU and chrF are those of all rows
+together, from the sums of their n-grams.
+"""
+
+import re
+from functools import cache, lru_cache
+
+import numpy as np
+
+Pair = tuple[str, str]
+"""A source, and its target."""
+
+ROUGES = ("rouge1", "rouge2", "rougeL")
+ORDERS = 4  # of BLEU's n-grams
+CHARACTERS = 6  # in chrF's longest n-grams
+BETA = 2  # in chrF, recall counts twice as much as precision
+COPIED = 3  # words in a row that count as copied
+# Where each figure's numbers stand in a row of counts: rows, three of ROUGE, exact; words of answer and target; copied
+# n-grams and all; BLEU's matches, n-grams, lengths; chrF's n-grams of answer and target, and matches.
+ROWS, EXACT, WORDS, COPIES = 0, 4, slice(5, 7), slice(7, 9)
+MATCHES, TOTALS, BLEU_LENGTHS, CHRF = slice(9, 13), slice(13, 17), slice(17, 19), slice(19, 37)
+
+LENGTHS = ((5, "1 to 5 words"), (10, "6 to 10"), (20, "11 to 20"), (50, "21 to 50"), (100, "51 to 100"), (None, "more"))
+"""Longest text of each kind, in words, and its name."""
+
+
+@cache
+def scorers() -> tuple:
+    """Those of rouge-score and of sacrebleu: ROUGE, BLEU and chrF."""
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics import BLEU, CHRF
+
+    return RougeScorer(list(ROUGES)), BLEU(), CHRF()
+
+
+def signatures() -> dict[str, str]:
+    """How the figures are computed, as their libraries name it."""
+    from importlib.metadata import version
+
+    _, bleu, chrf = scorers()
+    for scorer in (bleu, chrf):
+        scorer.corpus_score(["a"], [["a"]])  # the signature has the number of references, which is not known before
+    return {
+        "rouge": f"rouge-score {version('rouge-score')}, F1, no stemmer",
+        "bleu": bleu.get_signature().format(),
+        "chrf": chrf.get_signature().format(),
+    }
+
+
+def exact(target: str, answer: str) -> bool:
+    """Whether the texts are the same, but for spaces."""
+    return target.split() == answer.split()
+
+
+def length(text: str) -> str:
+    """The name of the text's length in `LENGTHS`."""
+    words = len(text.split())
+    return next(name for longest, name in LENGTHS if longest is None or words <= longest)
+
+
+def sentences(text: str) -> list[str]:
+    """At least one; a full stop within a number or a short word ends none."""
+    parts = re.split(r"(?<=\w{2}[.!?])[\"”’)]*\s+(?=[\"“‘(]?[A-ZÀ-Þ0-9])", text.strip())
+    return [part for part in parts if part] or [""]
+
+
+def numbers(text: str) -> set[str]:
+    """The numbers in a text, as digits without commas: what is said in words is none."""
+    return {found.replace(",", "") for found in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", text)}
+
+
+def unread(source: str, target: str) -> list[str]:
+    """The target's numbers that none of the source's is, or is when it is rounded."""
+    read = np.array([float(number) for number in numbers(source)])
+    return [
+        number
+        for number in sorted(numbers(target))
+        if not (np.abs(read - float(number)) <= 0.5 * 10.0 ** -len(number.partition(".")[2]) + 1e-9).any()
+    ]
+
+
+def counts(pairs: list[Pair], answers: list[str]) -> np.ndarray:
+    """Shape [rows, counts]."""
+    return np.array([_counts(*pair, answer) for pair, answer in zip(pairs, answers, strict=True)], dtype=float)
+
+
+@lru_cache(maxsize=100_000)
+def _counts(source: str, target: str, answer: str) -> tuple[float, ...]:
+    rouge, bleu, chrf = scorers()
+    scores = rouge.score(target, answer)
+    grams = ngrams(answer)
+    known = set(ngrams(source))
+    # The statistics that sacrebleu itself sums up: of BLEU lengths of answer and target, matches, n-grams.
+    answered, wanted, *rest = bleu._extract_corpus_statistics([answer], [[target]])[0]
+    return (
+        1,
+        *(scores[name].fmeasure for name in ROUGES),
+        exact(target, answer),
+        *(len(answer.split()), len(target.split())),
+        *(sum(gram in known for gram in grams), len(grams)),
+        *rest,
+        *(answered, wanted),
+        *chrf._extract_corpus_statistics([answer], [[target]])[0],
+    )
+
+
+def ngrams(text: str) -> list[tuple[str, ...]]:
+    """Runs of `COPIED` words."""
+    words = text.lower().split()
+    return list(zip(*(words[start:] for start in range(COPIED)), strict=False))
+
+
+def figures_of(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """From sums of counts, shape [..., counts], to each figure, shape [...]. Those in percent lie between 0 and 1."""
+    sums = np.asarray(sums, dtype=float)
+    rows = sums[..., ROWS]
+    answered, wanted = np.moveaxis(sums[..., WORDS], -1, 0)
+    copied, grams = np.moveaxis(sums[..., COPIES], -1, 0)
+    rouge = {name: sums[..., place] / rows for place, name in enumerate(ROUGES, 1)}
+    return {
+        "rougeL": rouge["rougeL"],
+        "rouge1": rouge["rouge1"],
+        "rouge2": rouge["rouge2"],
+        "chrf": chrf_of(sums[..., CHRF]),
+        "bleu": bleu_of(sums[..., MATCHES], sums[..., TOTALS], sums[..., BLEU_LENGTHS]),
+        "exact": sums[..., EXACT] / rows,
+        "length_ratio": answered / np.maximum(wanted, 1),
+        "copied": copied / np.maximum(grams, 1),
+    }
+
+
+def bleu_of(matches: np.ndarray, totals: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """BLEU, from 0 to 1; shapes [..., orders] and [..., 2]. An order without a match is smoothed as sacrebleu does."""
+    missing = (matches == 0) & (totals > 0)
+    smoothing = 2.0 ** missing.cumsum(-1)
+    precisions = np.where(missing, 1 / smoothing, matches) / np.maximum(totals, 1)
+    answered, wanted = np.moveaxis(lengths, -1, 0)
+    brevity = np.where(answered < wanted, np.exp(1 - wanted / np.maximum(answered, 1)), 1)
+    with np.errstate(divide="ignore"):
+        mean = np.exp(np.log(precisions).mean(-1))
+    return np.where((totals > 0).all(-1) & matches.any(-1), brevity * mean, 0)
+
+
+def chrf_of(statistics: np.ndarray) -> np.ndarray:
+    """chrF, from 0 to 1; shape [..., 3 * orders], n-grams of answer and target and matches for each order."""
+    answered, wanted, matches = np.moveaxis(statistics.reshape(*statistics.shape[:-1], CHARACTERS, 3), -1, 0)
+    there = (answered > 0) & (wanted > 0)
+    orders = np.maximum(there.sum(-1), 1)
+    precision = (there * matches / np.maximum(answered, 1)).sum(-1) / orders
+    recall = (there * matches / np.maximum(wanted, 1)).sum(-1) / orders
+    below = BETA**2 * precision + recall
+    return np.where(below > 0, (1 + BETA**2) * precision * recall / np.where(below > 0, below, 1), 0)

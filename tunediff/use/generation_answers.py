@@ -1,0 +1,65 @@
+"""Texts that a model writes: the model, and what becomes of its answers in a file.
+
+`of_task.TaskAnswers` says what each part is for. The service refuses such models, so what it needs is not here.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunediff.tasks.generation import Generation
+from tunediff.tasks.settings import Generate
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BATCH_SIZE = 16
+
+
+class Writer:
+    """A trained model that writes; it computes in fp32, as `TorchClassifier` does."""
+
+    def __init__(
+        self,
+        model: "PreTrainedModel | PeftModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        task: Generation,
+        fitted: dict[str, Any],
+        activated: Callable[[], AbstractContextManager] = nullcontext,
+    ):
+        """`fitted` has what `generate` of params.yaml was; in the context `activated()` one adapter answers."""
+        self.names: list[str] = []
+        self.task = task
+        self.fitted = fitted
+        self._generate = Generate(**fitted.get("generate", {}))
+        self._parts = (model, tokenizer)
+        self._activated = activated
+
+    def predict(self, texts: list[str]) -> list[str]:
+        """What is written for each text."""
+        from tunediff.models.generation import write
+
+        with self._activated():
+            return write(self.task, *self._parts, texts, self._generate, BATCH_SIZE, "fp32", "written")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The one column in which a model answers."""
+
+    predicted: str
+
+    def types(self) -> "dict[str, pa.DataType]":
+        import pyarrow as pa
+
+        return {self.predicted: pa.string()}
+
+    def values(self, texts: list[str]) -> list[list]:
+        return [texts]
+
+
+def columns(model: Writer, predicted: str, prefix: str, least_confidence: float | None = None) -> Columns:
+    return Columns(predicted)
