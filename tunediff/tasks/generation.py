@@ -76,8 +76,12 @@ class Prompt:
 
     def _rendered(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         """Always of the same day, which some templates write into the prompt."""
+
+        def strftime_now(form: str) -> str:  # a function of Python's: Jinja calls no other
+            return DAY.strftime(form)
+
         return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt, strftime_now=DAY.strftime
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt, strftime_now=strftime_now
         )
 
     def _end(self, messages: list[dict[str, str]]) -> int:

@@ -47,7 +47,7 @@ def request_bodies(names: list[str]) -> tuple[type[Strict], type[Strict]]:
 # --- what is answered
 
 
-Answer = reduce(or_, (task.Answer for task in BY_TASK.values()))
+Answer = reduce(or_, (task.Answer for task in BY_TASK.values() if hasattr(task, "Answer")))  # those that it serves
 
 
 class Predictions(BaseModel):
