@@ -8,6 +8,7 @@ from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import TASKS, with_keys
+from tunediff.tasks.classification import Classification
 from tunediff.tasks.interface import Task
 
 
@@ -69,6 +70,10 @@ def read_data(path: Path) -> DataConf:
         task = DataConf.model_fields["task"].default
     if task not in TASKS:
         raise mistakes(path, [f"task: there is no task '{task}'; {nearest(task, TASKS)}"])
+    if values.get("costs") and task != Classification.name:
+        raise mistakes(
+            path, [f"costs: task {task} has no costs of errors, only {Classification.name} has; remove the key"]
+        )
     return check(values, with_keys(DataConf, task), path)
 
 

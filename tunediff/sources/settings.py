@@ -4,12 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from tunediff.core.settings import Count, Section, number
+from tunediff.core.settings import Count, Scalar, Section, number
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
 # A string here is the name of a split, even if it looks like a number: pydantic prefers the type that fits as it is.
 Share = Annotated[float, BeforeValidator(number), Field(gt=0, lt=1)] | str
+Cost = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
 
 
 class DataConf(Section):
@@ -31,6 +32,16 @@ class DataConf(Section):
     clean: list[Literal["lowercase", "strip_special"]] = []
     group: str | None = None
     """Column whose equal values stay on one side of a split; empty values are rows of their own."""
+    costs: dict[Scalar, dict[Scalar, Cost]] = {}
+    """{label: {wrong answer: its cost}}, for the report of a classification; an error that is not named costs 1."""
+
+    @field_validator("costs")
+    @classmethod
+    def _labels_are_text(cls, costs: dict[Scalar, dict[Scalar, float]]) -> dict[str, dict[str, float]]:
+        """As every value of a source is. A right answer has no cost."""
+        if wrong := [label for label, answers in costs.items() if answers.get(label)]:
+            raise ValueError(f"{wrong[0]}.{wrong[0]}: a right answer costs nothing; leave it out")
+        return {str(label): {str(answer): cost for answer, cost in each.items()} for label, each in costs.items()}
 
     @field_validator("splits")
     @classmethod

@@ -29,7 +29,7 @@ class System:
 
 
 def compare_answers(
-    systems: dict[str, System], task: Task, targets: np.ndarray, confidence: float, seed: int
+    systems: dict[str, System], task: Task, targets: np.ndarray, confidence: float
 ) -> dict[str, dict[str, float]]:
     """For each system its accuracy and size, and for all but the first how its answers differ from the first one's.
 
@@ -42,7 +42,7 @@ def compare_answers(
     first, *others = systems
     figures = {name: {"accuracy": accuracy(each.sum(1)).item()} for name, each in counts.items()}
     for name in others:
-        change = uncertainty.differences(accuracy, counts[name], counts[first], confidence, seed)["accuracy"]
+        change = uncertainty.differences(accuracy, counts[name], counts[first], confidence)["accuracy"]
         figures[name] |= {
             "accuracy_difference": change.value,
             "accuracy_difference_low": change.low,
