@@ -32,7 +32,7 @@ BINS = [0, 0.05, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0001]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=1000, help="of each kind")
-    parser.add_argument("--resamples", type=int, default=2000)
+    parser.add_argument("--resamples", type=int, default=1000)
     args = parser.parse_args()
     uncertainty.RESAMPLES = args.resamples
     kinds = [(rows, trainings) for rows in (314, 1000, 2099) for trainings in (1, 3)]

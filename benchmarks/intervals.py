@@ -29,7 +29,7 @@ RESAMPLES = 500  # of the percentile bootstrap, which is there for comparison
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=1500, help="splits for each row of the table")
+    parser.add_argument("--draws", type=int, default=1000, help="splits for each row of the table")
     args = parser.parse_args()
     columns = ("accuracy", "macro F1", "difference of accuracy", "of macro F1", "macro F1, percentile bootstrap")
     print("|".join(("", "labels", "rows", "of the rarest", "accuracy", *columns, "")))

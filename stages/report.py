@@ -6,14 +6,12 @@ dvc repro report
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from tunediff.core.files import output, read_json
 from tunediff.core.methods import BASELINES
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.evidence import costs
-from tunediff.evidence.comparison import predictions_of, weigh
+from tunediff.evidence.comparison import weigh
 from tunediff.report import folders, page, results
 from tunediff.report.provenance import provenance
 from tunediff.report.sections import sections
@@ -36,9 +34,7 @@ def main() -> None:
     # Read, by name: an earlier run of other methods may have left its files.
     names = sorted([*BASELINES, *settings.trained])
     methods = results.methods_table(names, args.metrics, args.cost, quality=TASKS[settings.task].headline[0])
-    predictions = {
-        name: predictions_of(pd.read_parquet(args.predictions / f"{name}.parquet")) for name in methods.method
-    }
+    predictions = results.predictions(methods.method, args.predictions)
     about = results.about(settings, names, args)
     print(methods.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
 

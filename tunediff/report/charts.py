@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 WIDTH, HEIGHT = 360, 230  # of a chart, in its own units; about as many pixels as a phone has
 LEFT, RIGHT, TOP, BOTTOM = 42, 8, 8, 34
+LETTER, LINE = 6.2, 11  # about how wide and high text is
 
 Point = tuple[float, float]
 
@@ -107,17 +108,18 @@ def style(colour: int | None) -> str:
 
 def _names(series: Sequence[Series], at: Callable[[Point], tuple[str, str]]) -> Markup:
     """Each name beside its point, and not over another name: those that would lie on one above move down."""
-    parts, lowest = [], {}
+    parts, taken = [], []
     for x, y, name in sorted((*map(float, at(one.points[0])), one.name) for one in series):
         late = x > 0.62 * WIDTH
-        height = y + 4
-        while any(abs(height - other) < 11 for other in lowest.get(late, [])):
+        length = LETTER * len(name)
+        start, height = x - 7 - length if late else x + 7, y + 4
+        end = start + length
+        while any(abs(height - other) < LINE and start < right and left < end for left, right, other in taken):
             height += 2
-        lowest.setdefault(late, []).append(height)
+        taken.append((start, end, height))
+        place = x - 7 if late else x + 7
         parts.append(
-            Markup('<text x={} y={} text-anchor="{}">{}</text>').format(
-                x - 7 if late else x + 7, height, "end" if late else "start", name
-            )
+            Markup('<text x={} y={} text-anchor="{}">{}</text>').format(place, height, "end" if late else "start", name)
         )
     return Markup("").join(parts)
 

@@ -109,12 +109,18 @@ def quality_against_cost(evidence: Evidence) -> Section:
         across = Axis(
             title, lambda power: show(10**power).replace(".0 ", " "), (ticks[0] - 0.1, ticks[-1] + 0.1), list(ticks)
         )
-        return chart(series, across, Axis("", lambda value: f"{value:.0f}"), f"{figure.title}, by {words}", named=True)
+        return chart(
+            series,
+            across,
+            Axis("", lambda value: f"{value:.0f}{'%' if unit == 100 else ''}"),
+            f"{figure.title}, by {words}",
+            named=True,
+        )
 
-    up = "lower is better" if not figure.higher_is_better else "in percent, higher is better"
+    best = "top" if figure.higher_is_better else "bottom"
     return Section(
         "Quality against cost",
-        f"The best place is at the left: cheap, and good ({up}). Each step to the right costs ten times as much.",
+        f"The best place is at the {best} left: good and cheap. Each step to the right costs ten times as much.",
         charts=[
             panel("artifact_bytes", "stored of a version", "size", 1000),
             panel("answer_seconds", "for 1,000 answers", "time to answer", 0.01),

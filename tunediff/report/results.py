@@ -1,6 +1,7 @@
 """What the stages wrote of all methods, read for the report."""
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tunediff.core.files import read_json
-from tunediff.evidence.comparison import on_front
+from tunediff.evidence.comparison import Predictions, on_front, predictions_of
 from tunediff.report.settings import Reporting
 from tunediff.tasks import TASKS
 
@@ -76,6 +77,11 @@ def methods_table(methods: list[str], metrics: Path, cost: Path, quality: str) -
         front_parameters=on_front(table, quality, "trainable_parameters"),
         front_time=on_front(table, quality, "train_seconds"),
     )
+
+
+def predictions(methods: Iterable[str], folder: Path) -> dict[str, Predictions]:
+    """What each method answers on test, in the order of `methods`."""
+    return {method: predictions_of(pd.read_parquet(folder / f"{method}.parquet")) for method in methods}
 
 
 def growth_with_rows(settings: Reporting, metrics: Path, all_rows: int, figures: tuple[str, ...]) -> pd.DataFrame:
