@@ -39,7 +39,7 @@ def main() -> None:
     print(methods.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
 
     # Compare, and recommend.
-    errors = costs.matrix(predictions["majority"].task.labels, settings.costs, f"conf/data/{settings.data}.yaml")
+    errors = costs.matrix(predictions["majority"].task, settings.costs, f"conf/data/{settings.data}.yaml")
     evidence = weigh(
         methods, settings.trained, predictions, settings.report, settings.max_length, settings.seed, errors
     )

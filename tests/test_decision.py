@@ -83,7 +83,7 @@ def test_how_many_rows_would_prove_it():
 
 
 def test_lower_is_better_where_the_figure_says_so():
-    table = costs.matrix(TASK.labels, {"a": {"b": 4}}, "data.yaml")
+    table = costs.matrix(TASK, {"a": {"b": 4}}, "data.yaml")
     answers = {"majority": ACTUAL * 0, "tfidf": ACTUAL * 0 + 1, "lora-v1": ACTUAL * 0 + 1, "full": ACTUAL}
     counts = {method: costs.counts(table, ACTUAL, each[None]) for method, each in answers.items()}
     report = Report(figure="accuracy", margin=0.02, confidence=0.95)
@@ -136,9 +136,9 @@ def test_a_few_seconds_more_or_less_change_no_order():
 
 
 def test_errors_that_are_not_named_cost_1():
-    table = costs.matrix(["a", "b", "c"], {"a": {"b": 5}, "c": {"a": 0}}, "data.yaml")
+    table = costs.matrix(Classification(["a", "b", "c"]), {"a": {"b": 5}, "c": {"a": 0}}, "data.yaml")
     assert table.tolist() == [[0, 5, 1], [1, 0, 1], [0, 1, 0]]
-    assert costs.matrix(["a", "b"], {}, "data.yaml") is None
+    assert costs.matrix(TASK, {}, "data.yaml") is None
     counts = costs.counts(table, np.array([0, 0, 1, 2]), np.array([[1, 0, 2, 0]]))
     assert costs.figures(table)(counts.sum(1)) * table.max() == pytest.approx([6 / 4])
 
@@ -153,7 +153,7 @@ def test_errors_that_are_not_named_cost_1():
 )
 def test_costs_that_make_no_sense_are_refused(given, said):
     with pytest.raises(UserError) as refused:
-        costs.matrix(["a", "b"], given, "conf/data/x.yaml")
+        costs.matrix(TASK, given, "conf/data/x.yaml")
     assert refused.value.lines[0].startswith(said)
 
 

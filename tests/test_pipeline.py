@@ -426,7 +426,7 @@ def test_the_page_in_a_browser(finished: Project, tmp_path: Path, width: int):
     sections = re.findall('<section id="([^"]+)"', done.stdout)
     assert sections == [
         *("methods", "what-each-method-is", "quality-against-cost", "how-sure-this-is", "answer-only-if-sure"),
-        *("label-by-label", "differences", "where-it-fails", "confusion", "calibration", "learning-curves"),
+        *("label-by-label", "confusion", "calibration", "differences", "where-it-fails", "learning-curves"),
         *("wrong-for-every-method", "errors", "likely-label-noise", "where-it-comes-from"),
     ]
     assert re.findall('href="#([^"]+)"', done.stdout) == sections

@@ -4,18 +4,20 @@ import numpy as np
 
 from tunediff.core.errors import UserError
 from tunediff.evidence.uncertainty import Figures
+from tunediff.tasks.classification import Classification
 from tunediff.tasks.interface import Figure
 
 COST = Figure("cost", "cost of errors", higher_is_better=False, percent=False)
 
 
-def matrix(labels: list[str], costs: dict[str, dict[str, float]], path: str) -> np.ndarray | None:
+def matrix(task: Classification, costs: dict[str, dict[str, float]], path: str) -> np.ndarray | None:
     """What each answer costs, shape [labels, answers]: 0 on the diagonal, and 1 where `costs` names nothing.
 
     None if there are no `costs`. `path` is the data file's, for messages. Raises UserError if a label is not known.
     """
     if not costs:
         return None
+    labels = task.labels
     named = {f"costs.{label}": label for label in costs}
     named |= {f"costs.{label}.{answer}": answer for label, answers in costs.items() for answer in answers}
     if unknown := [key for key, label in named.items() if label not in labels]:

@@ -23,14 +23,10 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
         choice_sections.what_each_is(evidence, about),
         choice_sections.quality_against_cost(evidence),
         choice_sections.how_sure(evidence, about),
-        *([] if evidence.choice in WITHOUT_LEARNING else [choice_sections.only_if_sure(evidence)]),
-        choice_sections.thresholds(evidence, about),
-        choice_sections.by_label(evidence),
+        *answers(evidence, about),
         differences(evidence),
         where_it_fails(evidence),
         cut_texts(evidence),
-        model_sections.confusion(evidence),
-        model_sections.calibration(evidence),
         model_sections.learning_curves(evidence, about.curves),
         None if about.growth.empty else more_labels(evidence, about.growth, about.validated),
         wrong_for_all([evidence.predictions[method] for method in evidence.trained]),
@@ -39,6 +35,17 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
         Section("Where it comes from", table=[["what", "which"], *map(list, made_from.items())], prose=True),
     ]
     return [section for section in found if section]
+
+
+def answers(evidence: Evidence, about: About) -> list[Section | None]:
+    """What only a classification has: probabilities, and one label for each text."""
+    return [
+        None if evidence.choice in WITHOUT_LEARNING else choice_sections.only_if_sure(evidence),
+        choice_sections.thresholds(evidence, about),
+        choice_sections.by_label(evidence),
+        model_sections.confusion(evidence),
+        model_sections.calibration(evidence),
+    ]
 
 
 # --- all methods
