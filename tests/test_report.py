@@ -17,7 +17,7 @@ from test_evidence import ACTUAL, PREDICTIONS, answered, with_errors
 from tunediff.evidence import comparison
 from tunediff.evidence.comparison import Evidence, Predictions, intervals_of, predictions_of
 from tunediff.evidence.settings import Report
-from tunediff.report import choice_sections, error_list, folders, model_sections, page, plots, sections
+from tunediff.report import charts, choice_sections, error_list, folders, model_sections, page, plots, sections
 from tunediff.report.colours import palette
 from tunediff.report.results import About
 from tunediff.report.verdict import Tile, Verdict, verdict
@@ -104,7 +104,9 @@ def test_a_method_that_learned_nothing_is_named():
         "The accuracy of `lora-v1` is not above that of one answer for all (50.0%), at 95% confidence: it may have "
         "learned nothing."
     )
-    assert sections.nothing_learned(found) in choice_sections.methods(found, [sections.nothing_learned(found)]).text
+    assert (
+        sections.nothing_learned(found) in choice_sections.methods(found, True, [sections.nothing_learned(found)]).text
+    )
     # With more confidence asked for, 75% is not above 50% either, once it is of few texts.
     few = {method: answered(list(one.predicted[0][:20]), MIXED[:20]) for method, one in NONE_LEARNS_BUT_FULL.items()}
     assert "`tfidf`" not in sections.nothing_learned(weigh(few, confidence=0.9))
@@ -148,7 +150,7 @@ def test_methods_have_deviations_where_there_are_several_trainings():
     twice = predictions_of(pd.concat([one.table, other.table]))
     found = weigh({**NONE_LEARNS_BUT_FULL, "full": twice})
     table = found.methods.assign(accuracy_deviation=found.methods.method.map({"full": 0.2652}))
-    section = choice_sections.methods(dataclasses.replace(found, methods=table), [sections.several(found)])
+    section = choice_sections.methods(dataclasses.replace(found, methods=table), True, [sections.several(found)])
     cells = {row[0]: row[1] for row in section.table}
     assert cells["full"].startswith("68.8% ± 26.5 (") and cells["tfidf"].startswith("75.0% (")
     assert "Figures are means over up to 2 trainings" in section.text
@@ -388,6 +390,20 @@ def test_many_labels_have_their_most_frequent_confusions_instead_of_a_matrix():
     assert "label 6" not in drawn
 
 
+def test_those_far_from_the_best_do_not_stretch_the_scale():
+    rows = [
+        charts.Dot(name, 0, value, value - 5, value + 5, name) for name, value in (("a", 80), ("b", 70), ("far", 20))
+    ]
+    found = charts.dots(rows)
+    assert found.count("class=dot") == 2 and found.count("◂") == 1
+    # Costs: lower is better, and far off is at the right.
+    rows = [
+        charts.Dot(name, 0, value, value - 5, value + 5, name) for name, value in (("a", 80), ("b", 90), ("far", 300))
+    ]
+    found = charts.dots(rows)
+    assert found.count("class=dot") == 2 and found.count("▸") == 1
+
+
 # --- the verdict
 
 
@@ -454,7 +470,7 @@ def test_costs_of_errors_decide_where_the_data_file_has_them():
     said = verdict(found)
     assert said.tiles[0].title == "Cost of errors, 1,000 texts" and said.tiles[0].value == "375"
     assert said.reason.startswith("Its cost of errors is the best (375)")
-    section = choice_sections.methods(found, [])
+    section = choice_sections.methods(found, True, [])
     assert section.table[1][1].startswith("375 (") and section.table[0][1].startswith("cost of errors, 1,000 texts")
 
 

@@ -49,9 +49,12 @@ class Dot:
 
 
 def dots(rows: Sequence[Dot]) -> Markup:
-    """A value with its interval for each row, on a common scale, which those far below do not stretch."""
-    best = max(row.high for row in rows)
-    near = [row for row in rows if row.high > best - 0.4 * abs(best)] or list(rows)
+    """A value with its interval for each row, on a scale that those far from the first, the best, do not stretch.
+
+    Values are 0 or more.
+    """
+    best = rows[0].value
+    near = [row for row in rows if row.high > 0.6 * best and row.low < 1.7 * best] or rows[:1]
     low, high = min(row.low for row in near), max(row.high for row in near)
     margin = 0.04 * (high - low) or 0.01
     low, high = low - margin, high + margin
@@ -62,6 +65,7 @@ def dots(rows: Sequence[Dot]) -> Markup:
     parts = []
     for row in rows:
         beyond = Markup("<i class=beyond>◂</i>") if row.high < low else Markup("")
+        beyond = Markup('<i class="beyond above">▸</i>') if row.low > high else beyond
         bar = Markup('<i class=bar style="left:{};right:calc(100% - {})"></i><i class=dot style="left:{}"></i>').format(
             place(row.low), place(row.high), place(row.value)
         )

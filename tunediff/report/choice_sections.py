@@ -16,8 +16,8 @@ from tunediff.report.results import About
 from tunediff.report.verdict import duration, percent, quality, size, within
 
 
-def methods(evidence: Evidence, words: list[str]) -> Section:
-    """All methods, the best first; `words` are sentences for its text."""
+def methods(evidence: Evidence, adapters: bool, words: list[str]) -> Section:
+    """All methods, the best first; `adapters` says whether some are, and `words` are sentences for its text."""
     figures = [evidence.task.figures[name] for name in evidence.task.headline]
     deciding, sure = evidence.deciding, f"({100 * evidence.report.confidence:g}% interval)"
     colours = palette(evidence.methods.method.tolist())
@@ -59,10 +59,10 @@ def methods(evidence: Evidence, words: list[str]) -> Section:
         f"The chart has the {deciding.words} on test with its {100 * evidence.report.confidence:g}% interval. Good "
         f"enough is how probable it is that a method is {within(evidence)}."
     )
-    if any(table.artifact_bytes[method] < table.loaded_bytes[method] for method in order if method != "untrained"):
+    if adapters:
         said += (
-            " An adapter stores little of each version, and loads the pretrained model with it, which versions share; "
-            "merged into it, an adapter answers as fast as `full`."
+            " An adapter stores little of each version, and loads the pretrained model with it, which versions share. "
+            "Merged into it, a LoRA answers as fast as `full`."
         )
     return Section("Methods", " ".join([said, *words]), [head, *rows], charts=[picture], chosen=evidence.choice)
 

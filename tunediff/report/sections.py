@@ -19,7 +19,7 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
     """All that have something to say, in order; `made_from` is what `provenance` gives."""
     words = list(filter(None, [several(evidence), missing_labels(evidence), nothing_learned(evidence)]))
     found = [
-        choice_sections.methods(evidence, words),
+        choice_sections.methods(evidence, bool(about.adapters), words),
         choice_sections.what_each_is(evidence, about),
         choice_sections.quality_against_cost(evidence),
         choice_sections.how_sure(evidence, about),
