@@ -73,9 +73,12 @@ def test_each_pair_is_compared_once_and_corrected_for_all():
 
 
 def test_p_is_of_the_figure_that_decides():
-    one, other = PREDICTIONS["tfidf"], PREDICTIONS["full"]
+    actual = [0] * 60 + [1] * 20
+    one, other = answered([0] * 80, actual), answered([1] * 20 + [0] * 40 + [1] * 20, actual)
     found = comparison.differences_to(["full"], {"tfidf": one, "full": other}, "f1", 0.95, 17)
-    assert found.p.item() == uncertainty.permuted(one.figures("f1"), one.counts, other.counts, 17)["f1"]
+    assert found.p.item() == uncertainty.permuted(one.figures("f1"), one.counts, other.counts, 17)["f1"] < 0.01
+    # They are right equally often.
+    assert comparison.differences_to(["full"], {"tfidf": one, "full": other}, "accuracy", 0.95, 17).p.item() == 1
 
 
 def test_the_best_may_be_a_baseline():

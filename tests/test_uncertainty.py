@@ -267,6 +267,10 @@ def test_several_trainings_are_compared_by_their_means():
     exact = (ways >= ways[0] - 1e-9).mean(0)
     assert [found["accuracy"], found["f1"]] == pytest.approx(exact, abs=0.02)
     assert uncertainty.permuted(figures, one, one, 17) == {"accuracy": 1, "f1": 1}
+    three = np.concatenate([other, one])
+    assert uncertainty.permuted(figures, one, three, 17) == uncertainty.permuted(
+        figures, np.repeat(one, 3, axis=0), np.repeat(three, 2, axis=0), 17
+    )
 
 
 def test_the_permutation_test_of_accuracies_is_mcnemars():
