@@ -15,6 +15,10 @@ class Reporting(Section):
     """Seed of the resampling."""
     trained: list[str]
     """Methods that were trained and evaluated."""
+    adapters: dict[str, str]
+    """Those of them that are adapters, in a few words: type, size, place."""
+    costs: dict[str, dict[str, float]] = {}
+    """By label: what each wrong answer costs; 1 if it is not named, and everything if there are none."""
     shares: list[float]
     """Shares of the training rows that `training_rows` trained on."""
     growing: list[str]

@@ -11,6 +11,7 @@ from tunediff.evidence.growth import Growth
 from tunediff.evidence.settings import Evaluation
 from tunediff.models.settings import Adapted, Pretrained
 from tunediff.report.settings import Reporting
+from tunediff.settings.params import Params
 from tunediff.settings.study import Study
 from tunediff.training.settings import Training
 from tunediff.use.settings import Exporting
@@ -45,6 +46,8 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             task=study.data.task,
             seed=params.seed,
             trained=params.trained,
+            adapters=adapters(params),
+            costs=getattr(study.data, "costs", {}),  # a key that not every task has
             shares=sorted(params.training_rows.shares),
             growing=params.training_rows.methods,
             max_length=study.model.max_length,
@@ -60,7 +63,7 @@ def preparation(study: Study) -> dict[str, Any]:
     return {
         "name": study.params.data,
         "seed": study.params.seed,
-        "data": study.data.model_dump(mode="json"),
+        "data": study.data.model_dump(mode="json", exclude={"costs"}),  # which the report alone reads
         "data_path": study.data_path.as_posix(),
         "model": _only(study.model, Pretrained),
         "model_path": study.model_path.as_posix(),
@@ -105,6 +108,15 @@ def training(study: Study, method: str) -> Training:
         lora=lora,
         entry=entry,
     )
+
+
+def adapters(params: Params) -> dict[str, str]:
+    """Each trained adapter in a few words."""
+    loras = {
+        f"lora-{name}": f"LoRA of rank {one.rank}, layers: {one.targets}" for name, one in params.train_lora.items()
+    }
+    others = {name: params.train_peft.entries[name].peft_type for name in params.train_peft.methods}
+    return loras | others
 
 
 def _only(model: Pretrained, kind: type[Pretrained]) -> dict[str, Any]:
