@@ -39,10 +39,13 @@ def test_a_cheaper_method_that_is_about_as_good_is_chosen():
     assert (found.best, found.choice, found.assured, found.proven) == ("full", "lora-v1", True, None)
     assert 0.7 < found.probabilities["lora-v1"] < found.probabilities["full"] < 0.95
     assert found.probabilities["tfidf"] == 0
-    # With a larger margin it is proven; with a smaller one nothing is assured, and the likeliest is taken.
+    # With a larger margin it is proven; with a smaller one nothing is assured, and the likeliest is taken,
     assert decided({**FAR, "lora-v1": right_on(slice(20, 260)), "full": right_on(slice(241))}, margin=0.08).proven
-    least = decided({**FAR, "lora-v1": right_on(slice(20, 260)), "full": right_on(slice(241))}, margin=0.0)
+    # and of two that are about as likely, the cheaper.
+    least = decided({**FAR, "lora-v1": right_on(slice(30, 268)), "full": right_on(slice(241))}, margin=0.0)
     assert (least.choice, least.assured) == ("full", False)
+    least = decided({**FAR, "lora-v1": right_on(slice(40, 280)), "full": right_on(slice(240))}, margin=0.0)
+    assert (least.choice, least.assured) == ("lora-v1", False)
 
 
 def test_the_probability_is_that_of_drawn_rows():

@@ -13,6 +13,7 @@ import pandas as pd
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Figures, resampled
 
+NEARLY = 0.05  # of probabilities: where none suffices, one that is so much less than the largest is as good
 ALIKE = 1.5  # of costs: up to so many times the least are the same, because times differ from run to run
 
 
@@ -27,7 +28,10 @@ class Decision:
     best: str
     """The one with the best figure."""
     choice: str
-    """The best bet: the cheapest that is good enough with the probability `report.assurance`, or else the likeliest."""
+    """The best bet: the cheapest that is good enough with the probability `report.assurance`.
+
+    If there is none, the cheapest that is about as likely to be good enough as the likeliest.
+    """
     assured: bool
     """Whether `choice` has that probability."""
     proven: str | None
@@ -77,7 +81,7 @@ def decide(
 
     best = max(order, key=lambda method: sign * values[method])
     bet = cheapest(report.assurance)
-    choice = bet or max(order, key=probabilities.__getitem__)
+    choice = bet or cheapest(max(probabilities.values()) - NEARLY)
     rows = next(iter(counts.values())).shape[1]
     return Decision(
         order=order,

@@ -22,6 +22,7 @@ def methods(evidence: Evidence, adapters: bool, words: list[str]) -> Section:
     deciding, sure = evidence.deciding, f"({100 * evidence.report.confidence:g}% interval)"
     colours = palette(evidence.methods.method.tolist())
     table, rows = evidence.methods.set_index("method"), []
+    span = " ({})" if evidence.costs is None else ""  # one column of intervals, or the table is too wide
     order = sorted(table.index, key=lambda name: -deciding.sign * evidence.intervals.loc[name, deciding.name])
     for method in order:
         own, limits = table.loc[method], evidence.intervals.loc[method]
@@ -29,7 +30,7 @@ def methods(evidence: Evidence, adapters: bool, words: list[str]) -> Section:
             [
                 method,
                 *([cost_of_errors(evidence, method)] if evidence.costs is not None else []),
-                *(f"{mean(own, one.name)} ({between(limits, one.name)})" for one in figures),
+                *(f"{mean(own, one.name)}{span.format(between(limits, one.name))}" for one in figures),
                 percent(evidence.decision.probabilities[method]),
                 size(own.artifact_bytes),
                 size(own.loaded_bytes),
@@ -40,7 +41,7 @@ def methods(evidence: Evidence, adapters: bool, words: list[str]) -> Section:
     head = [
         "method",
         *([f"cost of errors, 1,000 texts {sure}"] if evidence.costs is not None else []),
-        *(f"{one.words} {sure}" for one in figures),
+        *(one.words if evidence.costs is not None else f"{one.words} {sure}" for one in figures),
         *("good enough", "stored a version", "loaded to answer", "1,000 answers", "training"),
     ]
     picture = dots(

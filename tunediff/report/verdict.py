@@ -27,7 +27,7 @@ def verdict(evidence: Evidence) -> Verdict:
 def headline(evidence: Evidence) -> str:
     choice = evidence.choice
     if not evidence.decision.assured:
-        return f"No clear choice yet: `{choice}` is the likeliest"
+        return f"No clear choice yet: `{choice}` is the best bet"
     special = {
         "majority": f"No method is worth its cost: {of_task(evidence.task).CONSTANT}",
         "tfidf": "Use `tfidf`: no pretrained model is needed",
