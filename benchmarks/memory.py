@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
-from tunediff.report.plots import COLOURS
+from tunediff.report.colours import COLOURS
 
 ROOT = Path(__file__).parents[1]
 HEADLINES = 40  # in each text

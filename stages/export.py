@@ -37,7 +37,7 @@ def main() -> None:
 
     systems = export(args.model, args.exported, texts)
     task = task_of(load_saved_config(args.model))
-    answers = compare_answers(systems, task, task.targets(test), settings.confidence, settings.seed)
+    answers = compare_answers(systems, task, task.targets(test), settings.confidence)
     write_json(args.metrics, {"rows": len(test), **answers})
     speed = compare_speed({name: system.classifier.predict for name, system in systems.items()}, texts, settings.seed)
     write_json(args.cost, {"threads": torch.get_num_threads(), **speed})

@@ -6,21 +6,22 @@ dvc repro report
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from tunediff.core.files import output, read_json
 from tunediff.core.methods import BASELINES
 from tunediff.core.process import run
 from tunediff.core.settings import read
-from tunediff.evidence.comparison import predictions_of, weigh
+from tunediff.evidence import costs
+from tunediff.evidence.comparison import weigh
 from tunediff.report import folders, page, results
 from tunediff.report.provenance import provenance
 from tunediff.report.sections import sections
 from tunediff.report.settings import Reporting
+from tunediff.report.verdict import verdict
 from tunediff.tasks import TASKS
 
 READ = ("settings", "profile", "metrics", "detail", "cost", "predictions", "curves", "label-noise")
-WRITTEN = ("learning-curves", "comparison", "uncertainty", "slices", "calibration", "confusion", "html", "markdown")
+PAGES = ("errors", "html", "markdown")
+WRITTEN = ("learning-curves", "comparison", "uncertainty", "slices", "calibration", "confusion", *PAGES)
 
 
 def main() -> None:
@@ -34,25 +35,23 @@ def main() -> None:
     # Read, by name: an earlier run of other methods may have left its files.
     names = sorted([*BASELINES, *settings.trained, *settings.prompted])
     methods = results.methods_table(names, args.metrics, args.cost, quality=task.headline[0])
-    tables = {method: pd.read_parquet(args.predictions / f"{method}.parquet") for method in methods.method}
-    predictions = {method: predictions_of(table, task) for method, table in tables.items()}
-    curves = pd.concat(results.learning_curves(args.curves / method) for method in sorted(settings.trained))
-    profile = read_json(args.profile)
-    growth = results.growth_with_rows(settings, args.metrics, profile["splits"]["train"]["rows"], task.each_epoch)
-    # Labels such as 007 or NA are text.
-    noise = pd.read_csv(args.label_noise, dtype={"label": str, "suggested": str}, keep_default_na=False)
+    predictions = results.predictions(methods.method, args.predictions, task)
+    about = results.about(settings, names, args)
     print(methods.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
 
     # Compare, and recommend.
-    evidence = weigh(methods, settings.trained, predictions, settings.report, settings.max_length, settings.seed)
-    print(evidence.advice)
+    errors = costs.matrix(predictions["majority"].task, settings.costs, f"conf/data/{settings.data}.yaml")
+    evidence = weigh(
+        methods, settings.trained, predictions, settings.report, settings.max_length, settings.seed, errors
+    )
+    advice = verdict(evidence)
+    print(" ".join([f"{advice.headline}.", advice.reason, advice.sure, advice.next]))
 
     # Write.
-    folders.write(evidence, curves, growth, args)
-    made_from = provenance(profile, settings.model, read_json(args.detail / f"{settings.trained[0]}.json")["model"])
+    folders.write(evidence, about.curves, about.growth, args)
+    shown = sections(evidence, provenance(read_json(args.profile), settings.model, about), about)
     title = f"{settings.data} with {settings.model}: fine-tune, adapt, or neither?"
-    shown = sections(evidence, growth, profile["splits"]["validation"]["rows"], noise, made_from, args)
-    page.write(title, evidence.advice, shown, args.html, args.markdown)
+    page.write(title, advice, shown, args.html, args.markdown)
 
 
 if __name__ == "__main__":

@@ -249,7 +249,8 @@ def test_metrics_and_plots_are_in_git(name):
     )
     not_in_git = [path for path in in_git if outputs(name)[path].get("cache") is not False]
     # The page has texts of the test split, which are not for everyone who may read the repository.
-    assert not_in_git == (["plots/report.html", "plots/report.md"] if name == "report" else [])
+    pages = ["plots/errors.csv", "plots/report.html", "plots/report.md"]
+    assert not_in_git == (pages if name == "report" else [])
 
 
 @each_stage

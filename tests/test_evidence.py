@@ -44,14 +44,15 @@ def test_trainings_are_told_apart_and_the_first_is_read():
     both = comparison.predictions_of(pd.concat([first.table, second.table], ignore_index=True))
     assert both.predicted.tolist() == [first.predicted[0].tolist(), second.predicted[0].tolist()]
     assert both.table.equals(first.table)
-    # A figure is the mean, and p is of the same means; the texts are the first training's.
-    intervals = comparison.intervals_of({"full": both}, 0.95, 17)
-    assert intervals.accuracy["full"] == pytest.approx((6 / 8 + 4 / 8) / 2)
-    found = comparison.differences_to(["lora-v1"], {"full": both, "lora-v1": PREDICTIONS["lora-v1"]}, 0.95, 17)
-    assert found.accuracy.item() == pytest.approx((6 / 8 + 4 / 8) / 2 - 7 / 8)
     other = PREDICTIONS["lora-v1"]
-    assert found.p.item() == uncertainty.equally_often_right(both.right, other.right, 17) < 0.01
-    alone = comparison.differences_to(["lora-v1"], {"full": first, "lora-v1": other}, 0.95, 17)
+    # A figure is the mean, and p is of the same means; the texts are the first training's.
+    intervals = comparison.intervals_of({"full": both}, 0.95)
+    assert intervals.accuracy["full"] == pytest.approx((6 / 8 + 4 / 8) / 2)
+    found = comparison.differences_to(["lora-v1"], {"full": both, "lora-v1": other}, "accuracy", 0.95, 17)
+    assert found.accuracy.item() == pytest.approx((6 / 8 + 4 / 8) / 2 - 7 / 8)
+    p = uncertainty.permuted(both.figures("accuracy"), both.counts, other.counts, 17)["accuracy"]
+    assert found.p.item() == p < 0.01
+    alone = comparison.differences_to(["lora-v1"], {"full": first, "lora-v1": other}, "accuracy", 0.95, 17)
     assert alone.p.item() == uncertainty.mcnemar(first.right[0], other.right[0])
 
 
@@ -59,7 +60,7 @@ def test_trainings_are_told_apart_and_the_first_is_read():
 
 
 def test_each_pair_is_compared_once_and_corrected_for_all():
-    found = comparison.differences_to(["lora-v1", "full", "tfidf"], PREDICTIONS, 0.95, 17)
+    found = comparison.differences_to(["lora-v1", "full", "tfidf"], PREDICTIONS, "accuracy", 0.95, 17)
     assert list(zip(found.method, found.other, strict=True)) == [
         ("tfidf", "lora-v1"),
         ("full", "lora-v1"),
@@ -71,8 +72,17 @@ def test_each_pair_is_compared_once_and_corrected_for_all():
     assert found.p_holm.tolist() == pytest.approx([3 * 2 / 2**15, 2 / 2**5, 2 * 2 / 2**10])
 
 
+def test_p_is_of_the_figure_that_decides():
+    actual = [0] * 60 + [1] * 20
+    one, other = answered([0] * 80, actual), answered([1] * 20 + [0] * 40 + [1] * 20, actual)
+    found = comparison.differences_to(["full"], {"tfidf": one, "full": other}, "f1", 0.95, 17)
+    assert found.p.item() == uncertainty.permuted(one.figures("f1"), one.counts, other.counts, 17)["f1"] < 0.01
+    # They are right equally often.
+    assert comparison.differences_to(["full"], {"tfidf": one, "full": other}, "accuracy", 0.95, 17).p.item() == 1
+
+
 def test_the_best_may_be_a_baseline():
-    found = comparison.differences_to(["tfidf", "full", "tfidf"], PREDICTIONS, 0.95, 17)
+    found = comparison.differences_to(["tfidf", "full", "tfidf"], PREDICTIONS, "accuracy", 0.95, 17)
     assert len(found) == 3 and not found.duplicated(["method", "other"]).any()
 
 
@@ -110,7 +120,7 @@ def test_slices_are_quarters_by_length_what_is_cut_and_labels():
         "tfidf": answered([0, 0, 0, 0, 1, 0, 1, 1], actual, tokens),
         "majority": answered([0] * 8, actual, tokens),
     }
-    found = comparison.slices_of(methods, 60, 0.9, 17)
+    found = comparison.slices_of(methods, 60, 0.9)
     assert set(found.method) == {"tfidf"}  # the majority class learns nothing: where it fails is known
     assert list(zip(found.kind, found.slice, found.rows, found.accuracy, strict=True)) == [
         ("all", "all texts", 8, 6 / 8),
@@ -124,14 +134,15 @@ def test_slices_are_quarters_by_length_what_is_cut_and_labels():
         ("label", "b", 3, 2 / 3),
     ]
     tfidf = methods["tfidf"]
-    expected = uncertainty.intervals(tfidf.figures("accuracy"), tfidf.counts, 0.9, 17)["accuracy"]
+    expected = uncertainty.intervals(tfidf.figures("accuracy"), tfidf.counts, 0.9)["accuracy"]
     assert (found.accuracy_low[0], found.accuracy_high[0]) == pytest.approx((expected.low, expected.high), abs=1 / 8)
     # Two texts, both wrong: the exact upper limit.
     assert found.accuracy_high[3] == pytest.approx(1 - 0.05 ** (1 / 2))
+    assert np.isnan(found.p[0]) and found.p_holm.tolist()[1:] == pytest.approx(uncertainty.holm(found.p.tolist()[1:]))
 
 
 def test_texts_of_one_length_have_no_slices_by_length():
-    found = comparison.slices_of({"tfidf": PREDICTIONS["tfidf"]}, 60, 0.95, 17)
+    found = comparison.slices_of({"tfidf": PREDICTIONS["tfidf"]}, 60, 0.95)
     assert found.kind.tolist() == ["all", "label", "label"]
 
 
@@ -156,7 +167,7 @@ def with_errors(on_whole: int, on_cut: int, whole: int = 200, cut: int = 100) ->
 
 def test_cutting_costs_what_tfidf_does_not_lose_too():
     methods = {"tfidf": with_errors(20, 20), "full": with_errors(10, 35), "probe": with_errors(40, 30)}
-    found = comparison.cutting_costs({**methods, "majority": with_errors(0, 0)}, 256, 0.95, 17).set_index("method")
+    found = comparison.cutting_costs({**methods, "majority": with_errors(0, 0)}, 256, 0.95).set_index("method")
     assert found.index.tolist() == ["full", "probe"]
     assert found.loc["full", ["whole", "cut", "change", "tfidf_change", "beyond"]].tolist() == pytest.approx(
         [0.95, 0.65, -0.3, -0.1, -0.2]
@@ -170,4 +181,4 @@ def test_cutting_costs_what_tfidf_does_not_lose_too():
 @pytest.mark.parametrize(("whole", "cut"), [(200, 29), (29, 200), (200, 0)])
 def test_too_few_texts_say_nothing_of_cutting(whole: int, cut: int):
     methods = {"tfidf": with_errors(0, 0, whole, cut), "full": with_errors(0, 0, whole, cut)}
-    assert comparison.cutting_costs(methods, 256, 0.95, 17).empty
+    assert comparison.cutting_costs(methods, 256, 0.95).empty

@@ -307,9 +307,11 @@ def test_all_sums_at_once_give_what_each_gives():
 
 def test_two_methods_are_compared_by_how_right_each_answer_is():
     pairs = [("", f"{target} {place}") for place, target in enumerate(TARGETS * 4)]
-    good, poor = (Generation.right(pairs, [text for _ in range(4) for text in texts]) for texts in (TARGETS, GIVEN))
-    assert uncertainty.equally_often_right(good[None], poor[None], 0) < 0.01
-    assert uncertainty.equally_often_right(good[None], good[None], 0) == 1
+    task = Generation()
+    figures = uncertainty.Figures(["rougeL"], task.figures_of)
+    good, poor = (task.counts(pairs, texts * 4)[None] for texts in (TARGETS, GIVEN))
+    assert uncertainty.permuted(figures, good, poor, 0)["rougeL"] < 0.01
+    assert uncertainty.permuted(figures, good, good, 0)["rougeL"] == 1
 
 
 def test_copying_is_counted_in_runs_of_three_words():

@@ -169,6 +169,13 @@ def files(tmp_path: Path) -> Files:
         (PARAMS_FILE, "report.confidence", 0.5, "greater than 0.5, found 0.5"),
         (PARAMS_FILE, "report.confidence", 95, "less than 1, found 95"),
         (PARAMS_FILE, "report.figure", "mcc", "expected accuracy, f1, found 'mcc'"),
+        (PARAMS_FILE, "report.assurance", 0.3, "greater than 0.5, found 0.3"),
+        (PARAMS_FILE, "report.assurance", 0.97, "expected at most `confidence`, 0.95, found 0.97"),
+        (PARAMS_FILE, "report.cost_order", [], "at least 1 item"),
+        (PARAMS_FILE, "report.cost_order", "price", "should be a valid list, found 'price'"),
+        (PARAMS_FILE, "report.cost_order", ["train_seconds"] * 2, "train_seconds is there twice; name each cost once"),
+        # costs of errors that are none
+        (DATA_FILE, "costs", {"a": {"a": 2}}, "a.a: a right answer costs nothing; leave it out"),
         # splits that do not add up
         (DATA_FILE, "splits", {"train": 0.5, "validation": 0.2, "test": 0.2}, "the shares add up to 0.9, expected 1"),
         (DATA_FILE, "splits", {"train": 0.5, "test": 0.5}, "expected the keys train, validation and test"),
@@ -188,6 +195,7 @@ def test_a_mistake_is_one_line_with_file_and_key(files, file, key, value, messag
     [
         ("rows", {"train": 0}, "rows.train: Input should be greater than or equal to 1, found 0"),
         ("rows", {"dev": 1}, "rows.dev: Input should be 'train', 'validation' or 'test', found 'dev'"),
+        ("costs", {"a": {"b": -1}}, "costs.a.b: Input should be greater than or equal to 0, found -1"),
         ("labels", {0: 1}, "labels.0: Input should be a valid string, found 1"),
         ("text", ["title", 7], "text.1: Input should be a valid string, found 7"),
     ],

@@ -160,7 +160,7 @@ def test_slices_hold_every_method_that_learns_and_every_text(finished: Project):
     rows = slices[slices.method == "full"].groupby("kind").rows.sum()
     assert rows.to_dict() == dict.fromkeys(["all", "length", "label"], 30)  # no text is cut
     assert pd.read_csv(finished.folder / "plots/slices/cut_texts.csv").empty
-    assert "nothing is cut" in (finished.folder / "plots/report.md").read_text(encoding="utf-8")
+    assert "Cut texts" not in (finished.folder / "plots/report.md").read_text(encoding="utf-8")
 
 
 def test_the_leaderboard_has_what_the_pipeline_writes(copy: Project):
@@ -396,30 +396,41 @@ def test_plots_are_drawn_for_both_sides_of_a_diff(copy: Project):
 
 @pytest.mark.parametrize("width", [400, 1200])
 def test_the_page_in_a_browser(finished: Project, tmp_path: Path, width: int):
-    """With a script added that says in the title what it finds: blank pictures, and width beyond the window."""
+    """With a script added that clicks through it and says in the title what it finds."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no Chromium on this machine")
     page = (finished.folder / "plots/report.html").read_text(encoding="utf-8")
-    script = """<script>addEventListener("load", () => document.title = [
-        [...document.images].filter(image => !image.naturalWidth).length,
-        document.documentElement.scrollWidth - innerWidth, document.images.length].join())</script>"""
+    script = """<script>addEventListener("load", () => {
+        const shown = () => document.querySelectorAll("#records td:first-child").length;
+        document.querySelectorAll("details").forEach(one => one.open = true);
+        const wide = document.documentElement.scrollWidth - innerWidth, all = shown();
+        const set = (name, value) => { const one = document.getElementsByName(name)[0]; one.value = value;
+            one.dispatchEvent(new Event("input")); return shown(); };
+        const tfidf = set("method", "tfidf"), cells = [...document.querySelectorAll("#records td:nth-child(3)")];
+        const methods = new Set(cells.map(cell => cell.textContent));
+        const sure = set("probability", "1"), none = set("text", "no text has this");
+        const charts = [...document.querySelectorAll("svg")];
+        document.title = [wide, all, tfidf, [...methods].join("+"), sure, none, document.images.length, charts.length,
+            charts.filter(chart => chart.getBoundingClientRect().height < 50).length].join(); })</script>"""
     (tmp_path / "page.html").write_text(page.replace("</body>", f"{script}</body>"), encoding="utf-8")
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900")
     done = finished.run(browser, *options, f"--user-data-dir={tmp_path}", "--dump-dom", f"file://{tmp_path}/page.html")
     assert "CONSOLE" not in done.stderr
-    broken, overflow, pictures = map(int, re.search("<title>(.*)</title>", done.stdout)[1].split(","))
-    assert (broken, pictures) == (0, len(METHODS) + 5)
-    assert overflow <= 0
+    wide, errors, of_tfidf, methods, sure, none, pictures, charts, flat = re.search("<title>(.*)</title>", done.stdout)[
+        1
+    ].split(",")
+    assert int(wide) <= 0 and (int(pictures), int(flat)) == (0, 0) and int(charts) >= 8
+    assert int(errors) >= int(of_tfidf) > int(sure) >= int(none) == 0 and methods == "tfidf"
     sections = re.findall('<section id="([^"]+)"', done.stdout)
     assert sections == [
-        *("methods", "quality-against-cost", "differences", "where-it-fails", "cut-texts", "confusion"),
-        *("calibration", "learning-curves", "wrong-for-every-method", "surest-errors", "likely-label-noise"),
-        "where-it-comes-from",
+        *("methods", "what-each-method-is", "quality-against-cost", "how-sure-this-is", "answer-only-if-sure"),
+        *("label-by-label", "confusion", "calibration", "differences", "where-it-fails", "learning-curves"),
+        *("wrong-for-every-method", "errors", "likely-label-noise", "where-it-comes-from"),
     ]
     assert re.findall('href="#([^"]+)"', done.stdout) == sections
-    advice = re.search('id="advice">(.*?)</div>', done.stdout)[1]
-    assert "test texts" in advice and "<code>" in advice
+    advice = re.search('id="verdict">(.*?)<nav>', done.stdout, re.DOTALL)[1]
+    assert advice.count('class="tile"') == 3 and " sure that it is " in advice and "<code>" in advice
 
 
 def test_the_page_says_where_it_comes_from(finished: Project):

@@ -16,101 +16,35 @@ from test_evidence import ACTUAL, PREDICTIONS, answered, with_errors
 
 from tunediff.evidence import comparison
 from tunediff.evidence.comparison import Evidence, Predictions, intervals_of, predictions_of
-from tunediff.evidence.recommendation import by_cost, recommend
 from tunediff.evidence.settings import Report
-from tunediff.evidence.uncertainty import Interval
-from tunediff.report import classification, folders, page, plots, sections
+from tunediff.report import (
+    charts,
+    choice_sections,
+    classification,
+    error_list,
+    folders,
+    model_sections,
+    page,
+    plots,
+    sections,
+)
+from tunediff.report.colours import palette
+from tunediff.report.page import Tile, Verdict
+from tunediff.report.results import About
+from tunediff.report.verdict import verdict
 from tunediff.tasks.classification import Classification
 
 ACCURACY, F1 = HEADLINE = [Classification.figures[name] for name in Classification.headline]
-ORDER = ["majority", "tfidf", "untrained", "probe", "lora-v1", "full"]
-# Far below the best, and sure to be.
-POOR = Interval(-0.3, -0.35, -0.25)
-
-
-def advice(
-    values: dict[str, float], to_best: dict[str, Interval], margin: float = 0.02, confidence: float = 0.95
-) -> tuple[str, str]:
-    intervals = {method: Interval(values.get(method, 0.4), 0.35, 0.45) for method in ORDER}
-    best = max(ORDER, key=lambda method: intervals[method].value)
-    differences = {method: POOR for method in ORDER if method != best} | to_best
-    report = Report(figure="f1", margin=margin, confidence=confidence)
-    return recommend(ORDER, best, intervals, differences, report, F1, 300)
-
-
-def test_the_cheapest_comes_first_whatever_the_seconds():
-    table = pd.DataFrame(
-        {
-            "method": ["full", "probe", "lora-v1", "tfidf", "majority", "untrained"],
-            "trainable_parameters": [22_000_000, 1_155, 200_000, 77_000, 0, 0],
-        }
-    )
-    assert by_cost(table) == ORDER
-
-
-def test_the_best_is_recommended_if_all_cheaper_ones_are_worse():
-    choice, text = advice({"full": 0.9}, {})
-    assert choice == "full"
-    assert "Use `full`" in text and "the best of all" in text
-    assert (
-        "`majority`, `tfidf`, `untrained`, `probe` and `lora-v1` would be cheaper and are worse by more than 2 po"
-        in text
-    )
-    assert "cannot tell" not in text
-
-
-def test_a_cheaper_one_is_recommended_if_the_margin_is_ruled_out():
-    choice, text = advice({"full": 0.9, "lora-v1": 0.895}, {"lora-v1": Interval(-0.005, -0.015, 0.004)})
-    assert choice == "lora-v1"
-    assert "the best, `full`, has 90.0%" in text
-    assert "is ruled out at 95% confidence (difference -1.5 to +0.4)" in text
-    # A smaller margin is not ruled out.
-    choice, text = advice({"full": 0.9, "lora-v1": 0.895}, {"lora-v1": Interval(-0.005, -0.015, 0.004)}, margin=0.01)
-    assert choice == "full" and "cannot tell whether the cheaper `lora-v1` would do" in text
-
-
-def test_it_says_when_the_data_cannot_tell_and_how_many_texts_could():
-    choice, text = advice({"full": 0.9, "lora-v1": 0.89}, {"lora-v1": Interval(-0.01, -0.05, 0.03)})
-    assert choice == "full"
-    assert (
-        "The data cannot tell whether the cheaper `lora-v1` would do: `lora-v1` differs by -5.0 to +3.0 points" in text
-    )
-    # The interval reaches 4 points down where 1 would do: 16 times the 300 texts.
-    assert "about 4,800 test texts" in text
-
-
-def test_of_many_that_may_do_the_closest_are_told():
-    unclear = {method: Interval(-0.01 * (i + 1), -0.1, 0.1) for i, method in enumerate(ORDER[:5])}
-    _, text = advice({"full": 0.9}, unclear)
-    assert "whether the cheaper `majority`, `tfidf`, `untrained`, `probe` and `lora-v1` would do: `majority` di" in text
-    assert re.findall("`([a-z0-9-]+)` differs", text) == ["majority", "tfidf", "untrained"]
-
-
-def test_no_number_of_texts_is_promised_for_a_difference_beyond_the_margin():
-    _, text = advice({"full": 0.9}, {"lora-v1": Interval(-0.03, -0.07, 0.01)})
-    assert "cannot tell" in text and "would settle" not in text
-
-
-def test_tfidf_is_enough():
-    choice, text = advice({"full": 0.9, "tfidf": 0.899}, {"tfidf": Interval(-0.001, -0.01, 0.01)})
-    assert choice == "tfidf" and text.startswith("TF-IDF is enough, no pretrained model is needed")
-
-
-def test_no_method_is_worth_its_cost():
-    choice, text = advice({"majority": 0.4, "full": 0.4}, {})
-    assert choice == "majority" and text.startswith("No method is worth its cost")
-
-
 # --- what the page says
 
 
 FOLDERS = argparse.Namespace(
     comparison=Path("cost"), uncertainty=Path("uncertainty"), slices=Path("slices"), confusion=Path("confusion"),
-    calibration=Path("calibration"), learning_curves=Path("curves"),
+    calibration=Path("calibration"), learning_curves=Path("curves"), errors=Path("errors.csv"),
 )  # fmt: skip
 
 
-def weigh(predictions: dict[str, Predictions], **given: float | str) -> Evidence:
+def weigh(predictions: dict[str, Predictions], costs: np.ndarray | None = None, **given: float | str) -> Evidence:
     """The evidence of these methods, the last of which is trained, and costs the most."""
     table = pd.DataFrame(
         {
@@ -119,17 +53,20 @@ def weigh(predictions: dict[str, Predictions], **given: float | str) -> Evidence
             "f1": 0.5,
             "trainable_parameters": range(len(predictions)),
             "train_seconds": 1.0,
-            "artifact_bytes": 0,
+            "artifact_bytes": 1000 * 10 ** np.arange(len(predictions)),
+            "loaded_bytes": 10**9,
+            "answer_seconds": 2.0,
             "front_parameters": True,
             "front_time": False,
         }
     )
     report = Report(**{"figure": "accuracy", "margin": 0.02, "confidence": 0.95, **given})
-    return comparison.weigh(table, [list(predictions)[-1]], predictions, report, max_length=256, seed=17)
+    return comparison.weigh(table, [list(predictions)[-1]], predictions, report, 256, 17, costs)
 
 
 def cut_texts(tfidf: Predictions, full: Predictions) -> str:
-    return sections.cut_texts(weigh({"majority": tfidf, "untrained": tfidf, "tfidf": tfidf, "full": full})).text
+    section = sections.cut_texts(weigh({"majority": tfidf, "untrained": tfidf, "tfidf": tfidf, "full": full}))
+    return section.text if section else ""
 
 
 def test_what_cutting_costs_is_said():
@@ -152,7 +89,7 @@ def test_what_cutting_costs_is_said():
         (
             with_errors(9, 0, cut=0),
             with_errors(2, 0, cut=0),
-            "is longer than `max_length`, 256 tokens: nothing is cut.",
+            "",
         ),
         (with_errors(9, 2, cut=29), with_errors(2, 9, cut=29), "too few are cut to tell what that costs."),
         (with_errors(9, 2, whole=29), with_errors(2, 9, whole=29), "too few are whole to tell what that costs."),
@@ -178,7 +115,9 @@ def test_a_method_that_learned_nothing_is_named():
         "The accuracy of `lora-v1` is not above that of one answer for all (50.0%), at 95% confidence: it may have "
         "learned nothing."
     )
-    assert sections.nothing_learned(found) in sections.methods(found, FOLDERS).text
+    assert (
+        sections.nothing_learned(found) in choice_sections.methods(found, True, [sections.nothing_learned(found)]).text
+    )
     # With more confidence asked for, 75% is not above 50% either, once it is of few texts.
     few = {method: answered(list(one.predicted[0][:20]), MIXED[:20]) for method, one in NONE_LEARNS_BUT_FULL.items()}
     assert "`tfidf`" not in sections.nothing_learned(weigh(few, confidence=0.9))
@@ -187,7 +126,7 @@ def test_a_method_that_learned_nothing_is_named():
 
 def test_where_it_fails_names_the_weakest_parts():
     found = weigh(NONE_LEARNS_BUT_FULL)
-    section = sections.where_it_fails(found, FOLDERS)
+    section = sections.where_it_fails(found)
     assert section.text.startswith(
         "`full` is right on 87.5% of the test texts, and surely less often on these: label `b`"
     )
@@ -198,16 +137,18 @@ def test_where_it_fails_names_the_weakest_parts():
 
 def test_the_verdict_on_a_difference_is_at_the_given_confidence():
     half = {method: answered(list(one.predicted[0][:40]), MIXED[:40]) for method, one in NONE_LEARNS_BUT_FULL.items()}
-    for confidence, verdict in ((0.6, "worse"), (0.8, "")):
-        section = sections.differences(weigh(half, confidence=confidence))
+    for confidence, said in ((0.6, "worse"), (0.8, "")):
+        section = sections.differences(weigh(half, confidence=confidence, assurance=0.55))
         row = next(row for row in section.table if row[:2] == ["tfidf", "full"])
-        assert (row[4], row[5]) == ("0.3", verdict)
+        assert (row[4], row[5]) == ("0.3", said)
         assert f"at {100 * confidence:g}% confidence, " in section.text
 
 
 def test_no_interval_is_of_another_confidence_than_the_given(monkeypatch: pytest.MonkeyPatch):
     found = weigh(NONE_LEARNS_BUT_FULL, confidence=0.9)
-    said = [found.advice, *(str(section) for section in sections.sections(found, GROWTH, 300, NOISE, {}, FOLDERS))]
+    advice = verdict(found)
+    said = [*(str(section) for section in sections.sections(found, {}, ABOUT)), advice.sure, advice.next]
+    said += [tile.note for tile in advice.tiles]
     figures = drawn(monkeypatch, lambda: plots.intervals(found.intervals.reset_index(), HEADLINE, 0.9, Path()))
     said += [axes.get_xlabel() for axes in figures[0].axes]
     confidences = {share for text in said for share in re.findall(r"([\d.]+)% (?:interval|confidence)", text)}
@@ -220,12 +161,14 @@ def test_methods_have_deviations_where_there_are_several_trainings():
     twice = predictions_of(pd.concat([one.table, other.table]))
     found = weigh({**NONE_LEARNS_BUT_FULL, "full": twice})
     table = found.methods.assign(accuracy_deviation=found.methods.method.map({"full": 0.2652}))
-    section = sections.methods(dataclasses.replace(found, methods=table), FOLDERS)
+    section = choice_sections.methods(dataclasses.replace(found, methods=table), True, [sections.several(found)])
     cells = {row[0]: row[1] for row in section.table}
     assert cells["full"].startswith("68.8% ± 26.5 (") and cells["tfidf"].startswith("75.0% (")
     assert "Figures are means over up to 2 trainings" in section.text
+    assert "seeds=" not in verdict(found).next  # they are there
     # What is read of it, text by text, is the first training.
-    assert classification.surest_errors("full", twice).text == "Of `full`, which errs on 25 of 200 test texts."
+    errors = error_list.errors({"full": twice})
+    assert len(errors) == 25
 
 
 def test_texts_that_all_get_wrong_alike():
@@ -238,16 +181,25 @@ def test_texts_that_all_get_wrong_alike():
 def test_surest_errors_come_first():
     table = PREDICTIONS["full"].table.copy()
     table.loc[7, ["p_a", "p_b"]] = [0.99, 0.01]
-    section = classification.surest_errors("full", predictions_of(table))
-    assert section.text == "Of `full`, which errs on 10 of 40 test texts."
-    assert section.table[1] == ["text 7", "b", "a", "0.99"]
-    assert len(section.table) == 1 + 10
+    errors = error_list.errors({"majority": PREDICTIONS["full"], "full": predictions_of(table)})
+    assert errors.iloc[0][["text", "label", "answer", "method"]].tolist() == ["text 7", "b", "a", "full"]
+    assert len(errors) == 10  # of no method that learns nothing
+
+
+def test_of_many_errors_the_page_has_the_surest(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(error_list, "EMBEDDED", 12)
+    found = weigh({"majority": PREDICTIONS["tfidf"], "untrained": PREDICTIONS["tfidf"], **PREDICTIONS})
+    section = sections.all_errors(found)
+    methods = [row[2] for row in section.records["rows"]]
+    assert len(methods) == 12 and methods == sorted(methods, key=lambda method: method != found.choice)
+    assert section.text.startswith("35 errors") and "Here are the 12 surest" in section.text
 
 
 def test_a_method_without_errors_has_none_to_read():
     right = answered(ACTUAL, ACTUAL)
-    assert classification.surest_errors("full", right).table[1:] == []
-    assert classification.wrong_for_all([right, PREDICTIONS["full"]]).table[1:] == []
+    assert error_list.errors({"full": right}).empty
+    assert classification.wrong_for_all([right, PREDICTIONS["full"]]) is None
+    assert sections.all_errors(weigh({"majority": right, "untrained": right, "tfidf": right, "full": right})) is None
 
 
 def test_a_label_without_a_test_text_is_named():
@@ -258,11 +210,11 @@ def test_a_label_without_a_test_text_is_named():
         return predictions_of(one.table.astype({"actual": codes, "predicted": codes}))
 
     evidence = weigh({method: with_rare(one) for method, one in NONE_LEARNS_BUT_FULL.items()})
-    text = sections.methods(evidence, FOLDERS).text
+    text = sections.missing_labels(evidence)
     assert "No test text has the label `rare`: macro figures are over all labels and count 0 for it." in text
     two = weigh(NONE_LEARNS_BUT_FULL).intervals.f1["full"]
     assert evidence.intervals.f1["full"] == pytest.approx(two * 2 / 3)
-    assert "No test text has" not in sections.methods(weigh(NONE_LEARNS_BUT_FULL), FOLDERS).text
+    assert sections.missing_labels(weigh(NONE_LEARNS_BUT_FULL)) == ""
 
 
 # --- pictures
@@ -271,10 +223,7 @@ def test_a_label_without_a_test_text_is_named():
 def test_each_method_has_its_confusion_and_each_table_its_picture(tmp_path: Path):
     evidence = weigh(NONE_LEARNS_BUT_FULL)
     written = argparse.Namespace(**{name: tmp_path / path for name, path in vars(FOLDERS).items()})
-    curves = pd.DataFrame({"method": ["full"] * 2, "epoch": [1, 2]}).assign(
-        train_loss=0.5, validation_loss=0.6, validation_f1=0.7, validation_accuracy=0.8
-    )
-    folders.write(evidence, curves, GROWTH, written)
+    folders.write(evidence, CURVES, GROWTH, written)
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
     assert names == {
         *(f"confusion/{method}.png" for method in evidence.predictions),
@@ -282,9 +231,29 @@ def test_each_method_has_its_confusion_and_each_table_its_picture(tmp_path: Path
         *("uncertainty/intervals.png", "slices/slices.png", "calibration/reliability.png"),
     }
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
-    all_sections = sections.sections(evidence, GROWTH, 300, NOISE, {}, written)
-    shown = {path for section in all_sections for path in section.pictures}
-    assert {path.relative_to(tmp_path).as_posix() for path in shown} == names
+    errors = pd.read_csv(tmp_path / "errors.csv")
+    assert len(errors) == len(error_list.errors(evidence.predictions))
+
+
+def test_a_task_may_have_no_probabilities_and_no_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """As one whose answers are written texts."""
+    nothing = {"choice": lambda *_: [], "answers": lambda *_: [], "label_noise": lambda *_: None}
+    errors = classification.errors
+    nothing["errors"] = lambda one: errors(one).iloc[:0]
+    for name, function in nothing.items():
+        monkeypatch.setattr(classification, name, function)
+    monkeypatch.setattr("tunediff.evidence.classification.confidence", lambda *_: (np.zeros(0), np.zeros(0, bool)))
+    monkeypatch.setattr(Classification, "each_epoch", ("loss",))
+    found = weigh(NONE_LEARNS_BUT_FULL)
+    shown = [section.title for section in sections.sections(found, {}, ABOUT)]
+    assert shown == [
+        *("Methods", "What each method is", "Quality against cost", "How sure this is", "Confusion", "Differences"),
+        *("Where it fails", "Learning curves", "Would more labels help?", "Where it comes from"),
+    ]
+    assert len(model_sections.learning_curves(found, CURVES).charts) == 2  # of the loss alone
+    written = argparse.Namespace(**{name: tmp_path / path for name, path in vars(FOLDERS).items()})
+    folders.write(found, CURVES, GROWTH, written)
+    assert pd.read_csv(tmp_path / "errors.csv").empty and not (tmp_path / "calibration/reliability.png").exists()
 
 
 def drawn(monkeypatch: pytest.MonkeyPatch, draw: Callable[[], None]) -> list[Figure]:
@@ -305,7 +274,7 @@ def test_the_front_is_joined_and_named(monkeypatch: pytest.MonkeyPatch):
         ],
         columns=["method", "accuracy", "trainable_parameters", "front_parameters"],
     ).assign(train_seconds=[0, 1, 2, 3], front_time=False)
-    (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, ACCURACY, Path()))
+    (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, ACCURACY, palette(table.method), Path()))
     left, right = figure.axes
     line = left.get_lines()[0]
     assert line.get_xdata()[:3].tolist() == [0, 100, 9000] and line.get_ydata()[:3].tolist() == [0.4, 0.7, 0.8]
@@ -319,7 +288,7 @@ def test_names_on_the_front_do_not_lie_on_each_other(monkeypatch: pytest.MonkeyP
         {"method": [f"prefix-tuning-{i}" for i in range(7)], "accuracy": [0.6, 0.7, 0.701, 0.702, 0.703, 0.71, 0.8]}
     )
     table = table.assign(trainable_parameters=range(100, 107), train_seconds=1, front_parameters=True, front_time=False)
-    (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, ACCURACY, Path()))
+    (figure,) = drawn(monkeypatch, lambda: plots.quality_against_cost(table, ACCURACY, palette(table.method), Path()))
     figure.draw_without_rendering()
     boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]  # without the line to the point
     assert len(boxes) == 7
@@ -349,6 +318,9 @@ def growth(*f1: float) -> pd.DataFrame:
 
 
 GROWTH = growth(0.5, 0.6, 0.8)
+CURVES = pd.DataFrame({"method": ["full"] * 2, "epoch": [1, 2]}).assign(
+    train_loss=0.5, validation_loss=[0.6, 0.5], validation_f1=0.7, validation_accuracy=0.8
+)
 NOISE = pd.DataFrame(
     {
         "suspected": [True, True, False],
@@ -358,19 +330,30 @@ NOISE = pd.DataFrame(
         "p_label": [0.1, 0.2, 0.9],
     }
 )
+ABOUT = About(
+    details={method: {} for method in NONE_LEARNS_BUT_FULL},
+    validation={"tfidf": {"accuracy": 0.9}, "full": {"accuracy": 0.85}},
+    validated=300,
+    adapters={"lora-v1": "LoRA of rank 8"},
+    prompted=[],
+    machine="",
+    curves=CURVES,
+    growth=GROWTH,
+    noise=NOISE,
+)
 
 
 @pytest.mark.parametrize("f1", [(0.5, 0.6, 0.8), (0.79, 0.8)])
 def test_what_more_labels_would_give(f1):
     """The gain as it is: whether it is chance, two figures of one training each cannot say."""
-    section = sections.more_labels(weigh(NONE_LEARNS_BUT_FULL, figure="f1"), growth(*f1), 300, FOLDERS)
+    section = sections.more_labels(weigh(NONE_LEARNS_BUT_FULL, figure="f1"), growth(*f1), 300)
     assert f"`full` gains {100 * (f1[-1] - f1[-2]):+.1f} points of macro F1 on 300 validation rows" in section.text
     assert "How much of that is chance is not computed" in section.text
     assert section.table[1] == ["full", *(f"{value:.1%}" for value in f1)]
 
 
 def test_what_more_labels_would_give_is_said_of_the_decisive_figure():
-    text = sections.more_labels(weigh(NONE_LEARNS_BUT_FULL, figure="accuracy"), GROWTH, 300, FOLDERS).text
+    text = sections.more_labels(weigh(NONE_LEARNS_BUT_FULL, figure="accuracy"), GROWTH, 300).text
     assert "`full` gains +0.0 points of accuracy" in text
 
 
@@ -383,17 +366,20 @@ def test_suspected_labels_are_shown_and_no_others():
 # --- the page
 
 
+HOSTILE = "<script>alert(1)</script> | [x](http://example.com) `&amp;` *b*\n# no heading"
+
+
 def test_a_page_holds_any_text_as_text(tmp_path: Path):
-    hostile = "<script>alert(1)</script> | [x](http://example.com) `&amp;` *b*\n# no heading"
     picture = tmp_path / "one.png"
-    plots.intervals(intervals_of(PREDICTIONS, 0.95, 17).reset_index(), HEADLINE, 0.95, picture)
-    section = page.Section("Errors", "Of `full`.", [["text", "label"], [hostile, "<b>"]], [picture])
-    page.write("A title", "Use `full`: it is best of all.", [section], tmp_path / "page.html", tmp_path / "page.md")
+    plots.intervals(intervals_of(PREDICTIONS, 0.95).reset_index(), HEADLINE, 0.95, picture)
+    section = page.Section("Errors", "Of `full`.", [["text", "label"], [HOSTILE, "<b>"]], [picture])
+    advice = Verdict("Use `full`", "It is <best>.", [Tile("f<1", "76%", "of `x`")], next="`dvc repro`")
+    page.write("A title", advice, [section], tmp_path / "page.html", tmp_path / "page.md")
 
     html = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<script" not in html and "<b>" not in html
+    assert "<script" not in html and "<b><" not in html and "<best>" not in html and "f<1" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; | [x]" in html
-    assert "<strong>Use <code>full</code></strong>It is best of all." in html
+    assert "<strong>Use <code>full</code></strong>" in html and "<code>dvc repro</code>" in html
     # Nothing is fetched: the only sources are in the page.
     assert re.findall(r'(?:src|href)="(.{7})', html) == ["#errors", "data:im"]
 
@@ -403,3 +389,136 @@ def test_a_page_holds_any_text_as_text(tmp_path: Path):
         row == r"| \<script\>alert(1)\</script\> \| \[x\](http://example.com) \`\&amp;\` \*b\* \# no heading | \<b\> |"
     )
     assert lines[0] == "# A title" and "## Errors" in lines
+
+
+def test_no_label_method_or_text_gets_out_of_a_chart_or_the_errors(tmp_path: Path):
+    names = pd.CategoricalDtype([HOSTILE, "</script><i>"])
+
+    def hostile(one: Predictions) -> Predictions:
+        table = one.table.rename(columns={"p_a": f"p_{HOSTILE}", "p_b": "p_</script><i>"}).assign(text=HOSTILE)
+        for column in ("actual", "predicted"):
+            table[column] = pd.Categorical.from_codes(table[column].cat.codes, dtype=names)
+        return predictions_of(table)
+
+    found = weigh({method: hostile(one) for method, one in NONE_LEARNS_BUT_FULL.items()})
+    shown = sections.sections(found, {}, dataclasses.replace(ABOUT, growth=GROWTH.iloc[:0], noise=NOISE.iloc[2:]))
+    page.write(HOSTILE, verdict(found), shown, tmp_path / "page.html", tmp_path / "page.md")
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert html.count("<script") == html.count("</script>") == 2 and "alert(1)<" not in html and "<i>" not in html
+    titles = [section.title for section in shown]
+    assert "Cut texts" not in titles and "Likely label noise" not in titles and "Would more labels help?" not in titles
+
+
+def test_many_labels_have_their_most_frequent_confusions_instead_of_a_matrix():
+    names = [f"label {number}" for number in range(model_sections.LABELS + 1)]
+    codes = np.arange(len(names)).repeat(3)
+    predicted = np.where(codes == 4, 5, codes)
+    table = pd.DataFrame({"split": "all", "row": range(len(codes)), "text": "t", "tokens": 1})
+    for column, values in (("actual", codes), ("predicted", predicted)):
+        table[column] = pd.Categorical.from_codes(values, names)
+    drawn = model_sections.matrix("full", predictions_of(table), 0)
+    assert re.findall("<tr><th>(label 4)</th><th>(label 5)</th><th>(3)</th></tr>", drawn) == [
+        ("label 4", "label 5", "3")
+    ]
+    assert "label 6" not in drawn
+
+
+def test_those_far_from_the_best_do_not_stretch_the_scale():
+    rows = [
+        charts.Dot(name, 0, value, value - 5, value + 5, name) for name, value in (("a", 80), ("b", 70), ("far", 20))
+    ]
+    found = charts.dots(rows)
+    assert found.count("class=dot") == 2 and found.count("◂") == 1
+    # Costs: lower is better, and far off is at the right.
+    rows = [
+        charts.Dot(name, 0, value, value - 5, value + 5, name) for name, value in (("a", 80), ("b", 90), ("far", 300))
+    ]
+    found = charts.dots(rows)
+    assert found.count("class=dot") == 2 and found.count("▸") == 1
+
+
+# --- the verdict
+
+
+def test_the_verdict_says_what_why_how_sure_and_what_next():
+    found = weigh({**NONE_LEARNS_BUT_FULL, "full": answered([0, 1, 0, 1, 0, 1, 0, 0] * 25, MIXED)})
+    said = verdict(found)
+    assert said.headline == "Use `full`"
+    assert said.reason == "Its accuracy is the best (87.5%), and nothing cheaper is likely to be as good."
+    assert [tile.value for tile in said.tiles] == ["87.5%", "10.0 MB", "2.0 s"]
+    assert said.tiles[1].note.startswith("1.0 GB to answer")
+    assert said.sure == "Over 99% sure that it is within 2 points of the best: proven at 95%."
+    assert "label more" not in said.next and "`dvc exp run -S 'seeds=[17,18,19]'`, about 3.0 s of training" in said.next
+
+
+def test_the_verdict_on_a_tie_names_the_gains():
+    nearly = answered([0, 1, 0, 1, 0, 1, 0, 0] * 24 + [0, 1, 0, 1, 0, 0, 0, 0], MIXED)
+    said = verdict(weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": nearly}))
+    assert said.headline == "Use `lora-v1`"
+    assert said.reason == (
+        "Its accuracy is about as good as that of the best, `full` (87.0% and 87.5%), and it is cheaper: a version "
+        "takes 1.0 MB instead of 10.0 MB."
+    )
+    tied = weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": answered([0, 1, 0, 1, 0, 0, 0, 1] * 25, MIXED)})
+    assert re.match(
+        r"\d\d% sure that it is within 2 points of the best. Proven at 95% is|\d\d% sure", verdict(tied).sure
+    )
+    assert "To be 95% sure, label more texts" in verdict(tied).next
+
+
+@pytest.mark.parametrize(
+    ("best", "headline"),
+    [
+        ("majority", "No method is worth its cost: answer the most frequent label"),
+        ("tfidf", "Use `tfidf`: no pretrained model is needed"),
+        ("untrained", "Use `untrained`: the model needs no training"),
+    ],
+)
+def test_the_headline_of_a_baseline(best: str, headline: str):
+    right = answered(MIXED, MIXED)
+    assert verdict(weigh({**NONE_LEARNS_BUT_FULL, best: right})).headline == headline
+
+
+def test_no_clear_choice_is_called_one():
+    methods = {name: one for name, one in NONE_LEARNS_BUT_FULL.items() if name != "full"}
+    even, odd = (
+        [
+            wrong if place % 10 == left else right
+            for place, (right, wrong) in enumerate(zip(MIXED, MIXED[::-1], strict=True))
+        ]
+        for left in (1, 2)
+    )
+    found = weigh({**methods, "lora-v1": answered(even, MIXED), "full": answered(odd, MIXED)}, margin=0.0)
+    assert verdict(found).headline.startswith("No clear choice yet: `")
+    assert not found.decision.assured
+
+
+def test_costs_of_errors_decide_where_the_data_file_has_them():
+    costs = np.array([[0.0, 1.0], [9.0, 0.0]])
+    careful = answered([1, 1, 1, 1, 0, 1, 1, 1] * 25, MIXED)  # often wrong, and seldom on the dear side
+    methods = {**NONE_LEARNS_BUT_FULL, "lora-v1": careful}
+    assert weigh(methods).best == "full"
+    found = weigh(methods, costs)
+    assert found.best == found.choice == "lora-v1"
+    said = verdict(found)
+    assert said.tiles[0].title == "Cost of errors, 1,000 texts" and said.tiles[0].value == "375"
+    assert said.reason.startswith("Its cost of errors is the best (375)")
+    section = choice_sections.methods(found, True, [])
+    assert section.table[1][1].startswith("375 (") and section.table[0][1].startswith("cost of errors, 1,000 texts")
+
+
+def test_the_choice_of_validation_has_its_figure_on_test():
+    text = choice_sections.how_sure(weigh(NONE_LEARNS_BUT_FULL), ABOUT).text
+    assert "Validation alone would choose `tfidf`: 90.0% there, and 75.0% on test texts that did not choose it" in text
+
+
+def test_two_labels_have_a_table_of_thresholds():
+    found = weigh(NONE_LEARNS_BUT_FULL)
+    assert classification.thresholds(found, ABOUT) is None  # none was fitted
+    fitted = {"17": {"temperature": 2.0, "threshold": {"label": "b", "value": 0.6}}}
+    about = dataclasses.replace(ABOUT, details={**ABOUT.details, "full": {"fitted": fitted}})
+    section = classification.thresholds(found, about)
+    assert section.chosen == "0.6 (validation's)" and section.chosen in [row[0] for row in section.table]
+    # 0.8 is 0.667 with a temperature of 2: above 0.6 and below 0.7.
+    answered_b = {row[0]: row[1] for row in section.table[1:]}
+    assert (answered_b["0.6 (validation's)"], answered_b["0.7"]) == ("37.5%", "0.0%")

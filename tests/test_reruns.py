@@ -65,12 +65,12 @@ EDITS = {
     "a figure's margin, in `params.yaml` (`report.margin`)": lambda project: project.edit_yaml(
         "params.yaml", report={**project.read_yaml("params.yaml")["report"], "margin": 0.03}
     ),
-    "a colour, in `report/plots.py`": append("tunediff/report/plots.py", "\nCOLOURS[0] = '#336699'\n"),
+    "a colour, in `report/colours.py`": append("tunediff/report/colours.py", "\nCOLOURS[0] = '#336699'\n"),
     "the model card, in `report/card.md.j2`": append("tunediff/report/card.md.j2", "\nWritten by hand.\n"),
     "a reader, in `sources/`": append("tunediff/sources/csv_reader.py", "\n# Read again.\n"),
     "the service, in `use/`": append("tunediff/use/service.py", "\n# Serve again.\n"),
     "a sweep, in `experiments/`": append("tunediff/experiments/clones.py", "\n# Clone again.\n"),
-    "the bootstrap, in `evidence/`": append("tunediff/evidence/uncertainty.py", "\n# Draw again.\n"),
+    "the intervals, in `evidence/`": append("tunediff/evidence/uncertainty.py", "\n# Draw again.\n"),
     "`train.epochs`, in `params.yaml`": epochs,
     "the loop, in `training/`": append("tunediff/training/loop.py", "\n# Train again.\n"),
     "labels or columns, in `conf/data/`": source,

@@ -30,7 +30,7 @@ from tunediff.core.cost import folder_bytes
 from tunediff.core.process import run
 from tunediff.evidence import classification, comparison, scoring
 from tunediff.models import inference
-from tunediff.report import plots
+from tunediff.report import colours, plots
 from tunediff.tasks.classification import Classification
 
 # Three labels, of which the last is never predicted. By hand:
@@ -261,6 +261,7 @@ SLICES = pd.DataFrame(
         "accuracy_high": [0.9, 0.75],
     }
 )
+PALETTE = colours.palette(["majority", "full", "lora-v1"])
 F1, ACCURACY = (Classification.figures[name] for name in ("f1", "accuracy"))
 
 
@@ -273,8 +274,8 @@ def confusion(path: Path, names: list[str] = TASK.labels) -> None:
 
 PICTURES = {
     "confusion": confusion,
-    "learning_curves": lambda path: plots.learning_curves(CURVES, F1, path),
-    "quality_against_cost": lambda path: plots.quality_against_cost(COSTS, ACCURACY, path),
+    "learning_curves": lambda path: plots.learning_curves(CURVES, F1, PALETTE, path),
+    "quality_against_cost": lambda path: plots.quality_against_cost(COSTS, ACCURACY, PALETTE, path),
     "slices": lambda path: plots.slices(SLICES, ACCURACY, path),
 }
 
@@ -290,8 +291,8 @@ def test_a_picture_has_the_same_bytes_for_the_same_figures(tmp_path, picture):
 
 
 def test_other_figures_give_another_picture(tmp_path):
-    plots.learning_curves(CURVES, F1, tmp_path / "one")
-    plots.learning_curves(CURVES.assign(validation_f1=0.5), F1, tmp_path / "two")
+    plots.learning_curves(CURVES, F1, PALETTE, tmp_path / "one")
+    plots.learning_curves(CURVES.assign(validation_f1=0.5), F1, PALETTE, tmp_path / "two")
     assert (tmp_path / "one").read_bytes() != (tmp_path / "two").read_bytes()
 
 

@@ -32,6 +32,7 @@ from tunediff.models import gguf_file, loading, pretrained, saved
 from tunediff.models.settings import ModelConf
 from tunediff.report import folders as report_folders
 from tunediff.report import page
+from tunediff.report.page import Tile, Verdict
 from tunediff.settings.study import read_data
 from tunediff.sources import find_source
 from tunediff.sources.settings import DataConf
@@ -278,7 +279,8 @@ def test_a_page_loads_no_picture_and_runs_no_script_of_a_text(tmp_path: Path):
     inside = f"``{hostile}"  # of backticks, which set code
     said = f"Of `full`: {hostile}. No text has `{hostile}` or `{inside}`, `{inside}`"
     section = page.Section(hostile, said, [["text", hostile, inside], [hostile, hostile, inside]])
-    page.write(hostile, f"Use it: {hostile}", [section], tmp_path / "page.html", tmp_path / "page.md")
+    advice = Verdict(f"Use it: {inside}", said, [Tile(hostile, inside, said)], hostile, inside)
+    page.write(hostile, advice, [section], tmp_path / "page.html", tmp_path / "page.md")
     rendered = MarkdownIt("commonmark").enable("table").render((tmp_path / "page.md").read_text(encoding="utf-8"))
     assert "&lt;script&gt;alert(1)" in rendered and "<table>" in rendered
     for html in (rendered, (tmp_path / "page.html").read_text(encoding="utf-8")):
@@ -289,10 +291,10 @@ def test_a_page_has_no_control_characters(tmp_path: Path):
     """Git would take it for a binary file, a terminal would obey it, and half a character is no UTF-8."""
     text = "a\0b \x1bc \x9b2Jd \ud800e\tf"
     section = page.Section("Errors", text, [["text"], [text]])
-    page.write(text, f"Use it: {text}", [section], tmp_path / "page.html", tmp_path / "page.md")
-    for path in (tmp_path / "page.html", tmp_path / "page.md"):
+    page.write(text, Verdict(f"Use it: {text}"), [section], tmp_path / "page.html", tmp_path / "page.md")
+    for path, places in ((tmp_path / "page.html", 5), (tmp_path / "page.md", 4)):
         written = path.read_text(encoding="utf-8")
-        assert written.count("a�b �c �2Jd �e") == 4
+        assert written.count("a�b �c �2Jd �e") == places
         assert set(re.findall(r"[^ -~\xa0-\U0010ffff]", written)) <= {"\n", "\t"}
 
 

@@ -1,6 +1,8 @@
 """What the test texts say of the methods: tables of figures with their intervals, from all methods' predictions."""
 
+from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,9 +10,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from tunediff.core.methods import WITHOUT_LEARNING
-from tunediff.evidence import uncertainty
+from tunediff.evidence import costs, uncertainty
+from tunediff.evidence.decision import Decision, by_cost, decide
 from tunediff.evidence.of_task import of_task
-from tunediff.evidence.recommendation import by_cost, recommend
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Figures, Interval
 from tunediff.tasks.classification import Classification
@@ -43,10 +45,15 @@ class Predictions:
         return of_task(self.task).confidence(self.table, self.task, self.actual)
 
     @property
-    def confused(self) -> list[tuple[str, str]]:
-        """Pairs of a label and what was answered in its place, of all trainings."""
+    def confusion(self) -> pd.DataFrame:
+        """How often a label (row) was answered with another (column), over all trainings.
+
+        Labels are those of the task, and then what else it counts.
+        """
         evidence = of_task(self.task)
-        return [pair for one in self.predicted for pair in evidence.confused(self.task, self.actual, one)]
+        pairs = Counter(pair for one in self.predicted for pair in evidence.confused(self.task, self.actual, one))
+        names = list(dict.fromkeys([*self.task.labels, *chain.from_iterable(pairs)]))
+        return pd.DataFrame([[pairs[one, other] for other in names] for one in names], names, names)
 
     def figures(self, *names: str) -> Figures:
         """These figures of the task, or all of its headline."""
@@ -67,7 +74,7 @@ class Evidence:
     """All that the report shows, but for what is copied from other stages."""
 
     methods: pd.DataFrame
-    """One row per method, from the worst to the best accuracy: figures, cost, and whether it is on a Pareto front."""
+    """One row per method, the worst first by `main`: figures, cost, and whether it is on a Pareto front."""
     trained: list[str]
     predictions: dict[str, Predictions]
     intervals: pd.DataFrame
@@ -78,12 +85,24 @@ class Evidence:
     max_length: int
     task: Task
     report: Report
-    best: str
-    """The method with the highest `report.figure`."""
-    choice: str
-    """The one that is recommended."""
-    advice: str
-    """The recommendation in words."""
+    decision: Decision
+    costs: np.ndarray | None = None
+    """What each answer costs, see `costs.matrix`, if that decides: `cost` in `intervals`, of 1,000 texts."""
+
+    @property
+    def deciding(self) -> Figure:
+        """The figure that methods are compared by."""
+        return costs.COST if self.costs is not None else self.task.figures[self.report.figure]
+
+    @property
+    def best(self) -> str:
+        """The method with the best figure."""
+        return self.decision.best
+
+    @property
+    def choice(self) -> str:
+        """The one that is recommended."""
+        return self.decision.choice
 
     def subject(self, table: pd.DataFrame) -> str:
         """The recommended method if `table` has it, or else the trained one with the highest `report.figure`."""
@@ -93,8 +112,19 @@ class Evidence:
 
     @property
     def main(self) -> Figure:
-        """The figure of slices and of quality against cost."""
+        """The figure of slices, and of the picture of quality against cost."""
         return self.task.figures[self.task.headline[0]]
+
+    @property
+    def by_epoch(self) -> Figure:
+        """The figure of learning curves: `report.figure`, or the last one that the task has after each epoch."""
+        each = self.task.each_epoch
+        return self.task.figures[self.report.figure if self.report.figure in each else each[-1]]
+
+    @property
+    def several(self) -> bool:
+        """Whether a method was trained several times."""
+        return self.decision.trainings > 1
 
 
 def predictions_of(table: pd.DataFrame, task: type[Task] = Classification) -> Predictions:
@@ -111,21 +141,22 @@ def on_front(table: pd.DataFrame, quality: str, cost: str) -> np.ndarray:
     return ~(as_good & better).any(axis=1)
 
 
-def intervals_of(predictions: dict[str, Predictions], confidence: float, seed: int) -> pd.DataFrame:
+def intervals_of(predictions: dict[str, Predictions], confidence: float) -> pd.DataFrame:
     """A table indexed by method: each headline figure of the task, and columns with `_low` and `_high`."""
     rows = {
-        method: _flat(uncertainty.intervals(one.figures(), one.counts, confidence, seed))
-        for method, one in tqdm(predictions.items(), desc="intervals")
+        method: _flat(uncertainty.intervals(one.figures(), one.counts, confidence))
+        for method, one in predictions.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
 def differences_to(
-    others: list[str], predictions: dict[str, Predictions], confidence: float, seed: int
+    others: list[str], predictions: dict[str, Predictions], figure: str, confidence: float, seed: int
 ) -> pd.DataFrame:
     """Each method against each of `others`, once for a pair: columns method, other, figures as above, p and p_holm.
 
-    p is that of `uncertainty.equally_often_right`.
+    p is that of `figure`: exact by McNemar if it is of right answers and of one training each, and else of a
+    permutation test.
     """
     pairs = []
     for other in others:
@@ -133,24 +164,32 @@ def differences_to(
     rows = []
     for method, other in tqdm(dict.fromkeys(pairs), desc="differences"):
         one, two = predictions[method], predictions[other]
-        compared = uncertainty.differences(one.figures(), one.counts, two.counts, confidence, seed)
-        p = uncertainty.equally_often_right(one.right, two.right, seed)
+        compared = uncertainty.differences(one.figures(), one.counts, two.counts, confidence)
+        if one.task.figures[figure].of_right and len(one.predicted) == len(two.predicted) == 1:
+            p = uncertainty.mcnemar(one.right[0], two.right[0])
+        else:
+            p = uncertainty.permuted(one.figures(figure), one.counts, two.counts, seed)[figure]
         rows.append({"method": method, "other": other, **_flat(compared), "p": p})
     return pd.DataFrame(rows).assign(p_holm=uncertainty.holm([row["p"] for row in rows]))
 
 
-def slices_of(predictions: dict[str, Predictions], max_length: int, confidence: float, seed: int) -> pd.DataFrame:
+def slices_of(predictions: dict[str, Predictions], max_length: int, confidence: float) -> pd.DataFrame:
     """The first headline figure of each method that learns, on parts of the test texts.
 
     Columns kind (`all`, `length`, `cut` or `label`), slice, rows, method, and the figure, with `_low` and `_high`.
+    p is that the figure is the same on the other texts; p_holm is corrected for all parts of the method.
     """
     rows = []
     for kind, name, part in tqdm(_parts(predictions["tfidf"], max_length), desc="slices"):
         for method in (method for method in predictions if method not in WITHOUT_LEARNING):
             one = predictions[method]
-            figure = uncertainty.intervals(one.figures(one.task.headline[0]), one.counts[:, part], confidence, seed)
-            rows.append({"kind": kind, "slice": name, "rows": part.sum(), "method": method, **_flat(figure)})
-    return pd.DataFrame(rows)
+            main, counts = one.figures(one.task.headline[0]), one.counts
+            figure = uncertainty.intervals(main, counts[:, part], confidence)
+            p = np.nan if part.all() else uncertainty.differs_on_part(main, counts, part)
+            rows.append({"kind": kind, "slice": name, "rows": part.sum(), "method": method, **_flat(figure), "p": p})
+    table = pd.DataFrame(rows)
+    corrected = table[table.p.notna()].groupby("method").p.transform(lambda p: uncertainty.holm(p.tolist()))
+    return table.assign(p_holm=corrected)
 
 
 def _parts(one: Predictions, max_length: int) -> list[tuple[str, str, np.ndarray]]:
@@ -175,7 +214,7 @@ def worst_labels(slices: pd.DataFrame, figure: str) -> pd.DataFrame:
     return slices[(slices.kind != "label") | slices.slice.isin(worst)]
 
 
-def cutting_costs(predictions: dict[str, Predictions], max_length: int, confidence: float, seed: int) -> pd.DataFrame:
+def cutting_costs(predictions: dict[str, Predictions], max_length: int, confidence: float) -> pd.DataFrame:
     """The main figure on texts longer than `max_length` tokens beside that on the others, of methods that cut them.
 
     Longer texts may be harder to all, so the change from the others is set beside that of TF-IDF, which reads whole
@@ -189,7 +228,7 @@ def cutting_costs(predictions: dict[str, Predictions], max_length: int, confiden
     for method in (method for method in predictions if method not in (*WITHOUT_LEARNING, "tfidf") and enough):
         one = predictions[method]
         main = one.task.headline[0]
-        beyond = uncertainty.differences_of_parts(one.figures(main), one.counts, tfidf.counts, cut, confidence, seed)
+        beyond = uncertainty.differences_of_parts(one.figures(main), one.counts, tfidf.counts, cut, confidence)
         on_whole, on_cut = one.mean(main, ~cut), one.mean(main, cut)
         tfidf_change = tfidf.mean(main, cut) - tfidf.mean(main, ~cut)
         changes = {"whole": on_whole, "cut": on_cut, "change": on_cut - on_whole, "tfidf_change": tfidf_change}
@@ -213,40 +252,39 @@ def weigh(
     report: Report,
     max_length: int,
     seed: int,
+    error_costs: np.ndarray | None = None,
 ) -> Evidence:
-    """All that the test texts say of the methods, and which one to use. `methods` has a row for each."""
-    options = {"confidence": report.confidence, "seed": seed}
-    task = predictions["majority"].task
-    intervals = intervals_of(predictions, **options)
-    order = by_cost(methods)
-    best = max(order, key=lambda method: intervals.loc[method, report.figure])
-    differences = differences_to([best, "full", "tfidf"], predictions, **options)
-    to_best = differences[differences.other == best].set_index("method")
-    choice, advice = recommend(
-        order,
-        best,
-        {method: interval(intervals.loc[method], report.figure) for method in order},
-        {method: interval(to_best.loc[method], report.figure) for method in to_best.index},
-        report,
-        task.figures[report.figure],
-        len(predictions[best].table),
-    )
+    """All that the test texts say of the methods, and which one to use.
+
+    `methods` has a row for each, with the costs that `report.cost_order` names. `error_costs` are those of
+    `costs.matrix`; if there are any, the cost of errors decides in the place of `report.figure`.
+    """
+    first = next(iter(predictions.values()))
+    order = by_cost(methods, report.cost_order)
+    intervals = intervals_of(predictions, report.confidence)
+    if error_costs is None:
+        figure, sign = first.figures(report.figure), first.task.figures[report.figure].sign
+        decision = decide(figure, {name: one.counts for name, one in predictions.items()}, order, report, seed, sign)
+    else:
+        dearest, figure = error_costs.max(), costs.figures(error_costs)
+        spent = {name: costs.counts(error_costs, one.actual, one.predicted) for name, one in predictions.items()}
+        scaled = report.model_copy(update={"margin": report.margin / dearest})
+        decision = decide(figure, spent, order, scaled, seed, costs.COST.sign)
+        found = {name: _flat(uncertainty.intervals(figure, each, report.confidence)) for name, each in spent.items()}
+        intervals = intervals.join(1000 * dearest * pd.DataFrame.from_dict(found, orient="index"))
     return Evidence(
         methods=methods,
         trained=trained,
         predictions=predictions,
         intervals=intervals,
-        differences=differences,
-        slices=slices_of(predictions, max_length, **options),
-        cutting=cutting_costs(predictions, max_length, **options),
+        differences=differences_to(
+            [decision.best, "full", "tfidf"], predictions, report.figure, report.confidence, seed
+        ),
+        slices=slices_of(predictions, max_length, report.confidence),
+        cutting=cutting_costs(predictions, max_length, report.confidence),
         max_length=max_length,
-        task=task,
+        task=first.task,
         report=report,
-        best=best,
-        choice=choice,
-        advice=advice,
+        decision=decision,
+        costs=error_costs,
     )
-
-
-def interval(row: pd.Series, figure: str) -> Interval:
-    return Interval(row[figure], row[f"{figure}_low"], row[f"{figure}_high"])

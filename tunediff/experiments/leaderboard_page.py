@@ -12,10 +12,10 @@ from tunediff.report import page
 CHOOSER = TASK.figures[CHOSEN_BY.removeprefix("validation_")]
 # Columns and their titles.
 SHOWN = {**{name: TASK.figures[name].words for name in TASK.headline}, CHOSEN_BY: f"{CHOOSER.words} on validation"}
-ADVICE = (
-    "{} results of all commits and experiments, each with the first and the newest that has it. Of each method the run "
-    "is chosen that has the best {} on validation. Choose the method by that too: the first of several by a "
-    "figure on test is also the luckiest."
+HEADLINE = "{} results of all commits and experiments"
+REASON = (
+    "Each has the first and the newest commit that has it. Of each method the run is chosen that has the best {} on "
+    "validation. Choose the method by that too: the first of several by a figure on test is also the luckiest."
 )
 
 
@@ -30,7 +30,7 @@ def write(table: pd.DataFrame, across: pd.DataFrame, out: Path) -> None:
         pictures.leaderboard(table, list(across.index), COMPARED, partial)
     page.write(
         "Leaderboard",
-        ADVICE.format(len(table), CHOOSER.words),
+        page.Verdict(HEADLINE.format(len(table)), REASON.format(CHOOSER.words)),
         [
             page.Section(
                 "Methods across data sets",

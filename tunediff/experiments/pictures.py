@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from tunediff.report.plots import COLOURS, MARKERS, axis_limits, save, write_below
+from tunediff.report.colours import COLOURS
+from tunediff.report.plots import MARKERS, axis_limits, save, write_below
 from tunediff.tasks import FIGURES
 
 COST_NAMES = {

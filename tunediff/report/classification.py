@@ -1,27 +1,55 @@
 """What a page says of single labels; `of_task.TaskReport` says what each part is for."""
 
-import argparse
 import textwrap
 
+import numpy as np
 import pandas as pd
 
+from tunediff.core.methods import WITHOUT_LEARNING
+from tunediff.evidence import coverage
 from tunediff.evidence.comparison import Evidence, Predictions
+from tunediff.report.charts import Axis, Series, chart
+from tunediff.report.colours import palette
 from tunediff.report.page import Section
+from tunediff.report.results import About
+from tunediff.report.words import between
 
-SHOWN = 10  # texts in each table of errors
-CONFIDENCE = "confidence: the largest probability (the darker, the more texts)"
+SHOWN = 10  # texts in each table
+CONFIDENCE = "confidence: the largest probability"
 OFTEN = "accuracy on test"
+CONSTANT = "answer the most frequent label"
+METHODS = {
+    "majority": "Answers the most frequent label, whatever the text says. What it reaches needs no model.",
+    "tfidf": "Counts words and runs of words and weighs them by logistic regression. It knows no pretrained model.",
+    "probe": "The pretrained model reads the text as it is. Only a logistic regression of its states is trained.",
+    "untrained": "The pretrained model with a new head that nothing has trained: where training starts.",
+    "full": "Every weight of the pretrained model is fine-tuned. Each version is a whole model.",
+    "adapter": "An adapter ({}) and the head are trained; the pretrained model stays as it is.",
+}
+ERRORS = {"text": "has", "label": "one", "method": "one", "answer": "one", "probability": "least"}
 
 
-def answers(evidence: Evidence, folders: argparse.Namespace) -> list[Section]:
-    return [
-        wrong_for_all([evidence.predictions[method] for method in evidence.trained]),
-        surest_errors(evidence.choice, evidence.predictions[evidence.choice]),
-    ]
+def errors(one: Predictions) -> pd.DataFrame:
+    """`probability` is that of the answer."""
+    table = one.table[one.table.predicted != one.table.actual]
+    return table[["text", "split", "row"]].assign(
+        label=table.actual.astype(str), answer=table.predicted.astype(str), probability=confidences(table)
+    )
 
 
-def label_noise(noise: pd.DataFrame) -> Section:
+def choice(evidence: Evidence, about: About) -> list[Section | None]:
+    sure = None if evidence.choice in WITHOUT_LEARNING else only_if_sure(evidence)
+    return [sure, thresholds(evidence, about), by_label(evidence)]
+
+
+def answers(evidence: Evidence, about: About) -> list[Section | None]:
+    return [wrong_for_all([evidence.predictions[method] for method in evidence.trained])]
+
+
+def label_noise(noise: pd.DataFrame) -> Section | None:
     suspected = noise[noise.suspected]
+    if suspected.empty:
+        return None
     said = (
         f"{len(suspected):,} of {len(noise):,} training labels look wrong to simple models that did not see them. How "
         "many are, a reader has to say; these come first."
@@ -30,37 +58,132 @@ def label_noise(noise: pd.DataFrame) -> Section:
         [textwrap.shorten(row.text, 300), row.label, row.suggested, f"{row.p_label:.2f}"]
         for row in suspected.head(SHOWN).itertuples()
     ]
-    return Section("Likely label noise", said, [["text", "label", "suggested", "probability of the label"], *rows])
+    head = ["text", "label", "suggested", "probability of the label"]
+    return Section("Likely label noise", said, [head, *rows], prose=True)
 
 
-def wrong_for_all(methods: list[Predictions]) -> Section:
+def wrong_for_all(methods: list[Predictions]) -> Section | None:
     """Texts to which every method gives one and the same wrong label, the surest first."""
     tables = [method.table for method in methods]
     first = tables[0]
     alike = first.predicted != first.actual
     for table in tables[1:]:
         alike &= table.predicted == first.predicted
-    sureness = sum(table.filter(regex="^p_").max(axis=1) for table in tables) / len(tables)
+    sureness = sum(map(confidences, tables)) / len(tables)
     texts = first.assign(sureness=sureness)[alike]
+    if texts.empty:
+        return None
     said = (
         f"{len(texts):,} of {len(first):,} test texts get the same wrong label from every trained method. Such a text "
         "is hard, or its own label is wrong: read them."
     )
-    return Section("Wrong for every method", said, errors_table(texts))
-
-
-def surest_errors(name: str, method: Predictions) -> Section:
-    table = method.table
-    errors = table.assign(sureness=table.filter(regex="^p_").max(axis=1))[table.predicted != table.actual]
-    said = f"Of `{name}`, which errs on {len(errors):,} of {len(table):,} test texts."
-    return Section("Surest errors", said, errors_table(errors))
-
-
-def errors_table(errors: pd.DataFrame) -> list[list[str]]:
-    """The surest first; `errors` has columns text, actual, predicted, sureness."""
-    surest = errors.sort_values("sureness", ascending=False, kind="stable")
+    surest = texts.sort_values("sureness", ascending=False, kind="stable")
     rows = [
         [textwrap.shorten(row.text, 300), row.actual, row.predicted, f"{row.sureness:.2f}"]
         for row in surest.head(SHOWN).itertuples()
     ]
-    return [["text", "label", "predicted", "probability"], *rows]
+    head = ["text", "label", "predicted", "probability"]
+    return Section("Wrong for every method", said, [head, *rows], prose=True)
+
+
+# --- what the choice can bear
+
+
+def only_if_sure(evidence: Evidence) -> Section:
+    figure, colours = evidence.main, palette(evidence.methods.method.tolist())
+    shown = list(dict.fromkeys([evidence.choice, evidence.best, "tfidf"]))
+    shown = [method for method in shown if method not in WITHOUT_LEARNING]
+    tables = {
+        method: coverage.by_coverage(
+            one.figures(figure.name), one.counts[:1], one.confidence[0], evidence.report.confidence
+        )
+        for method in shown
+        for one in [evidence.predictions[method]]
+    }
+    series = [
+        Series(
+            method,
+            colours[method],
+            list(zip(table.coverage, table.value, strict=True)),
+            list(zip(table.coverage, table.low, table.high, strict=True)) if method == shown[0] else (),
+        )
+        for method, table in tables.items()
+    ]
+    own = tables[shown[0]]
+    half = own[own.coverage == 0.5].iloc[0]
+    said = (
+        f"`{shown[0]}` has an {figure.words} of {figure.show(own.value.iloc[0])} if it answers every text, and "
+        f"{figure.show(half.value)} ({between(half, '')}) on the half of which it is surest. Others could go to a "
+        "person: `python -m stages.predict --unsure`."
+    )
+    head = ["share of texts answered", "texts", figure.words, "surer than"]
+    rows = [
+        [
+            *(f"{row['coverage']:.0%}", f"{row['rows']:,}"),
+            f"{figure.show(row['value'])} ({between(row, '')})",
+            f"{row['least']:.2f}",
+        ]
+        for row in own.to_dict("records")
+    ]
+    picture = chart(
+        series,
+        Axis("share of texts answered, the surest first", limits=(0.08, 1.0)),
+        Axis(""),
+        f"{figure.title} of the surest answers",
+    )
+    return Section("Answer only if sure", said, [head, *rows], charts=[picture], closed=True)
+
+
+def by_label(evidence: Evidence) -> Section:
+    one = evidence.predictions[evidence.choice]
+    table = coverage.by_label(evidence.task, one.counts, evidence.report.confidence)
+    head = ["label", "test texts", "precision", "recall", "F1"]
+    rows = [
+        [
+            row["label"],
+            f"{row['texts']:,}",
+            *(f"{row[name]:.1%} ({between(row, name)})" for name in ("precision", "recall", "f1")),
+        ]
+        for row in table.to_dict("records")
+    ]
+    said = (
+        f"Of `{evidence.choice}`. Precision: of the texts that get the label, how many have it. Recall: of the texts "
+        "that have it, how many get it."
+    )
+    return Section("Label by label", said, [head, *rows])
+
+
+def thresholds(evidence: Evidence, about: About) -> Section | None:
+    """For two labels: what each threshold gives; nothing if there are more, or if none was fitted."""
+    detail = about.details[evidence.choice]
+    fitted = next(iter(detail.get("fitted", {}).values()), {})
+    threshold = fitted.get("threshold") or detail.get("threshold")
+    if len(evidence.task.labels) != 2 or not threshold:
+        return None
+    one, label = evidence.predictions[evidence.choice], threshold["label"]
+    place = evidence.task.labels.index(label)
+    chances = one.table[f"p_{label}"].to_numpy(float).clip(1e-9, 1 - 1e-9)
+    # Predictions are without the temperature; the threshold is for probabilities with it.
+    chances = 1 / (1 + ((1 - chances) / chances) ** (1 / fitted.get("temperature", 1)))
+    costs = evidence.costs if evidence.costs is not None else 1 - np.eye(2)
+    missed, alarm = costs[place, 1 - place], costs[1 - place, place]
+    table = coverage.by_threshold(chances, one.actual == place, threshold["value"], np.array([missed, alarm]))
+    rows = [
+        [
+            f"{row.threshold:.3g}" + " (validation's)" * row.fitted,
+            *(f"{value:.1%}" for value in (row.answered, row.precision, row.recall, row.f1)),
+            f"{row.cost:,.0f}",
+        ]
+        for row in table.itertuples()
+    ]
+    said = (
+        f"`{evidence.choice}` answers `{label}` from a probability on. Validation chose {threshold['value']:.3g}. The "
+        "others are on test, to read and not to choose by."
+    )
+    head = ["from probability", f"{label} answered", "precision", "recall", "F1", "cost of errors, 1,000 texts"]
+    return Section("Where to draw the line", said, [head, *rows], chosen=f"{threshold['value']:.3g} (validation's)")
+
+
+def confidences(table: pd.DataFrame) -> pd.Series:
+    """The largest probability of each text."""
+    return table.filter(regex="^p_").max(axis=1)

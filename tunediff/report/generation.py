@@ -1,6 +1,5 @@
 """What a page says of texts that models wrote; `of_task.TaskReport` says what each part is for."""
 
-import argparse
 import re
 import textwrap
 
@@ -11,6 +10,7 @@ from tunediff.evidence import uncertainty
 from tunediff.evidence.comparison import Evidence, Predictions
 from tunediff.evidence.generation import references
 from tunediff.report.page import Section
+from tunediff.report.results import About
 
 SHOWN = 8  # texts in each table
 CONFIDENCE = ""
@@ -26,19 +26,35 @@ HABITS = {
     "more than ten words": r"^\s*(\S+\s+){10}\S",
 }
 """What a target may have, as a regular expression."""
-METHODS = (
-    "Here `majority` answers every text with one training target, the one most like the others; `tfidf` and `probe` "
-    "answer with the target of the nearest training text, by TF-IDF and by the frozen model's states; `untrained` is "
-    "the model as it is, which is only asked."
-)
+CONSTANT = "answer every text alike"
+METHODS = {
+    "majority": "Answers every text with one training target: the one most like the others.",
+    "tfidf": "Answers with the target of the nearest training text, by TF-IDF.",
+    "probe": "Answers with the target of the nearest training text, by the frozen model's states.",
+    "untrained": "The pretrained model as it is, which is only asked.",
+    "full": "Every weight of the pretrained model is fine-tuned. Each version is a whole model.",
+    "adapter": "An adapter ({}) is trained; the pretrained model stays as it is.",
+}
+ERRORS = {"text": "has", "target": "has", "method": "one", "answer": "has", "error": "least"}
 
 
-def answers(evidence: Evidence, folders: argparse.Namespace) -> list[Section]:
-    return [without_training(evidence), written(evidence), *habits(evidence), examples(evidence), *ends(evidence)]
+def errors(one: Predictions) -> pd.DataFrame:
+    """None: no text is simply wrong."""
+    return pd.DataFrame(columns=[*(name for name in ERRORS if name != "method"), "split", "row"])
 
 
-def label_noise(noise: pd.DataFrame) -> Section:
+def choice(evidence: Evidence, about: About) -> list[Section]:
+    return [without_training(evidence), written(evidence), *habits(evidence)]
+
+
+def answers(evidence: Evidence, about: About) -> list[Section]:
+    return [examples(evidence), *ends(evidence)]
+
+
+def label_noise(noise: pd.DataFrame) -> Section | None:
     suspected = noise[noise.suspected]
+    if suspected.empty:
+        return None
     said = (
         f"{len(suspected):,} of {len(noise):,} training targets have numbers that their sources have not, rounded "
         "neither: reckoned, in words there, or wrong. A model learns from them to make numbers up: read these."
@@ -56,10 +72,10 @@ def without_training(evidence: Evidence) -> Section:
     rows = []
     for name, texts in references(one.actual).items():
         counts = evidence.task.counts(one.actual, texts)[None]
-        found = uncertainty.intervals(figures, counts, evidence.report.confidence, 0)
+        found = uncertainty.intervals(figures, counts, evidence.report.confidence)
         rows.append([name, *(f"{f.value:.1%} ({100 * f.low:.1f} to {100 * f.high:.1f})" for f in found.values())])
     said = (
-        f"{METHODS} These need no training either: the source itself (`copy`), its first sentence (`lead`), and its "
+        "These need no training either: the source itself (`copy`), its first sentence (`lead`), and its "
         "sentence most like the target (`oracle`), which looks at the target: what copies one sentence has no more."
     )
     return Section("Without training", said, [head, *rows])

@@ -9,9 +9,8 @@ from tunediff.report.page import Section
 from tunediff.tasks.interface import Task
 
 if TYPE_CHECKING:
-    import argparse
-
-    from tunediff.evidence.comparison import Evidence
+    from tunediff.evidence.comparison import Evidence, Predictions
+    from tunediff.report.results import About
 
 
 class TaskReport(Protocol):
@@ -21,11 +20,29 @@ class TaskReport(Protocol):
     """What the picture of calibration has on its axis of probabilities, and ..."""
     OFTEN: str
     """... on that of how often they come true."""
+    CONSTANT: str
+    """The advice to do what the method `majority` does."""
+    METHODS: dict[str, str]
+    """What each method is, in a sentence or two; `adapter` has braces for the kind of it."""
+    ERRORS: dict[str, str]
+    """Columns of the list of errors, and how the page filters each: by what it `has`, by `one` value, by the `least`.
 
-    def answers(self, evidence: "Evidence", folders: "argparse.Namespace") -> list[Section]:
-        """Sections of the answers themselves: texts to read, what is mistaken for what."""
+    Among them is `method`; the last one is a number, the larger the surer the error.
+    """
 
-    def label_noise(self, noise: pd.DataFrame) -> Section:
+    def errors(self, one: "Predictions") -> pd.DataFrame:
+        """The wrong answers of the first training: the columns ERRORS without `method`, and split and row.
+
+        No rows where answers are not simply wrong or right.
+        """
+
+    def choice(self, evidence: "Evidence", about: "About") -> list[Section | None]:
+        """Sections about what the choice can bear."""
+
+    def answers(self, evidence: "Evidence", about: "About") -> list[Section | None]:
+        """Sections of the answers themselves: texts to read."""
+
+    def label_noise(self, noise: pd.DataFrame) -> Section | None:
         """What the stage `label_noise` found."""
 
 

@@ -1,9 +1,7 @@
 """Pictures, drawn without a screen and with the same bytes for the same figures."""
 
-import itertools
 import textwrap
 from collections.abc import Iterable
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from tunediff.core.methods import WITHOUT_LEARNING
+from tunediff.report.colours import COLOURS, colour
 from tunediff.tasks.interface import Figure as Quality
 
 if TYPE_CHECKING:
     from tunediff.evidence.comparison import Predictions
 
-# Okabe and Ito's colours, which colour-blind readers tell apart too.
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
 MARKERS = "osD^v<>p"
+Palette = dict[str, int | None]
+"""What `colours.palette` gives."""
 
 
 def axis_limits(table: pd.DataFrame, low: str, high: str) -> tuple[float, float]:
@@ -54,11 +53,8 @@ def confusion(method: str, predictions: "Predictions", path: Path) -> None:
 
     The colour is a count's share of its row.
     """
-    confused = predictions.confused
-    names = list(dict.fromkeys([*predictions.task.labels, *itertools.chain.from_iterable(confused)]))
+    names, counts = predictions.confusion.index, predictions.confusion.to_numpy()
     trainings = len(predictions.predicted)
-    counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, tuple([names.index(name) for name in side] for side in zip(*confused, strict=True)), 1)
     main = predictions.task.figures[predictions.task.headline[0]]
     value = predictions.mean(main.name, np.ones(len(predictions.table), bool))
     title = f"{method}: {main.words} {value:.1%}" + f", {trainings} seeds" * (trainings > 1)
@@ -84,18 +80,19 @@ def confusion(method: str, predictions: "Predictions", path: Path) -> None:
     save(figure, path)
 
 
-def learning_curves(curves: pd.DataFrame, quality: Quality, path: Path) -> None:
+def learning_curves(curves: pd.DataFrame, quality: Quality, palette: Palette, path: Path) -> None:
     """Draw the loss and another figure by epoch.
 
     `curves` has columns method, epoch, train_loss, validation_loss, and validation_NAME for the figure's name.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss, other = figure.subplots(1, 2)
-    for colour, (method, rows) in zip(cycle(COLOURS), curves.groupby("method", sort=False), strict=False):
-        loss.plot(rows.epoch, rows.validation_loss, color=colour, marker="o", markersize=3, label=method)
-        loss.plot(rows.epoch, rows.train_loss, color=colour, linestyle=":", alpha=0.8)
+    for method, rows in curves.groupby("method", sort=False):
+        own = colour(palette[method])
+        loss.plot(rows.epoch, rows.validation_loss, color=own, marker="o", markersize=3, label=method)
+        loss.plot(rows.epoch, rows.train_loss, color=own, linestyle=":", alpha=0.8)
         values = rows[f"validation_{quality.name}"]
-        other.plot(rows.epoch, values, color=colour, marker="o", markersize=3, label=method)
+        other.plot(rows.epoch, values, color=own, marker="o", markersize=3, label=method)
     loss.set(title="Loss (solid: validation, dotted: training)", xlabel="epoch", ylabel="cross-entropy")
     other.set(title=f"{quality.title} on validation", xlabel="epoch", ylabel=quality.words)
     other.legend(loc="lower right")
@@ -105,15 +102,17 @@ def learning_curves(curves: pd.DataFrame, quality: Quality, path: Path) -> None:
     save(figure, path)
 
 
-def training_rows(growth: pd.DataFrame, quality: Quality, path: Path) -> None:
+def training_rows(growth: pd.DataFrame, quality: Quality, palette: Palette, path: Path) -> None:
     """Draw a figure by the number of training rows.
 
     `growth` has columns method, rows, and the figure's name; one row for each point.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for colour, (method, table) in zip(cycle(COLOURS), growth.groupby("method", sort=False), strict=False):
-        axes.plot(table.rows, table[quality.name], color=colour, marker="o", markersize=4, label=method)
+    for method, table in growth.groupby("method", sort=False):
+        axes.plot(
+            table.rows, table[quality.name], color=colour(palette[method]), marker="o", markersize=4, label=method
+        )
     ticks = sorted(growth.rows.unique())
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{rows:,}" for rows in ticks])
@@ -166,7 +165,7 @@ def reliability(bins: pd.DataFrame, confidence: str, often: str, path: Path) -> 
         error = np.average((table.confidence - table.accuracy).abs(), weights=table.rows)
         axes.set(title=f"{method}: off by {error:.1%}", xlim=(0, 1), ylim=(0, 1))
         axes.grid(alpha=0.3)
-    figure.supxlabel(confidence)
+    figure.supxlabel(f"{confidence} (the darker, the more of them)")
     figure.supylabel(often)
     save(figure, path)
 
@@ -218,7 +217,7 @@ def slices(table: pd.DataFrame, quality: Quality, path: Path) -> None:
     save(figure, path)
 
 
-def quality_against_cost(table: pd.DataFrame, quality: Quality, path: Path) -> None:
+def quality_against_cost(table: pd.DataFrame, quality: Quality, palette: Palette, path: Path) -> None:
     """Draw a figure by trainable parameters, and by training time.
 
     Methods on the Pareto front stand out, are joined by the line of what a cost can buy, and are named.
@@ -237,8 +236,8 @@ def quality_against_cost(table: pd.DataFrame, quality: Quality, path: Path) -> N
         (right, "train_seconds", "front_time", "training time, seconds", 1),
     ):
         for i, row in enumerate(table.to_dict("records")):
-            # Every eight methods the marker changes, so that no two look the same.
-            look = {"color": COLOURS[i % 8], "marker": MARKERS[i // 8 % len(MARKERS)]}
+            # The marker changes from one to the next: of more than eight methods, some have the same colour.
+            look = {"color": colour(palette[row["method"]]), "marker": MARKERS[i % len(MARKERS)]}
             look |= {"s": 90, "edgecolors": "black"} if row[front] else {"s": 50, "edgecolors": "white", "alpha": 0.6}
             label = f"{row['method']}  {quality.show(row[name])}{' (below)' if row[name] < limits[0] else ''}"
             axes.scatter(row[column], row[name], label=label, zorder=3, **look)

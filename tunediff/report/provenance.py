@@ -1,28 +1,44 @@
 """What a run was made from: data, model, code, versions, machine."""
 
-import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from tunediff.report.results import About
+
 PACKAGES = ("torch", "transformers", "peft", "datasets", "scikit-learn", "dvc")
+LABELS = 30  # more have no line
 CODE = ("stages", "tunediff", "conf", "params.yaml", "dvc.yaml")
 
 
-def provenance(profile: dict[str, Any], model: str, origin: dict[str, Any]) -> dict[str, str]:
-    """Readable lines. `profile` is data/profile.json; `origin` has the model's revision and hash, and the seeds."""
+def provenance(profile: dict[str, Any], model: str, about: About) -> dict[str, str]:
+    """Readable lines. `profile` is data/profile.json, `model` the name of the pretrained one's file."""
+    origin = next(detail["model"] for detail in about.details.values() if "model" in detail)
     splits = ", ".join(f"{name} {split['rows']:,}" for name, split in profile["splits"].items())
     return {
         "data": f"{profile['data']}: {'; '.join(profile['source'].values())}",
         "texts": splits,
         **({"remarks on the data": "; ".join(profile["remarks"])} if profile.get("remarks") else {}),
+        **_labels(profile),
         "model": f"{model}: revision {origin['revision']}, SHA-256 {origin['sha256'] or 'not pinned'}",
         "seeds": ", ".join(map(str, origin["seeds"])),
         "code": _commit(),
+        "page written": datetime.now(UTC).strftime("%Y-%m-%d"),
         "versions": ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "trained on": about.machine,
     }
+
+
+def _labels(profile: dict[str, Any]) -> dict[str, str]:
+    """Rows of each label, for up to LABELS of them."""
+    counts = [split.get("labels", {}) for split in profile["splits"].values()]
+    names = profile.get("labels", [])
+    if not 0 < len(names) <= LABELS or not all(counts):
+        return {}
+    each = (f"{name} {', '.join(f'{split.get(name, 0):,}' for split in counts)}" for name in names)
+    return {f"labels ({', '.join(profile['splits'])})": "; ".join(each)}
 
 
 def _commit() -> str:

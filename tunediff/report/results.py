@@ -1,25 +1,91 @@
 """What the stages wrote of all methods, read for the report."""
 
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from tunediff.core.files import read_json
-from tunediff.evidence.comparison import on_front
+from tunediff.evidence.comparison import Predictions, on_front, predictions_of
 from tunediff.report.settings import Reporting
+from tunediff.tasks import TASKS
+from tunediff.tasks.interface import Task
+
+BYTES = 4  # of a weight of a pretrained model
+COEFFICIENT = 8  # bytes of a weight of scikit-learn's; a baseline is not saved, so its weights are counted
+
+
+@dataclass(frozen=True)
+class About:
+    """What the stages wrote of the methods, beside their figures and answers on test."""
+
+    details: dict[str, dict[str, Any]]
+    """metrics/detail/METHOD.json of each method."""
+    validation: dict[str, dict[str, float]]
+    """Figures on validation of those that have some."""
+    validated: int
+    """Validation rows."""
+    adapters: dict[str, str]
+    """Those that are adapters, in a few words."""
+    prompted: list[str]
+    """Those that ask a language model."""
+    machine: str
+    """That trained."""
+    curves: pd.DataFrame
+    """See `learning_curves`; of all trained methods."""
+    growth: pd.DataFrame
+    """See `growth_with_rows`."""
+    noise: pd.DataFrame
+    """What `label_noise` wrote."""
+
+
+def about(settings: Reporting, methods: list[str], folders: argparse.Namespace) -> About:
+    """`folders` has metrics, detail, cost, curves, and the files profile and label_noise."""
+    rows = {side: split["rows"] for side, split in read_json(folders.profile)["splits"].items()}
+    figures = TASKS[settings.task].each_epoch
+    validation = {method: folders.metrics / "validation" / f"{method}.json" for method in methods}
+    return About(
+        details={method: read_json(folders.detail / f"{method}.json") for method in methods},
+        validation={method: read_json(path) for method, path in validation.items() if path.exists()},
+        validated=rows["validation"],
+        adapters=settings.adapters,
+        prompted=settings.prompted,
+        machine=read_json(folders.cost / "training" / f"{settings.trained[0]}.json")["machine"],
+        curves=pd.concat(learning_curves(folders.curves / method) for method in sorted(settings.trained)),
+        growth=growth_with_rows(settings, folders.metrics, rows["train"], figures),
+        # Labels such as 007 or NA are text.
+        noise=pd.read_csv(folders.label_noise, dtype={"label": str, "suggested": str}, keep_default_na=False),
+    )
 
 
 def methods_table(methods: list[str], metrics: Path, cost: Path, quality: str) -> pd.DataFrame:
-    """Figures and cost of each method, and whether it is on the front of `quality` and a cost; the worst first."""
+    """Figures and cost of each method, and whether it is on the front of `quality` and a cost; the worst first.
+
+    Costs as `evidence.settings.Cost` names them. What is loaded to answer is what is stored of a version, and for an
+    adapter, a probe or a prompt the pretrained model, which others share; nothing, if that is on a server.
+    """
     rows = [
         {"method": method, **read_json(metrics / f"{method}.json"), **read_json(cost / f"{method}.json")}
         for method in methods
     ]
     table = pd.DataFrame(rows).sort_values(quality)
+    stored = table.artifact_bytes.where(table.artifact_bytes > 0, COEFFICIENT * table.trainable_parameters)
+    shared = BYTES * (table.total_parameters.fillna(0) - table.trainable_parameters)
     return table.assign(
+        artifact_bytes=stored,
+        loaded_bytes=(stored + shared).round().astype(int),
+        answer_seconds=1000 / table.samples_per_second,
         front_parameters=on_front(table, quality, "trainable_parameters"),
         front_time=on_front(table, quality, "train_seconds"),
     )
+
+
+def predictions(methods: Iterable[str], folder: Path, task: type[Task]) -> dict[str, Predictions]:
+    """What each method answers on test, in the order of `methods`."""
+    return {method: predictions_of(pd.read_parquet(folder / f"{method}.parquet"), task) for method in methods}
 
 
 def growth_with_rows(settings: Reporting, metrics: Path, all_rows: int, figures: tuple[str, ...]) -> pd.DataFrame:

@@ -17,6 +17,10 @@ class Reporting(Section):
     """Methods that were trained and evaluated."""
     prompted: list[str]
     """Methods that asked a language model."""
+    adapters: dict[str, str]
+    """Those of them that are adapters, in a few words: type, size, place."""
+    costs: dict[str, dict[str, float]] = {}
+    """By label: what each wrong answer costs; 1 if it is not named, and everything if there are none."""
     shares: list[float]
     """Shares of the training rows that `training_rows` trained on."""
     growing: list[str]

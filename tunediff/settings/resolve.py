@@ -12,6 +12,7 @@ from tunediff.evidence.settings import Evaluation
 from tunediff.models.settings import Adapted, Pretrained
 from tunediff.prompting.settings import Prompting
 from tunediff.report.settings import Reporting
+from tunediff.settings.params import Params
 from tunediff.settings.study import Study
 from tunediff.tasks.settings import Generate
 from tunediff.training.settings import Training
@@ -50,6 +51,8 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             seed=params.seed,
             trained=params.trained,
             prompted=params.prompts.methods,
+            adapters=adapters(params),
+            costs=getattr(study.data, "costs", {}),  # a key that not every task has
             shares=sorted(params.training_rows.shares),
             growing=params.training_rows.methods,
             max_length=study.model.max_length,
@@ -65,7 +68,8 @@ def preparation(study: Study) -> dict[str, Any]:
     return {
         "name": study.params.data,
         "seed": study.params.seed,
-        "data": study.data.model_dump(mode="json", exclude={"prompt"}),
+        # Without what other stages alone read.
+        "data": study.data.model_dump(mode="json", exclude={"costs", "prompt"}),
         "data_path": study.data_path.as_posix(),
         "model": _only(study.model, Pretrained),
         "model_path": study.model_path.as_posix(),
@@ -138,6 +142,15 @@ def prompting(study: Study, method: str) -> Prompting:
         embedder=_only(study.model, Pretrained) if nearest else None,
         embedder_path=study.model_path if nearest else None,
     )
+
+
+def adapters(params: Params) -> dict[str, str]:
+    """Each trained adapter in a few words."""
+    loras = {
+        f"lora-{name}": f"LoRA of rank {one.rank}, layers: {one.targets}" for name, one in params.train_lora.items()
+    }
+    others = {name: params.train_peft.entries[name].peft_type for name in params.train_peft.methods}
+    return loras | others
 
 
 def _only(model: Pretrained, kind: type[Pretrained]) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from tunediff.core.errors import UserError
-from tunediff.core.settings import Scalar, Section
+from tunediff.core.settings import Scalar, Section, number
 from tunediff.core.values import as_text
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.label_doubts import alike, looks_like, merging, several
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from datasets import ClassLabel, Dataset, Features
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+Cost = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
 
 
 class Keys(Section):
@@ -26,6 +27,8 @@ class Keys(Section):
     """Column of the labels."""
     labels: list[Scalar] | dict[Scalar, str] | None = None
     """Order of the labels, or {value in the source: name}; sorted if left out."""
+    costs: dict[Scalar, dict[Scalar, Cost]] = Field(default_factory=dict)
+    """{label: {wrong answer: its cost}}, for the report; an error that is not named costs 1."""
 
     @field_validator("labels")
     @classmethod
@@ -33,9 +36,17 @@ class Keys(Section):
         """As every value of a source is; JSON has no other keys either."""
         return {str(value): name for value, name in labels.items()} if isinstance(labels, dict) else labels
 
+    @field_validator("costs")
+    @classmethod
+    def _labels_are_text(cls, costs: dict[Scalar, dict[Scalar, float]]) -> dict[str, dict[str, float]]:
+        """As every value of a source is. A right answer has no cost."""
+        if wrong := [label for label, answers in costs.items() if answers.get(label)]:
+            raise ValueError(f"{wrong[0]}.{wrong[0]}: a right answer costs nothing; leave it out")
+        return {str(label): {str(answer): cost for answer, cost in each.items()} for label, each in costs.items()}
+
 
 FIGURES = (
-    Figure("accuracy", "accuracy"),
+    Figure("accuracy", "accuracy", of_right=True),
     Figure("f1", "macro F1"),
     Figure("precision", "macro precision"),
     Figure("recall", "macro recall"),
@@ -242,8 +253,8 @@ class Classification:
         return cls.targets(split)
 
     def parts(self, targets: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        for number, label in enumerate(self.labels):
-            yield label, targets == number
+        for place, label in enumerate(self.labels):
+            yield label, targets == place
 
     @staticmethod
     def probabilities(logits: np.ndarray) -> np.ndarray:

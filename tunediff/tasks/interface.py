@@ -38,6 +38,8 @@ class Figure:
     higher_is_better: bool = True
     percent: bool = True
     """Whether it is a share from 0 to 1, shown in percent and compared in points."""
+    of_right: bool = False
+    """Whether it is the share of the rows whose answers are completely right."""
 
     @property
     def sign(self) -> int:

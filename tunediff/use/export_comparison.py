@@ -33,7 +33,7 @@ class System:
 
 
 def compare_answers(
-    systems: dict[str, System], task: Task, targets: np.ndarray, confidence: float, seed: int
+    systems: dict[str, System], task: Task, targets: np.ndarray, confidence: float
 ) -> dict[str, dict[str, float]]:
     """For each system its main figure and size, and for all but the first how its answers differ from the first one's.
 
@@ -47,7 +47,7 @@ def compare_answers(
     first, *others = systems
     figures = {name: {main: figure(each.sum(1)).item()} for name, each in counts.items()}
     for name in others:
-        change = uncertainty.differences(figure, counts[name], counts[first], confidence, seed)[main]
+        change = uncertainty.differences(figure, counts[name], counts[first], confidence)[main]
         figures[name] |= {
             f"{main}_difference": change.value,
             f"{main}_difference_low": change.low,

@@ -1,0 +1,216 @@
+"""The recommendation: the cheapest method that is good enough, how sure that is, and what is said of it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import decision as benchmark
+from tunediff.core.errors import UserError
+from tunediff.evidence import costs, coverage, uncertainty
+from tunediff.evidence.decision import ALIKE, Decision, by_cost, decide
+from tunediff.evidence.settings import Report
+from tunediff.evidence.uncertainty import Figures
+from tunediff.tasks.classification import Classification
+
+TASK = Classification(["a", "b"])
+ACCURACY = Figures(["accuracy"], TASK.figures_of)
+ORDER = ["majority", "tfidf", "lora-v1", "full"]
+ACTUAL = np.arange(300) % 2
+
+
+def right_on(*rows: slice) -> np.ndarray:
+    """The counts of trainings that are right on these rows, shape [trainings, rows, counts]."""
+    answers = np.tile(1 - ACTUAL, (len(rows), 1))
+    for each, some in zip(answers, rows, strict=True):
+        each[some] = ACTUAL[some]
+    return np.stack([TASK.counts(ACTUAL, each) for each in answers])
+
+
+def decided(counts: dict[str, np.ndarray], **given: float) -> Decision:
+    report = Report(**{"figure": "accuracy", "margin": 0.02, "confidence": 0.95, "assurance": 0.7, **given})
+    return decide(ACCURACY, counts, ORDER, report, seed=17)
+
+
+FAR = {"majority": right_on(slice(150)), "tfidf": right_on(slice(200))}
+
+
+def test_a_cheaper_method_that_is_about_as_good_is_chosen():
+    found = decided({**FAR, "lora-v1": right_on(slice(20, 260)), "full": right_on(slice(241))})
+    assert (found.best, found.choice, found.assured, found.proven) == ("full", "lora-v1", True, None)
+    assert 0.7 < found.probabilities["lora-v1"] < found.probabilities["full"] < 0.95
+    assert found.probabilities["tfidf"] == 0
+    # With a larger margin it is proven; with a smaller one nothing is assured, and the likeliest is taken,
+    assert decided({**FAR, "lora-v1": right_on(slice(20, 260)), "full": right_on(slice(241))}, margin=0.08).proven
+    # and of two that are about as likely, the cheaper.
+    least = decided({**FAR, "lora-v1": right_on(slice(30, 268)), "full": right_on(slice(241))}, margin=0.0)
+    assert (least.choice, least.assured) == ("full", False)
+    least = decided({**FAR, "lora-v1": right_on(slice(40, 280)), "full": right_on(slice(240))}, margin=0.0)
+    assert (least.choice, least.assured) == ("lora-v1", False)
+
+
+def test_the_probability_is_that_of_drawn_rows():
+    """Two methods that differ on 24 rows, 12 against 12: the difference of a resample is known."""
+    found = decided({**FAR, "lora-v1": right_on(slice(12, 250)), "full": right_on(slice(238))})
+    drawn = np.random.default_rng(1).multinomial(300, [12 / 300, 12 / 300, 276 / 300], size=20_000)
+    expected = np.mean(drawn[:, 1] - drawn[:, 0] >= -6)
+    assert found.probabilities["lora-v1"] == pytest.approx(expected, abs=0.02)
+
+
+def test_trainings_that_differ_make_it_less_sure():
+    alike = {**FAR, "lora-v1": right_on(slice(240), slice(240), slice(240)), "full": right_on(slice(220))}
+    apart = {**FAR, "lora-v1": right_on(slice(200), slice(240), slice(280)), "full": right_on(slice(220))}
+    sure, unsure = (decided(counts).probabilities["full"] for counts in (alike, apart))
+    assert sure < 0.01 and unsure > 0.1
+
+
+def test_two_drawn_trainings_vary_as_much_as_their_deviation_says(monkeypatch: pytest.MonkeyPatch):
+    """With rows that say nothing: what is left is the mean of two trainings, whose variance is half of theirs."""
+    monkeypatch.setattr(uncertainty, "RESAMPLES", 50_000)
+    from tunediff.evidence.decision import _drawn
+
+    always = np.ones((2, 1, 2))
+    always[0, 0, 0], always[1, 0, 0] = 0.6, 0.8
+    share = Figures(["share"], lambda sums: {"share": sums[..., 0] / sums[..., 1]})
+    drawn = _drawn(share, {"one": always}, 17)
+    assert drawn.mean() == pytest.approx(0.7, abs=0.002)
+    assert drawn.std() == pytest.approx(np.std([0.6, 0.8], ddof=1) / np.sqrt(2), abs=0.002)
+
+
+def test_how_many_rows_would_prove_it():
+    counts = {**FAR, "lora-v1": right_on(slice(20, 260)), "full": right_on(slice(241))}
+    found = decided(counts)
+    more = {method: np.tile(each, (1, -(-found.rows_to_prove // 300), 1)) for method, each in counts.items()}
+    assert found.rows_to_prove > 300 and decided(more).proven == "lora-v1"
+    worse = decided({**FAR, "lora-v1": right_on(slice(228)), "full": right_on(slice(240))}, assurance=0.51)
+    assert worse.choice == "full"
+
+
+def test_lower_is_better_where_the_figure_says_so():
+    table = costs.matrix(TASK, {"a": {"b": 4}}, "data.yaml")
+    answers = {"majority": ACTUAL * 0, "tfidf": ACTUAL * 0 + 1, "lora-v1": ACTUAL * 0 + 1, "full": ACTUAL}
+    counts = {method: costs.counts(table, ACTUAL, each[None]) for method, each in answers.items()}
+    report = Report(figure="accuracy", margin=0.02, confidence=0.95)
+    found = decide(costs.figures(table), counts, ORDER, report, 17, costs.COST.sign)
+    assert found.choice == found.best == "full"
+    del counts["full"]
+    found = decide(costs.figures(table), counts, ORDER[:3], report, 17, costs.COST.sign)
+    assert found.choice == found.best == "majority"  # as often wrong as the others, at a fourth of the cost
+
+
+# --- cost
+
+
+COSTS = pd.DataFrame(
+    [
+        ("full", 22_000_000, 5.0, 91e6, 169),
+        ("lora-v1", 220_000, 5.2, 1.6e6, 126),
+        ("lora-v2", 810_000, 5.9, 4e6, 173),
+        ("tfidf", 77_000, 0.03, 0.6e6, 1),
+        ("majority", 0, 0.0, 0, 0),
+    ],
+    columns=["method", "trainable_parameters", "answer_seconds", "artifact_bytes", "train_seconds"],
+)
+
+
+@pytest.mark.parametrize(
+    ("costs_named", "order"),
+    [
+        # The pretrained model answers as fast with an adapter as without: what is stored decides.
+        (["answer_seconds", "artifact_bytes"], ["majority", "tfidf", "lora-v1", "lora-v2", "full"]),
+        # Alike in both: the fewest trained weights.
+        (["train_seconds"], ["majority", "tfidf", "lora-v1", "lora-v2", "full"]),
+        (["train_seconds", "artifact_bytes"], ["majority", "tfidf", "lora-v1", "lora-v2", "full"]),
+    ],
+)
+def test_the_cheapest_comes_first(costs_named, order):
+    assert by_cost(COSTS, costs_named) == order
+
+
+def test_a_few_seconds_more_or_less_change_no_order():
+    random = np.random.default_rng(3)
+    for _ in range(50):
+        noisy = COSTS.assign(answer_seconds=COSTS.answer_seconds * random.uniform(0.9, 1.1, len(COSTS)))
+        assert by_cost(noisy, ["answer_seconds", "artifact_bytes"])[2:] == ["lora-v1", "lora-v2", "full"]
+    slow = COSTS.assign(answer_seconds=COSTS.answer_seconds.where(COSTS.method != "lora-v1", 5 * ALIKE * 1.1))
+    assert by_cost(slow, ["answer_seconds", "artifact_bytes"])[-1] == "lora-v1"
+
+
+# --- costs of errors
+
+
+def test_errors_that_are_not_named_cost_1():
+    table = costs.matrix(Classification(["a", "b", "c"]), {"a": {"b": 5}, "c": {"a": 0}}, "data.yaml")
+    assert table.tolist() == [[0, 5, 1], [1, 0, 1], [0, 1, 0]]
+    assert costs.matrix(TASK, {}, "data.yaml") is None
+    counts = costs.counts(table, np.array([0, 0, 1, 2]), np.array([[1, 0, 2, 0]]))
+    assert costs.figures(table)(counts.sum(1)) * table.max() == pytest.approx([6 / 4])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"d": {"a": 1}}, "conf/data/x.yaml: costs.d: no text has this label; expected one of a, b"),
+        ({"a": {"e": 1}}, "conf/data/x.yaml: costs.a.e: no text has this label; expected one of a, b"),
+        ({"a": {"b": 0}, "b": {"a": 0}}, "conf/data/x.yaml: costs: every error costs 0"),
+    ],
+)
+def test_costs_that_make_no_sense_are_refused(given, said):
+    with pytest.raises(UserError) as refused:
+        costs.matrix(TASK, given, "conf/data/x.yaml")
+    assert refused.value.lines[0].startswith(said)
+
+
+# --- what a choice can bear
+
+
+def test_the_surest_answers_come_first():
+    counts = right_on(slice(0, 240))
+    confidence = np.linspace(1, 0, 300)  # the 60 wrong ones are the least sure
+    table = coverage.by_coverage(ACCURACY, counts, confidence, 0.95).set_index("coverage")
+    assert table.value[1.0] == 0.8 and table.value[0.8] == 1
+    assert table.rows.tolist() == [300, 270, 240, 210, 180, 150, 120, 90, 60, 30]
+    assert table.least[0.5] == confidence[149]
+    assert (table.low <= table.value).all() and table.low[0.1] < table.low[0.8] < 1
+
+
+def test_precision_and_recall_of_each_label():
+    counts = TASK.counts(np.array([0] * 60 + [1] * 40), np.array([0] * 50 + [1] * 10 + [1] * 30 + [0] * 10))[None]
+    table = coverage.by_label(TASK, counts, 0.95).set_index("label")
+    assert table.texts.tolist() == [60, 40]
+    assert table.loc["a", ["precision", "recall", "f1"]].tolist() == pytest.approx([50 / 60, 50 / 60, 50 / 60])
+    assert table.loc["b", ["precision", "recall"]].tolist() == pytest.approx([30 / 40, 30 / 40])
+    assert (table.recall_low < table.recall).all() and (table.recall < table.recall_high).all()
+
+
+def test_each_threshold_has_its_errors_and_their_cost():
+    actual = np.array([True, True, False, False])
+    table = coverage.by_threshold(np.array([0.95, 0.35, 0.6, 0.05]), actual, 0.32, np.array([5.0, 1.0]))
+    assert table.threshold.tolist() == [0.1, 0.2, 0.3, 0.32, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert table.fitted.tolist() == [False] * 3 + [True] + [False] * 6
+    fitted, last = table[table.fitted].iloc[0], table.iloc[-1]
+    assert (fitted.precision, fitted.recall, fitted.cost) == (pytest.approx(2 / 3), 1, 1000 * 1 / 4)
+    assert (last.precision, last.recall, last.cost, last.answered) == (1, 0.5, 1000 * 5 / 4, 0.25)
+
+
+# --- does it hold? The whole table is that of benchmarks/decision.py.
+
+
+@pytest.mark.slow
+def test_what_is_called_proven_is_good_enough(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(uncertainty, "RESAMPLES", 500)
+    random = np.random.default_rng(5)
+    said = [benchmark.study(random, benchmark.drawn_methods(random), 314, 1) for _ in range(150)]
+    proven = [enough[benchmark.METHODS.index(one.proven)] for one, enough in said if one.proven]
+    assert len(proven) > 20 and np.mean(proven) > 0.93
+    chances = np.array([list(one.probabilities.values()) for one, _ in said]).ravel()
+    enough = np.array([enough for _, enough in said]).ravel()
+    for low, high in ((0.05, 0.5), (0.5, 0.95)):
+        some = (chances > low) & (chances < high)
+        assert enough[some].mean() > chances[some].mean() - 0.07
+
+
+def test_a_method_beyond_the_margin_is_seldom_called_proven(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(uncertainty, "RESAMPLES", 300)
+    random = np.random.default_rng(6)
+    said = [benchmark.study(random, benchmark.methods_beyond(1), 314, 1)[0] for _ in range(100)]
+    assert np.mean([one.probabilities["method 0"] >= 0.95 for one in said]) < 0.1

@@ -1,0 +1,123 @@
+"""Which method to use: the cheapest that is good enough, and how sure that is.
+
+A method is good enough if its figure is not worse than the best one's by more than a margin. The best is whichever has
+the highest figure in a resample of rows and trainings (multiple comparisons with the best, Hsu 1981), so nothing is
+compared with a method that was lucky on these rows. `benchmarks/decision.py` shows that the probabilities hold.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tunediff.evidence.settings import Report
+from tunediff.evidence.uncertainty import Figures, resampled
+
+NEARLY = 0.05  # of probabilities: where none suffices, one that is so much less than the largest is as good
+ALIKE = 1.5  # of costs: up to so many times the least are the same, because times differ from run to run
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the test texts say for a choice."""
+
+    order: list[str]
+    """Methods, the cheapest first."""
+    probabilities: dict[str, float]
+    """How probable it is that a method is not worse than the best by more than the margin."""
+    best: str
+    """The one with the best figure."""
+    choice: str
+    """The best bet: the cheapest that is good enough with the probability `report.assurance`.
+
+    If there is none, the cheapest that is about as likely to be good enough as the likeliest.
+    """
+    assured: bool
+    """Whether `choice` has that probability."""
+    proven: str | None
+    """The cheapest that is good enough with the probability `report.confidence`, if any is."""
+    rows: int
+    """Test texts."""
+    rows_to_prove: int | None
+    """Test texts that would about prove `choice`, if it is as it looks; None if it lacks more than the margin."""
+    trainings: int
+    """The most that any method has: with one, what another training would change is not in the probabilities."""
+
+
+def by_cost(table: pd.DataFrame, costs: list[str]) -> list[str]:
+    """Methods, the cheapest first by the first of `costs`; those that are alike in it by the next, and so on.
+
+    `table` has columns method, trainable_parameters and `costs`. Costs up to ALIKE times a group's least are alike.
+    """
+    ranks = pd.DataFrame({cost: _ranks(table[cost].to_numpy()) for cost in costs})
+    ranks = ranks.assign(parameters=table.trainable_parameters.to_numpy(), method=table.method.to_numpy())
+    return ranks.sort_values(list(ranks)).method.tolist()
+
+
+def _ranks(costs: np.ndarray) -> np.ndarray:
+    ranks = np.empty(len(costs), dtype=int)
+    least, rank = -1.0, -1
+    for place in np.argsort(costs, kind="stable"):
+        if costs[place] > ALIKE * least:
+            least, rank = costs[place], rank + 1
+        ranks[place] = rank
+    return ranks
+
+
+def decide(
+    figure: Figures, counts: dict[str, np.ndarray], order: list[str], report: Report, seed: int, sign: int = 1
+) -> Decision:
+    """The decision by one figure; `counts` has each method's, shape [trainings, rows, counts].
+
+    `sign` is -1 if a lower figure is better.
+    """
+    values = {method: figure(each.sum(1, dtype=float)).item() for method, each in counts.items()}
+    drawn = sign * _drawn(figure, counts, seed)
+    lead = drawn - drawn.max(1, keepdims=True)
+    probabilities = dict(zip(counts, map(float, (lead >= -report.margin - 1e-12).mean(0)), strict=True))
+
+    def cheapest(sure: float) -> str | None:
+        return next((method for method in order if probabilities[method] >= sure), None)
+
+    best = max(order, key=lambda method: sign * values[method])
+    bet = cheapest(report.assurance)
+    choice = bet or cheapest(max(probabilities.values()) - NEARLY)
+    rows = next(iter(counts.values())).shape[1]
+    return Decision(
+        order=order,
+        probabilities=probabilities,
+        best=best,
+        choice=choice,
+        assured=bet is not None,
+        proven=cheapest(report.confidence),
+        rows=rows,
+        rows_to_prove=_rows_to_prove(lead[:, list(counts).index(choice)], report, rows),
+        trainings=max(len(each) for each in counts.values()),
+    )
+
+
+def _drawn(figure: Figures, counts: dict[str, np.ndarray], seed: int) -> np.ndarray:
+    """Figures of resampled rows and trainings, shape [resamples, methods]: the same rows for all methods.
+
+    Of few trainings, drawing with replacement would show too little of what another one changes: of n, all but a share
+    of 1/n of the variance. What is drawn is therefore stretched about their mean.
+    """
+    ends = np.cumsum([len(each) for each in counts.values()])[:-1]
+    parts = [figure.each(sums)[..., 0] for sums in resampled(np.concatenate([*counts.values()]), seed)]
+    random = np.random.default_rng([seed, 1])
+    drawn = []
+    for each in np.split(np.concatenate(parts), ends, axis=1):
+        trainings = each.shape[1]
+        often = random.multinomial(trainings, np.full(trainings, 1 / trainings), size=len(each)) / trainings
+        stretch = np.sqrt(trainings / max(1, trainings - 1))
+        drawn.append(each.mean(1) + stretch * ((often - 1 / trainings) * each).sum(1))
+    return np.stack(drawn, axis=1)
+
+
+def _rows_to_prove(lead: np.ndarray, report: Report, rows: int) -> int | None:
+    """Rows with which so large a part of `lead`, shape [resamples], would be above -margin, if its middle stays."""
+    middle, low = np.quantile(lead, [0.5, 1 - report.confidence])
+    if middle <= -report.margin:
+        return None
+    times = ((middle - low) / (middle + report.margin)) ** 2
+    return int(np.ceil(max(1.0, times) * rows / 100) * 100)

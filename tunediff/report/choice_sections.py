@@ -1,0 +1,163 @@
+"""Sections of the page about the choice: what each method is, does and costs, how sure it is, what it can bear."""
+
+from math import log10
+from typing import Any
+
+import numpy as np
+
+from tunediff.core.methods import WITHOUT_LEARNING
+from tunediff.evidence.comparison import Evidence
+from tunediff.report.charts import Axis, Dot, Series, chart, dots
+from tunediff.report.colours import palette
+from tunediff.report.of_task import of_task
+from tunediff.report.page import Section
+from tunediff.report.results import About
+from tunediff.report.verdict import quality, within
+from tunediff.report.words import between, duration, mean, percent, size
+
+
+def methods(evidence: Evidence, adapters: bool, words: list[str]) -> Section:
+    """All methods, the best first; `adapters` says whether some are, and `words` are sentences for its text."""
+    figures = [evidence.task.figures[name] for name in evidence.task.headline]
+    deciding, sure = evidence.deciding, f"({100 * evidence.report.confidence:g}% interval)"
+    colours = palette(evidence.methods.method.tolist())
+    table, rows = evidence.methods.set_index("method"), []
+    span = " ({})" if evidence.costs is None else ""  # one column of intervals, or the table is too wide
+    order = sorted(table.index, key=lambda name: -deciding.sign * evidence.intervals.loc[name, deciding.name])
+    for method in order:
+        own, limits = table.loc[method], evidence.intervals.loc[method]
+        rows.append(
+            [
+                method,
+                *([cost_of_errors(evidence, method)] if evidence.costs is not None else []),
+                *(f"{mean(own, one.name)}{span.format(between(limits, one.name))}" for one in figures),
+                percent(evidence.decision.probabilities[method]),
+                size(own.artifact_bytes),
+                size(own.loaded_bytes),
+                duration(own.answer_seconds),
+                duration(own.train_seconds),
+            ]
+        )
+    head = [
+        "method",
+        *([f"cost of errors, 1,000 texts {sure}"] if evidence.costs is not None else []),
+        *(one.words if evidence.costs is not None else f"{one.words} {sure}" for one in figures),
+        *("good enough", "stored a version", "loaded to answer", "1,000 answers", "training"),
+    ]
+    picture = dots(
+        [
+            Dot(
+                method,
+                colours[method],
+                *(evidence.intervals.loc[method, f"{deciding.name}{end}"] for end in ("", "_low", "_high")),
+                f"{quality(evidence, method)} ({limits_of(evidence, method)})",
+                method == evidence.choice,
+            )
+            for method in order
+        ]
+    )
+    said = (
+        f"The chart has the {deciding.words} on test with its {100 * evidence.report.confidence:g}% interval. Good "
+        f"enough is how probable it is that a method is {within(evidence)}."
+    )
+    if adapters:
+        said += (
+            " An adapter stores little of each version, and loads the pretrained model with it, which versions share. "
+            "Merged into it, a LoRA answers as fast as `full`."
+        )
+    return Section("Methods", " ".join([said, *words]), [head, *rows], charts=[picture], chosen=evidence.choice)
+
+
+def what_each_is(evidence: Evidence, about: About) -> Section:
+    sizes = evidence.methods.set_index("method")
+    kinds = of_task(evidence.task).METHODS
+    rows = []
+    for method in evidence.methods.method[::-1]:
+        words = kinds.get(method, "")
+        if method in about.adapters:
+            words = kinds["adapter"].format(about.adapters[method])
+        if method in about.prompted:
+            words = "A language model is asked for the answer (docs/prompting.md). Nothing is trained."
+        elif method not in WITHOUT_LEARNING:
+            words = f"{words} {sizes.trainable_parameters[method]:,} trained weights.".strip()
+        rows.append([method, words])
+    return Section("What each method is", table=[["method", "what it is"], *rows], chosen=evidence.choice, prose=True)
+
+
+def quality_against_cost(evidence: Evidence) -> Section:
+    figure, colours = evidence.deciding, palette(evidence.methods.method.tolist())
+    shown = evidence.methods[~evidence.methods.method.isin(WITHOUT_LEARNING)]
+    unit = 1 if evidence.costs is not None else 100
+
+    def panel(column: str, title: str, words: str, least: float) -> Any:
+        series = [
+            Series(
+                row.method,
+                colours[row.method],
+                [(log10(max(getattr(row, column), least)), unit * evidence.intervals.loc[row.method, figure.name])],
+            )
+            for row in shown.itertuples()
+        ]
+        values = [one.points[0][0] for one in series]
+        ticks = range(int(np.floor(min(values))), int(np.ceil(max(values))) + 1)
+        show = size if column.endswith("bytes") else "{:,g} s".format
+        across = Axis(
+            title, lambda power: show(10**power).replace(".0 ", " "), (ticks[0] - 0.1, ticks[-1] + 0.1), list(ticks)
+        )
+        return chart(
+            series,
+            across,
+            Axis("", lambda value: f"{value:.0f}{'%' if unit == 100 else ''}"),
+            f"{figure.title}, by {words}",
+            named=True,
+        )
+
+    best = "top" if figure.higher_is_better else "bottom"
+    return Section(
+        "Quality against cost",
+        f"The best place is at the {best} left: good and cheap. Each step to the right costs ten times as much.",
+        charts=[
+            panel("artifact_bytes", "stored of a version", "size", 1000),
+            panel("answer_seconds", "for 1,000 answers", "time to answer", 0.01),
+            panel("train_seconds", "of training", "time to train", 0.1),
+        ],
+    )
+
+
+def how_sure(evidence: Evidence, about: About) -> Section:
+    decision, report = evidence.decision, evidence.report
+    noise = "test texts and trainings are" if evidence.several else "test texts are"
+    said = (
+        f"Good enough is {within(evidence)}, which is whichever method is best in each of 10,000 draws: {noise} drawn "
+        f"again and again. The recommendation is the cheapest method that is good enough with a probability of "
+        f"{100 * report.assurance:g}% (`report.assurance`); proven is one with {100 * report.confidence:g}%. "
+    )
+    known = {method: figures for method, figures in about.validation.items() if report.figure in figures}
+    if known and evidence.costs is None:
+        figure = evidence.task.figures[report.figure]
+        chosen = max(known, key=lambda method: figure.sign * known[method][figure.name])
+        said += (
+            f"This choice used the test texts, so the figure of `{decision.choice}` is slightly flattered. Validation "
+            f"alone would choose `{chosen}`: {figure.show(known[chosen][figure.name])} there, and "
+            f"{figure.show(evidence.intervals.loc[chosen, figure.name])} on test texts that did not choose it."
+        )
+    head = ["method, the cheapest first", "good enough", "verdict"]
+    verdicts = {decision.choice: "recommended", decision.proven: "proven"}
+    if decision.proven == decision.choice:
+        verdicts[decision.choice] = "recommended, proven"
+    rows = [[name, percent(decision.probabilities[name]), verdicts.get(name, "")] for name in decision.order]
+    return Section("How sure this is", said, [head, *rows], chosen=decision.choice)
+
+
+# --- figures
+
+
+def cost_of_errors(evidence: Evidence, method: str) -> str:
+    return f"{quality(evidence, method)} ({limits_of(evidence, method)})"
+
+
+def limits_of(evidence: Evidence, method: str) -> str:
+    row, name = evidence.intervals.loc[method], evidence.deciding.name
+    if evidence.costs is not None:
+        return f"{row[f'{name}_low']:.0f} to {row[f'{name}_high']:.0f}"
+    return between(row, name)

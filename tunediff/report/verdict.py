@@ -1,0 +1,130 @@
+"""What the page says first, to someone with one minute: what to use, why, how sure that is, at what price."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from tunediff.evidence.comparison import Evidence
+from tunediff.evidence.decision import ALIKE
+from tunediff.report.of_task import of_task
+from tunediff.report.page import Tile, Verdict
+from tunediff.report.words import duration, names, percent, size
+
+MORE_SEEDS = 3  # trainings of each method, where there was one
+
+
+def verdict(evidence: Evidence) -> Verdict:
+    costs = evidence.methods.set_index("method")
+    return Verdict(
+        headline=headline(evidence),
+        reason=reason(evidence, costs),
+        tiles=tiles(evidence, costs.loc[evidence.choice]),
+        sure=sure(evidence),
+        next=what_next(evidence, costs),
+    )
+
+
+def headline(evidence: Evidence) -> str:
+    choice = evidence.choice
+    if not evidence.decision.assured:
+        return f"No clear choice yet: `{choice}` is the best bet"
+    special = {
+        "majority": f"No method is worth its cost: {of_task(evidence.task).CONSTANT}",
+        "tfidf": "Use `tfidf`: no pretrained model is needed",
+        "untrained": "Use `untrained`: the model needs no training",
+    }
+    return special.get(choice, f"Use `{choice}`")
+
+
+def reason(evidence: Evidence, costs: pd.DataFrame) -> str:
+    """One sentence: beside the best one in quality, and in what it costs."""
+    choice, best, figure = evidence.choice, evidence.best, evidence.deciding
+    own, other = (quality(evidence, method) for method in (choice, best))
+    if choice == best:
+        cheaper = evidence.decision.order[: evidence.decision.order.index(choice)]
+        rivals = [
+            method for method in cheaper if evidence.decision.probabilities[method] >= 1 - evidence.report.assurance
+        ]
+        if rivals:
+            return f"Its {figure.words} is the best ({own}); of what is cheaper, {names(rivals)} may be as good."
+        return f"Its {figure.words} is the best ({own}), and nothing cheaper is likely to be as good."
+    mine, theirs = costs.loc[choice], costs.loc[best]
+    gains = [
+        f"a version takes {size(mine.artifact_bytes)} instead of {size(theirs.artifact_bytes)}"
+        if mine.artifact_bytes * ALIKE < theirs.artifact_bytes
+        else "",
+        f"1,000 answers take {duration(mine.answer_seconds)} instead of {duration(theirs.answer_seconds)}"
+        if mine.answer_seconds * ALIKE < theirs.answer_seconds
+        else "",
+        f"training took {duration(mine.train_seconds)} instead of {duration(theirs.train_seconds)}"
+        if mine.train_seconds * 1.1 < theirs.train_seconds
+        else "",
+    ]
+    gained = ", ".join(filter(None, gains))
+    tied = f"Its {figure.words} is about as good as that of the best, `{best}` ({own} and {other})"
+    return f"{tied}, and it is cheaper: {gained}." if gained else f"{tied}."
+
+
+def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
+    interval, figure = evidence.intervals.loc[evidence.choice], evidence.deciding
+    low, high = (interval[f"{figure.name}{end}"] for end in ("_low", "_high"))
+    limits = f"{low:.0f} to {high:.0f}" if evidence.costs is not None else f"{100 * low:.1f} to {100 * high:.1f}"
+    stored, loaded = size(cost["artifact_bytes"]), size(cost["loaded_bytes"])
+    shared = f"{loaded} to answer: with the pretrained model, which versions share"
+    return [
+        Tile(
+            figure.title if evidence.costs is None else f"{figure.title}, 1,000 texts",
+            quality(evidence, evidence.choice),
+            f"{limits} at {100 * evidence.report.confidence:g}% confidence",
+        ),
+        Tile("Size of a version", stored, shared if loaded != stored else "all that is needed to answer"),
+        Tile("1,000 answers", duration(cost["answer_seconds"]), f"trained in {duration(cost['train_seconds'])}"),
+    ]
+
+
+def sure(evidence: Evidence) -> str:
+    """One line: how probable it is that the choice is good enough, and what is proven."""
+    decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
+    chance = f"{percent(decision.probabilities[decision.choice]).capitalize()} sure that it is {within(evidence)}"
+    if decision.proven == decision.choice:
+        return f"{chance}: proven at {confidence}."
+    if decision.proven:
+        return f"{chance}. Proven at {confidence} is the dearer `{decision.proven}`."
+    return f"{chance}. {decision.rows:,} test texts prove no method at {confidence}."
+
+
+def what_next(evidence: Evidence, costs: pd.DataFrame) -> str:
+    decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
+    steps = []
+    if decision.proven != decision.choice:
+        if decision.rows_to_prove and decision.rows_to_prove > decision.rows:
+            steps.append(
+                f"To be {confidence} sure, label more texts: if it is as it looks, about {decision.rows_to_prove:,} in "
+                f"the test split would do, instead of {decision.rows:,}."
+            )
+        else:
+            steps.append(f"To be {confidence} sure, label more texts for the test split: it has {decision.rows:,}.")
+    if decision.trainings == 1:
+        seconds = MORE_SEEDS * costs.train_seconds[evidence.trained].sum()
+        steps.append(
+            "What another training changes is not in this yet. To include it: "
+            f"`dvc exp run -S 'seeds=[17,18,19]'`, about {duration(seconds)} of training."
+        )
+    if not steps:
+        steps.append("Nothing more to run for this choice.")
+    return " ".join(steps)
+
+
+# --- words
+
+
+def within(evidence: Evidence) -> str:
+    margin = evidence.report.margin
+    if evidence.costs is not None:
+        return f"at most {1000 * margin:g} dearer than the best, in costs of errors of 1,000 texts"
+    return f"within {100 * margin:g} points of the best"
+
+
+def quality(evidence: Evidence, method: str) -> str:
+    value = evidence.intervals.loc[method, evidence.deciding.name]
+    return f"{value:.0f}" if evidence.costs is not None else evidence.deciding.show(value)
