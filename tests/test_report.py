@@ -235,6 +235,26 @@ def test_each_method_has_its_confusion_and_each_table_its_picture(tmp_path: Path
     assert len(errors) == len(error_list.errors(evidence.predictions))
 
 
+def test_a_task_may_have_no_probabilities_and_no_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """As one whose answers are written texts."""
+    nothing = {"choice": lambda *_: [], "answers": lambda *_: [], "label_noise": lambda *_: None}
+    nothing["errors"] = lambda one: classification.errors(one).iloc[:0]
+    for name, function in nothing.items():
+        monkeypatch.setattr(classification, name, function)
+    monkeypatch.setattr("tunediff.evidence.classification.confidence", lambda *_: (np.zeros(0), np.zeros(0, bool)))
+    monkeypatch.setattr(Classification, "each_epoch", ("loss",))
+    found = weigh(NONE_LEARNS_BUT_FULL)
+    shown = [section.title for section in sections.sections(found, {}, ABOUT)]
+    assert shown == [
+        *("Methods", "What each method is", "Quality against cost", "How sure this is", "Confusion", "Differences"),
+        *("Where it fails", "Learning curves", "Would more labels help?", "Where it comes from"),
+    ]
+    assert len(model_sections.learning_curves(found, CURVES).charts) == 2  # of the loss alone
+    written = argparse.Namespace(**{name: tmp_path / path for name, path in vars(FOLDERS).items()})
+    folders.write(found, CURVES, GROWTH, written)
+    assert pd.read_csv(tmp_path / "errors.csv").empty and not (tmp_path / "calibration/reliability.png").exists()
+
+
 def drawn(monkeypatch: pytest.MonkeyPatch, draw: Callable[[], None]) -> list[Figure]:
     """What `draw` would have saved."""
     figures = []

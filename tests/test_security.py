@@ -32,7 +32,7 @@ from tunediff.models import gguf_file, loading, pretrained, saved
 from tunediff.models.settings import ModelConf
 from tunediff.report import folders as report_folders
 from tunediff.report import page
-from tunediff.report.verdict import Tile, Verdict
+from tunediff.report.page import Tile, Verdict
 from tunediff.settings.study import read_data
 from tunediff.sources import find_source
 from tunediff.sources.settings import DataConf
