@@ -9,13 +9,12 @@ from transformers import BitsAndBytesConfig, PreTrainedConfig
 
 from tunediff.core.errors import UserError
 from tunediff.models.layers import head_modules
-from tunediff.tasks.interface import Task
 
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # that int8 computes in fp16, each time
 
 
-def quantization(kind: str, config: PreTrainedConfig, task: Task, head: list[str], place: Path) -> BitsAndBytesConfig:
-    """What `from_pretrained` takes to load a model in the format `kind`, its head excepted.
+def quantization(kind: str, auto: type, config: PreTrainedConfig, head: list[str], place: Path) -> BitsAndBytesConfig:
+    """What `from_pretrained` of the class `auto` takes to load a model in the format `kind`, its head excepted.
 
     `head` are the pretrained modules that adapters train completely. Raises UserError, which names the file `place`,
     if bitsandbytes is not installed.
@@ -26,7 +25,7 @@ def quantization(kind: str, config: PreTrainedConfig, task: Task, head: list[str
             "leave quantize out"
         )
     with torch.device("meta"):
-        floats = [*head_modules(task.auto_class().from_config(config)), *head]
+        floats = [*head_modules(auto.from_config(config)), *head]
     if kind == "int8":
         # Without a threshold: it would compute outliers of a batch apart, and an answer depend on the texts beside it.
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0, llm_int8_skip_modules=floats)
