@@ -102,6 +102,17 @@ def test_its_head_is_the_one_that_floats_get(tiny: Path):
     assert torch.equal(*(head.modules_to_save["default"].weight for head in heads))
 
 
+def test_what_adapters_train_beside_the_head_stays_in_floats(tiny_model: Path, tmp_path: Path):
+    pytest.importorskip("bitsandbytes")
+    conf = ModelConf(name=str(tiny_model), max_length=16, quantize="nf4", head=["pooler"])
+    tokenizer = loading.load_tokenizer(conf, WHERE)
+    model = loading.load_pretrained(conf, WHERE, tokenizer, Classification(LABELS), 17)
+    assert type(model.bert.pooler.dense) is torch.nn.Linear
+    model = adapt(model, tokenizer, "LORA", LORA, conf, "entry")
+    saving.save(model, tokenizer, tmp_path)
+    assert np.array_equal(logits(*saved.load_saved(tmp_path)), logits(model, tokenizer))
+
+
 @pytest.mark.parametrize(
     ("peft_type", "fields"), [("BOTTLENECK", {"size": 4}), ("LORA", {**LORA, "init_lora_weights": "pissa"})]
 )

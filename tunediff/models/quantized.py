@@ -8,14 +8,13 @@ import torch
 from transformers import BitsAndBytesConfig, PreTrainedConfig
 
 from tunediff.core.errors import UserError
-from tunediff.models.layers import head_modules
-from tunediff.tasks.interface import Task
+from tunediff.models.layers import ends_in, head_modules
 
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # that int8 computes in fp16, each time
 
 
-def quantization(kind: str, config: PreTrainedConfig, task: Task, head: list[str], place: Path) -> BitsAndBytesConfig:
-    """What `from_pretrained` takes to load a model in the format `kind`, its head excepted.
+def quantization(kind: str, auto: type, config: PreTrainedConfig, head: list[str], place: Path) -> BitsAndBytesConfig:
+    """What `from_pretrained` of the class `auto` takes to load a model in the format `kind`, its head excepted.
 
     `head` are the pretrained modules that adapters train completely. Raises UserError, which names the file `place`,
     if bitsandbytes is not installed.
@@ -26,7 +25,8 @@ def quantization(kind: str, config: PreTrainedConfig, task: Task, head: list[str
             "leave quantize out"
         )
     with torch.device("meta"):
-        floats = [*head_modules(task.auto_class().from_config(config)), *head]
+        model = auto.from_config(config)
+    floats = [*head_modules(model), *(name for name, _ in model.named_modules() if ends_in(name, head))]
     if kind == "int8":
         # Without a threshold: it would compute outliers of a batch apart, and an answer depend on the texts beside it.
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0, llm_int8_skip_modules=floats)

@@ -94,7 +94,7 @@ def without_full(study: Study) -> list[str]:
         return ["evaluate.methods: full would be trained but not evaluated; add it to the list"] * missing
     return [
         f"{name}.methods: full trains every weight, which {quantize} numbers are too coarse for ({study.model_path}: "
-        "quantize is for adapters); take full out of the list and out of DVC's hands by `dvc freeze train_full`"
+        "quantize is for adapters); take full out of the list, and run the other stages by name (docs/methods.md)"
         for name, section in sections.items()
         if "full" in section.methods
     ]
