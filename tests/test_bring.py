@@ -11,6 +11,8 @@ import pytest
 from conftest import Project
 from test_sources import read, read_one, save, save_workbook
 
+from tunediff.baselines.linear import has_words, on_tfidf
+from tunediff.baselines.settings import Baseline
 from tunediff.core.errors import UserError
 
 WORDS = ["never", "often", "seldom", "always"]
@@ -444,3 +446,25 @@ def test_near_repetitions_are_reported(project: Project, run_prepare: Callable) 
     assert counts["nearly"] == test.base.isin(train).sum() > 0
     assert counts["texts"] == 0
     assert any("nearly repeat one of train" in remark for remark in project.profile()["remarks"])
+
+
+# --- scripts
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["股票在报告之后上涨", "股票在报告之后下跌"], False),
+        (["หุ้นขึ้น", "หุ้นตก"], False),
+        (["शेयर चढ़े", "शेयर गिरे"], False),
+        (["🙂🙂", "🙁"], False),
+        (["shares rose", "shares fell 🙁"], True),
+        (["акции выросли", "акции упали"], True),
+        (["주가가 올랐다", "주가가 내렸다"], True),
+    ],
+    ids=["chinese", "thai", "hindi", "emoji", "english", "russian", "korean"],
+)
+def test_tfidf_counts_characters_where_there_are_no_words_between_spaces(texts: list[str], words: bool) -> None:
+    assert has_words(texts) is words
+    model = on_tfidf(Baseline(ngrams=2, tfidf_C=10, probe_C=1), "none", texts * 5).fit(texts * 5, [0, 1] * 5)
+    assert model.predict(texts).tolist() == [0, 1]

@@ -143,7 +143,7 @@ def test_the_loss_on_validation_is_not_weighted(rare: Dataset, study: Study, fit
         trainings={},
     )  # fmt: skip
     tfidf = growth.validate("tfidf", task, rare, rare, settings, [])
-    model = on_tfidf(study.params.baseline, "balanced").fit(rare["text"][:], rare["label"][:])
+    model = on_tfidf(study.params.baseline, "balanced", rare["text"][:]).fit(rare["text"][:], rare["label"][:])
     assert tfidf["loss"] == pytest.approx(log_loss(actual, model.predict_proba(rare["text"][:])))
 
 

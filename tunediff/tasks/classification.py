@@ -11,8 +11,8 @@ from pydantic import field_validator
 from tunediff.core.errors import UserError
 from tunediff.core.settings import Scalar, Section
 from tunediff.core.values import as_text
-from tunediff.tasks import label_doubts
 from tunediff.tasks.interface import Figure
+from tunediff.tasks.label_doubts import alike, looks_like, merging, several
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,15 +80,15 @@ class Classification:
     def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
         counts = targets.value_counts().to_dict()
         said = []
-        if keys.labels is None and (sets := label_doubts.alike(counts)):
+        if keys.labels is None and (sets := alike(counts)):
             same = "; ".join(", ".join(f"'{label}' ({counts[label]})" for label in labels) for labels in sets)
             said.append(
                 f"labels that are likely the same: {same}; they stay apart, unless the data file merges them: "
-                f"{label_doubts.merging(counts, sets)}"
+                f"{merging(counts, sets)}"
             )
-        if several := label_doubts.several(counts):
+        if joint := several(counts):
             said.append(
-                f"{sum(counts[label] for label in several)} rows have labels such as '{several[0]}', which look like "
+                f"{sum(counts[label] for label in joint)} rows have labels such as '{joint[0]}', which look like "
                 "several in one; classification takes each for a label of its own"
             )
         return said
@@ -98,7 +98,7 @@ class Classification:
         cls, table: "pd.DataFrame", keys: Keys, path: str, place: "Callable[[pd.Series], str]"
     ) -> "tuple[Classification, pd.DataFrame]":
         counts = table.label.value_counts().to_dict()
-        if keys.labels is None and (kind := label_doubts.looks_like(counts)):
+        if keys.labels is None and (kind := looks_like(counts)):
             raise UserError(
                 f"{path}: label: column '{keys.label}' has {len(counts):,} values in {len(table):,} rows, such as "
                 f"'{next(iter(counts)):.40}': it looks like {kind}, not labels; name another column"
