@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +13,11 @@ from test_sources import read, read_one, save, save_workbook
 
 from tunediff.baselines.linear import has_words, on_tfidf
 from tunediff.baselines.settings import Baseline
+from tunediff.core import limits
 from tunediff.core.errors import UserError
+from tunediff.report.provenance import provenance
+from tunediff.sources import formats
+from tunediff.sources.settings import FileKeys
 
 WORDS = ["never", "often", "seldom", "always"]
 
@@ -49,6 +53,12 @@ def test_a_quote_that_closes_some_lines_later_swallows_none(raw: Path) -> None:
     """Both readings make a table: that without quotes has all rows."""
     (raw / "it.tsv").write_text('text\tlabel\n"one\ta\ntwo\tb\nthree"\tc\nfour\td\n')
     assert rows(read_one("it.tsv")) == [('"one', "a"), ("two", "b"), ('three"', "c"), ("four", "d")]
+
+
+def test_one_column_of_texts_that_begin_with_quotes(raw: Path) -> None:
+    (raw / "it.tsv").write_text('text\n"Loved it\nfine\nso" so\n')
+    found = formats.read_records(raw / "it.tsv", FileKeys(), asked=["text"])
+    assert [row["text"] for row in found.rows] == ['"Loved it', "fine", 'so" so']
 
 
 @pytest.mark.parametrize(
@@ -420,6 +430,8 @@ def test_own_splits_that_overlap_are_reported(project: Project, run_prepare: Cal
     said = capsys.readouterr().out
     assert f"{test['texts']} of 10 test texts stand in train too, up to case and spaces (test:1" in said
     assert "`overlap: drop_from_train` or `drop_from_test` takes them out" in said
+    shown = provenance(project.profile(), "tiny", {"revision": "main", "sha256": None, "seeds": [17]})  # on the page
+    assert "of 10 test texts stand in train too" in shown["remarks on the data"]
 
 
 @pytest.mark.parametrize(("overlap", "side", "left"), [("drop_from_train", "train", 56), ("drop_from_test", "test", 5)])
@@ -468,3 +480,26 @@ def test_tfidf_counts_characters_where_there_are_no_words_between_spaces(texts: 
     assert has_words(texts) is words
     model = on_tfidf(Baseline(ngrams=2, tfidf_C=10, probe_C=1), "none", texts * 5).fit(texts * 5, [0, 1] * 5)
     assert model.predict(texts).tolist() == [0, 1]
+
+
+def test_a_number_where_a_column_is_named(project: Project, run_prepare: Callable) -> None:
+    with pytest.raises(UserError, match=r"tiny.yaml: text: expected the name of a column, found 0: write a name like"):
+        run_prepare(text=0)
+
+
+def test_a_quote_that_is_not_closed_does_not_read_the_file_into_one_row(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even while the dialect is looked for."""
+    read_at_once = []
+
+    def counted(path: Path, *_: object) -> Iterator[str]:
+        for number, line in enumerate(path.open(newline="")):
+            read_at_once.append(number)
+            yield line
+
+    monkeypatch.setattr(limits, "ROW", 100)
+    monkeypatch.setattr(formats, "read_lines", counted)
+    (raw / "it.csv").write_text('"' + "so it is\n" * 10_000)
+    assert "line 1: a row of more than 100 characters" in refused("it.csv")
+    assert max(read_at_once) < 20

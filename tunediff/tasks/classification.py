@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import field_validator
 
 from tunediff.core.errors import UserError
-from tunediff.core.settings import Scalar, Section
+from tunediff.core.settings import Column, Scalar, Section
 from tunediff.core.values import as_text
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.label_doubts import alike, looks_like, merging, several
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Keys(Section):
-    label: str
+    label: Column
     """Column of the labels."""
     labels: list[Scalar] | dict[Scalar, str] | None = None
     """Order of the labels, or {value in the source: name}; sorted if left out."""
