@@ -203,7 +203,7 @@ def test_a_compressed_file_that_is_damaged(raw: Path) -> None:
     assert "data/raw/it.csv.gz: cannot be read: " in refused("it.csv.gz")
 
 
-def test_sheets_of_a_workbook(raw: Path) -> None:
+def test_sheets_of_a_workbook(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [["text", "label", "n"], ["one", "a", 1], ["", "", ""], ["two", 2, 0.5]]
     save_workbook({"notes": [["only"]], "texts": texts}, raw / "it.xlsx")
     assert "has the sheets notes, texts: say which is meant, as in `sheet: notes`" in refused("it.xlsx")
@@ -211,6 +211,8 @@ def test_sheets_of_a_workbook(raw: Path) -> None:
     assert rows(read_one("it.xlsx", sheet="texts")) == [("one", "a"), ("two", "2")]
     save_workbook({"texts": texts[1:], "empty": []}, raw / "it.xlsx")
     assert rows(read_one("it.xlsx", columns=["text", "label", "n"])) == [("one", "a"), ("two", "2")]
+    monkeypatch.setattr(limits, "JSON", 1000)
+    assert "bytes; a workbook is read whole and may have 1,000: save the sheet as CSV" in refused("it.xlsx")
     (raw / "it.xlsx").write_bytes(b"PK no workbook")
     assert "data/raw/it.xlsx: not a workbook that can be read" in refused("it.xlsx")
 
@@ -322,7 +324,10 @@ def test_rare_labels_are_merged_or_kept(rare: Project, run_prepare: Callable) ->
     assert (merged.name == "other").sum() == 12
     assert merged[merged.name == "other"].side.nunique() == 3
     assert merged[merged.text.str.contains("fund")].side.nunique() == 1
+    with (rare.folder / "data/raw/rare.csv").open("a") as file:
+        file.writelines(f"tied {i},{'new' if i == 8 else 'up'},tied {i % 9}\n" for i in range(90))
     kept = run_prepare(rare="keep")
+    assert kept[kept.text.str.startswith("tied")].assign(g=lambda t: t.row % 9).groupby("g").side.nunique().max() == 1
     assert rare.profile()["labels"] == ["down", "flat", "fund", "new", "up"]
     assert set(kept[kept.name.isin(["flat", "fund", "new"])].side) == {"train"}
 
@@ -508,7 +513,5 @@ def test_a_quote_that_is_not_closed_does_not_read_the_file_into_one_row(
 @pytest.mark.parametrize("name", ["models/full", "./models/full"])
 def test_a_model_that_dvc_would_delete_before_it_is_read(project: Project, run_prepare: Callable, name: str) -> None:
     project.edit_yaml("conf/model/tiny.yaml", name=name)
-    with pytest.raises(
-        UserError, match=f"^conf/model/tiny.yaml: name: {name} is in models/, where .* cp -rL"
-    ):
+    with pytest.raises(UserError, match=f"^conf/model/tiny.yaml: name: {name} is in models/, where .* cp -rL"):
         run_prepare()
