@@ -513,5 +513,5 @@ def test_a_quote_that_is_not_closed_does_not_read_the_file_into_one_row(
 @pytest.mark.parametrize("name", ["models/full", "./models/full"])
 def test_a_model_that_dvc_would_delete_before_it_is_read(project: Project, run_prepare: Callable, name: str) -> None:
     project.edit_yaml("conf/model/tiny.yaml", name=name)
-    with pytest.raises(UserError, match=f"^conf/model/tiny.yaml: name: {name} is in models/, where .* cp -rL"):
+    with pytest.raises(UserError, match=f"^conf/model/tiny.yaml: name: {name} is in models/, where .*cp -rL"):
         run_prepare()

@@ -162,8 +162,14 @@ def _spaces_before_quotes(dialect: Dialect, lines: Lines) -> bool:
     if not dialect.quote:
         return False
     opens = re.compile(f"{re.escape(dialect.separator)} +{dialect.quote}(?!{dialect.quote})")
-    sample = list(islice((line for line in lines() if line.strip()), SAMPLE))
-    return 2 * sum(bool(opens.search(line)) for line in sample) > len(sample) > 0
+    seen = spaced = size = 0
+    for line in islice((line for line in lines() if line.strip()), SAMPLE):
+        size += len(line)
+        if size > limits.ROW:
+            break
+        seen += 1
+        spaced += bool(opens.search(line))
+    return 2 * spaced > seen > 0
 
 
 class _TooLong(Exception):
