@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +11,13 @@ import pytest
 from conftest import Project
 from test_sources import read, read_one, save, save_workbook
 
+from tunediff.baselines.linear import has_words, on_tfidf
+from tunediff.baselines.settings import Baseline
+from tunediff.core import limits
 from tunediff.core.errors import UserError
+from tunediff.report.provenance import provenance
+from tunediff.sources import formats
+from tunediff.sources.settings import FileKeys
 
 WORDS = ["never", "often", "seldom", "always"]
 
@@ -47,6 +53,12 @@ def test_a_quote_that_closes_some_lines_later_swallows_none(raw: Path) -> None:
     """Both readings make a table: that without quotes has all rows."""
     (raw / "it.tsv").write_text('text\tlabel\n"one\ta\ntwo\tb\nthree"\tc\nfour\td\n')
     assert rows(read_one("it.tsv")) == [('"one', "a"), ("two", "b"), ('three"', "c"), ("four", "d")]
+
+
+def test_one_column_of_texts_that_begin_with_quotes(raw: Path) -> None:
+    (raw / "it.tsv").write_text('text\n"Loved it\nfine\nso" so\n')
+    found = formats.read_records(raw / "it.tsv", FileKeys(), asked=["text"])
+    assert [row["text"] for row in found.rows] == ['"Loved it', "fine", 'so" so']
 
 
 @pytest.mark.parametrize(
@@ -191,7 +203,7 @@ def test_a_compressed_file_that_is_damaged(raw: Path) -> None:
     assert "data/raw/it.csv.gz: cannot be read: " in refused("it.csv.gz")
 
 
-def test_sheets_of_a_workbook(raw: Path) -> None:
+def test_sheets_of_a_workbook(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [["text", "label", "n"], ["one", "a", 1], ["", "", ""], ["two", 2, 0.5]]
     save_workbook({"notes": [["only"]], "texts": texts}, raw / "it.xlsx")
     assert "has the sheets notes, texts: say which is meant, as in `sheet: notes`" in refused("it.xlsx")
@@ -199,6 +211,8 @@ def test_sheets_of_a_workbook(raw: Path) -> None:
     assert rows(read_one("it.xlsx", sheet="texts")) == [("one", "a"), ("two", "2")]
     save_workbook({"texts": texts[1:], "empty": []}, raw / "it.xlsx")
     assert rows(read_one("it.xlsx", columns=["text", "label", "n"])) == [("one", "a"), ("two", "2")]
+    monkeypatch.setattr(limits, "JSON", 1000)
+    assert "bytes; a workbook is read whole and may have 1,000: save the sheet as CSV" in refused("it.xlsx")
     (raw / "it.xlsx").write_bytes(b"PK no workbook")
     assert "data/raw/it.xlsx: not a workbook that can be read" in refused("it.xlsx")
 
@@ -310,7 +324,10 @@ def test_rare_labels_are_merged_or_kept(rare: Project, run_prepare: Callable) ->
     assert (merged.name == "other").sum() == 12
     assert merged[merged.name == "other"].side.nunique() == 3
     assert merged[merged.text.str.contains("fund")].side.nunique() == 1
+    with (rare.folder / "data/raw/rare.csv").open("a") as file:
+        file.writelines(f"tied {i},{'new' if i == 8 else 'up'},tied {i % 9}\n" for i in range(90))
     kept = run_prepare(rare="keep")
+    assert kept[kept.text.str.startswith("tied")].assign(g=lambda t: t.row % 9).groupby("g").side.nunique().max() == 1
     assert rare.profile()["labels"] == ["down", "flat", "fund", "new", "up"]
     assert set(kept[kept.name.isin(["flat", "fund", "new"])].side) == {"train"}
 
@@ -418,6 +435,8 @@ def test_own_splits_that_overlap_are_reported(project: Project, run_prepare: Cal
     said = capsys.readouterr().out
     assert f"{test['texts']} of 10 test texts stand in train too, up to case and spaces (test:1" in said
     assert "`overlap: drop_from_train` or `drop_from_test` takes them out" in said
+    shown = provenance(project.profile(), "tiny", {"revision": "main", "sha256": None, "seeds": [17]})  # on the page
+    assert "of 10 test texts stand in train too" in shown["remarks on the data"]
 
 
 @pytest.mark.parametrize(("overlap", "side", "left"), [("drop_from_train", "train", 56), ("drop_from_test", "test", 5)])
@@ -444,3 +463,55 @@ def test_near_repetitions_are_reported(project: Project, run_prepare: Callable) 
     assert counts["nearly"] == test.base.isin(train).sum() > 0
     assert counts["texts"] == 0
     assert any("nearly repeat one of train" in remark for remark in project.profile()["remarks"])
+
+
+# --- scripts
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["股票在报告之后上涨", "股票在报告之后下跌"], False),
+        (["หุ้นขึ้น", "หุ้นตก"], False),
+        (["शेयर चढ़े", "शेयर गिरे"], False),
+        (["🙂🙂", "🙁"], False),
+        (["shares rose", "shares fell 🙁"], True),
+        (["акции выросли", "акции упали"], True),
+        (["주가가 올랐다", "주가가 내렸다"], True),
+    ],
+    ids=["chinese", "thai", "hindi", "emoji", "english", "russian", "korean"],
+)
+def test_tfidf_counts_characters_where_there_are_no_words_between_spaces(texts: list[str], words: bool) -> None:
+    assert has_words(texts) is words
+    model = on_tfidf(Baseline(ngrams=2, tfidf_C=10, probe_C=1), "none", texts * 5).fit(texts * 5, [0, 1] * 5)
+    assert model.predict(texts).tolist() == [0, 1]
+
+
+def test_a_number_where_a_column_is_named(project: Project, run_prepare: Callable) -> None:
+    with pytest.raises(UserError, match=r"tiny.yaml: text: expected the name of a column, found 0: write a name like"):
+        run_prepare(text=0)
+
+
+def test_a_quote_that_is_not_closed_does_not_read_the_file_into_one_row(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even while the dialect is looked for."""
+    read_at_once = []
+
+    def counted(path: Path, *_: object) -> Iterator[str]:
+        for number, line in enumerate(path.open(newline="")):
+            read_at_once.append(number)
+            yield line
+
+    monkeypatch.setattr(limits, "ROW", 100)
+    monkeypatch.setattr(formats, "read_lines", counted)
+    (raw / "it.csv").write_text('"' + "so it is\n" * 10_000)
+    assert "line 1: a row of more than 100 characters" in refused("it.csv")
+    assert max(read_at_once) < 20
+
+
+@pytest.mark.parametrize("name", ["models/full", "./models/full"])
+def test_a_model_that_dvc_would_delete_before_it_is_read(project: Project, run_prepare: Callable, name: str) -> None:
+    project.edit_yaml("conf/model/tiny.yaml", name=name)
+    with pytest.raises(UserError, match=f"^conf/model/tiny.yaml: name: {name} is in models/, where .*cp -rL"):
+        run_prepare()

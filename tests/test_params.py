@@ -129,7 +129,7 @@ def files(tmp_path: Path) -> Files:
         (PARAMS_FILE, "train.epochs", 2.5, "got a number with a fractional part, found 2.5"),
         (PARAMS_FILE, "train", None, "found None"),
         (PARAMS_FILE, "data", 7, "valid string, found 7"),
-        (DATA_FILE, "text", 7, "valid string, found 7; or: Input should be a valid list, found 7"),
+        (DATA_FILE, "text", 7, "expected the name of a column, found 7: write a name like that in quotes"),
         (MODEL_FILE, "head", "pooler", "valid list, found 'pooler'"),
         (MODEL_FILE, "targets.attention", 7, "valid string, found 7"),
         # out of range
@@ -197,7 +197,7 @@ def test_a_mistake_is_one_line_with_file_and_key(files, file, key, value, messag
         ("rows", {"dev": 1}, "rows.dev: Input should be 'train', 'validation' or 'test', found 'dev'"),
         ("costs", {"a": {"b": -1}}, "costs.a.b: Input should be greater than or equal to 0, found -1"),
         ("labels", {0: 1}, "labels.0: Input should be a valid string, found 1"),
-        ("text", ["title", 7], "text.1: Input should be a valid string, found 7"),
+        ("text", ["title", ["a"]], "text.1: Input should be a valid string, found ['a']"),
     ],
 )
 def test_a_mistake_in_an_entry_is_told_of_the_entry_alone(files, key, value, line):

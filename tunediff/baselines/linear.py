@@ -1,4 +1,4 @@
-"""Logistic regression on what is not trained: TF-IDF of words or characters, or the frozen model's mean states."""
+"""Logistic regression on what is not trained: TF-IDF of words or characters, or the model's mean-pooled states."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from tunediff.baselines.settings import Baseline
 
 SAMPLE = 1000  # texts, and characters of each, that tell whether words can be counted
-CHARACTERS = (1, 3)  # counted runs of characters: chosen on hotel reviews in Chinese, docs/methods.md
+CHARACTERS = (1, 3)  # counted runs of characters: chosen on reviews in Chinese, see docs/data.md
 # Thai, Lao, Burmese, Khmer, Japanese and Chinese have no spaces between words.
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 

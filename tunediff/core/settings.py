@@ -32,6 +32,19 @@ Positive = Annotated[float, BeforeValidator(number), Field(gt=0, allow_inf_nan=F
 Seed = Annotated[int, BeforeValidator(number), Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, BeforeValidator(number), Field(ge=0, lt=1)]
 Scalar = str | bool | int | float
+
+
+def _column(value: object) -> object:
+    if isinstance(value, bool | int | float):
+        raise ValueError(
+            f"expected the name of a column, found {value}: write a name like that in quotes; columns of a file "
+            "without names get them from `columns`"
+        )
+    return value
+
+
+Column = Annotated[str, BeforeValidator(_column)]
+"""Name of a column of the source."""
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 """Number format of matrix products; `auto` is the fastest one that the machine computes in hardware."""
 

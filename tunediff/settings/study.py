@@ -31,6 +31,9 @@ class Study(Section):
         return TASKS[self.data.task]
 
 
+MODELS = "models"  # outputs of stages
+
+
 def load(root: Path = Path()) -> Study:
     """Read params.yaml in `root` and the files that it names. Raises UserError naming file and key."""
     params = read(root / "params.yaml", Params)
@@ -61,6 +64,14 @@ def load(root: Path = Path()) -> Study:
     problems = [*wrong_figures(params, study.task), *without_full(study), *not_done(params, study.task)]
     if problems:
         raise mistakes(root / "params.yaml", problems)
+    if Path(study.model.name).absolute().is_relative_to(Path(MODELS).absolute()):
+        raise mistakes(
+            paths["model"],
+            [
+                f"name: {study.model.name} is in {MODELS}/, where DVC deletes a stage's models before it runs again: "
+                f"copy the folder to a place beside {MODELS}/ (cp -rL), and name that"
+            ],
+        )
     return study
 
 

@@ -90,10 +90,17 @@ def decide(ending: str, lines: Lines, keys: FileKeys, wanted: Collection[str]) -
 
 def first_fields(dialect: Dialect, lines: Iterable[str], rows: int) -> list[list[str]]:
     """The fields of the first rows, or none if they are malformed."""
+    found: list[list[str]] = []
+    row = _Row(lines)
     try:
-        return list(islice((fields for fields in dialect.parser(_short(lines)) if fields), rows))
+        for fields in dialect.parser(row):
+            row.size = 0
+            found += [fields] if fields else []
+            if len(found) == rows:
+                break
     except (csv.Error, _TooLong):
         return []
+    return found
 
 
 def _matches(first: list[list[str]], width: int, wanted: Collection[str]) -> int:
@@ -116,10 +123,12 @@ class _Survey:
 def _survey(dialect: Dialect, lines: Lines, width: int = 0) -> _Survey:
     """Read the file up to the first row that does not have `width` fields, or as many as the first, two or more."""
     least = width or 2
-    parser = dialect.parser(_short(lines()))
+    row = _Row(lines())
+    parser = dialect.parser(row)
     rows = quotes = 0
     try:
         for fields in parser:
+            row.size = 0
             if not fields:
                 continue
             width = width or len(fields)
@@ -137,10 +146,12 @@ def _tabs_are_quoted(lines: Lines) -> bool:
 
     A text that begins with a quote and goes on after the next one, or that ends some rows later, is not enclosed.
     """
-    plain = _survey(Dialect("\t", ""), lines)
+    plain, quoted = (
+        _survey(dialect, lines, max(map(len, first_fields(dialect, lines(), 1)), default=0))
+        for dialect in (Dialect("\t", ""), Dialect("\t"))
+    )
     if plain.table and not plain.quotes:
         return False
-    quoted = _survey(Dialect("\t"), lines)
     if plain.table:
         return quoted.table and quoted.rows == plain.rows
     return quoted.table or quoted.line >= plain.line
@@ -151,19 +162,31 @@ def _spaces_before_quotes(dialect: Dialect, lines: Lines) -> bool:
     if not dialect.quote:
         return False
     opens = re.compile(f"{re.escape(dialect.separator)} +{dialect.quote}(?!{dialect.quote})")
-    sample = list(islice((line for line in _short(lines(), stop=True) if line.strip()), SAMPLE))
-    return 2 * sum(bool(opens.search(line)) for line in sample) > len(sample) > 0
+    seen = spaced = size = 0
+    for line in islice((line for line in lines() if line.strip()), SAMPLE):
+        size += len(line)
+        if size > limits.ROW:
+            break
+        seen += 1
+        spaced += bool(opens.search(line))
+    return 2 * spaced > seen > 0
 
 
 class _TooLong(Exception):
     pass
 
 
-def _short(lines: Iterable[str], stop: bool = False) -> Iterator[str]:
-    """The lines up to one that is longer than a row may be, which is an error, or with `stop` the end."""
-    for line in lines:
-        if len(line) > limits.ROW:
-            if stop:
-                return
-            raise _TooLong
-        yield line
+class _Row:
+    """Lines that are refused when those of one row have more characters than a row may have."""
+
+    def __init__(self, lines: Iterable[str]):
+        self.lines = lines
+        self.size = 0
+        """Characters since this was set to 0, as whoever reads the lines does after each row."""
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self.lines:
+            self.size += len(line)
+            if self.size > limits.ROW:
+                raise _TooLong
+            yield line

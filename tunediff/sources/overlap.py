@@ -10,6 +10,7 @@ from tunediff.sources.settings import DataConf
 NEAR = 0.7
 """From this share of common runs of words on (of Jaccard, estimated by MinHash), texts nearly repeat each other."""
 RUN = 3  # words, or characters where texts have few spaces
+KINDS = ("texts", "groups", "nearly")
 COMPARED = 200_000  # rows; among more of them, near repetitions are not looked for
 
 
@@ -39,7 +40,7 @@ def _stands_in(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 def with_train(kept: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """For validation and test: how many rows, and how many of these train has too, or nearly.
 
-    `kept` has a column side. `nearly` is None if there are too many rows to look for that.
+    `kept` has a column side. `nearly` is None if there are too many rows to look for that. `first` has places.
     """
     train = kept[kept.side == "train"]
     near = _near(train.text) if len(kept) <= COMPARED else None
@@ -47,12 +48,12 @@ def with_train(kept: pd.DataFrame) -> dict[str, dict[str, Any]]:
     for side in ("validation", "test"):
         rows = kept[kept.side == side]
         shared = _stands_in(rows, train)
-        nearly = None if near is None else ~shared.texts & rows.text.map(near).astype(bool)
+        if near is not None:
+            shared["nearly"] = ~shared.texts & rows.text.map(near).astype(bool)
         counts[side] = {
             "rows": len(rows),
-            **{kind: int(shared[kind].sum()) for kind in shared},
-            "nearly": None if nearly is None else int(nearly.sum()),
-            "first": splitting.first_places(rows[shared.any(axis=1) | (False if nearly is None else nearly)]),
+            **{kind: int(shared[kind].sum()) if kind in shared else None for kind in KINDS},
+            "first": {kind: splitting.first_places(rows[shared[kind]]) for kind in shared if shared[kind].any()},
         }
     return counts
 
@@ -84,15 +85,16 @@ def _near(texts: pd.Series):
 
 def remarks(counts: dict[str, dict[str, Any]]) -> list[str]:
     """Sentences about what splits share with train."""
+    advice = "; figures on these flatter: `overlap: drop_from_train` or `drop_from_test` takes them out"
+    words = {
+        "texts": ("stand in train too, up to case and spaces", advice),
+        "groups": ("are of groups that train has too", advice),
+        "nearly": ("nearly repeat one of train", ""),
+    }
     said = []
     for side, count in counts.items():
-        of = f"of {count['rows']} {side} texts"
-        places = f" ({', '.join(count['first'][:5])}{', ...' if len(count['first']) > 5 else ''})"
-        advice = "; figures on these flatter: `overlap: drop_from_train` or `drop_from_test` takes them out"
-        if count["texts"]:
-            said.append(f"{count['texts']} {of} stand in train too, up to case and spaces{places}{advice}")
-        if count["groups"]:
-            said.append(f"{count['groups']} {of} are of groups that train has too{places}{advice}")
-        if count["nearly"]:
-            said.append(f"{count['nearly']} {of} nearly repeat one of train{places}")
+        for kind, first in count["first"].items():
+            what, then = words[kind]
+            places = f"{', '.join(first[:5])}{', ...' if count[kind] > 5 else ''}"
+            said.append(f"{count[kind]} of {count['rows']} {side} texts {what} ({places}){then}")
     return said

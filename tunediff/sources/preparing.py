@@ -87,7 +87,10 @@ def split(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> Split:
         return Split(divided, {}, {}, [])
     is_rare = divided.stratum.isin(list(rare))
     if conf.rare == "keep":
-        return Split(divided.assign(side=divided.side.mask(is_rare & divided.side.isin(cut), "train")), rare, {}, [])
+        part = divided.side.isin(cut)
+        unit = pd.Series(splitting.units(divided[part]), divided.index[part])
+        to_train = unit.isin(unit[is_rare[part]]).reindex(divided.index, fill_value=False)
+        return Split(divided.assign(side=divided.side.mask(to_train, "train")), rare, {}, [])
     if conf.rare == "drop":
         reason = f"a label with too few rows to be in each of {', '.join(cut)}: {listed(rare)}"
         kept, dropped = splitting.drop(divided, is_rare, reason)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
-from tunediff.core.settings import Count, Scalar, Section, number
+from tunediff.core.settings import Column, Count, Scalar, Section, number
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
@@ -61,7 +61,7 @@ class DataConf(FileKeys):
     """A file or saved data set under data/raw/, one per split, or a Hub data set id."""
     revision: str = "main"
     """Commit, tag or branch of a Hub data set."""
-    text: str | Annotated[list[str], Field(min_length=1)]
+    text: Column | Annotated[list[Column], Field(min_length=1)]
     """Column, or columns joined by a blank line."""
     splits: dict[Split, Share] = {"train": 0.7, "validation": 0.15, "test": 0.15}
     """For each of train, validation, test: the name of a split of the source, or a share of the rows."""
@@ -70,7 +70,7 @@ class DataConf(FileKeys):
     clean: list[Literal["lowercase", "strip_special"]] = []
     prompt: Annotated[str, Field(min_length=1)] | None = None
     """What a language model is told to do; made from the labels' names if left out."""
-    group: str | None = None
+    group: Column | None = None
     """Column whose equal values stay on one side of a split; empty values are rows of their own."""
     rare: Literal["drop", "keep"] | Merge = "drop"
     """Labels with too few rows to be in each split: drop them, keep them in train, or merge them into one."""

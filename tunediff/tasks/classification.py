@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
 
 from tunediff.core.errors import UserError
-from tunediff.core.settings import Scalar, Section, number
+from tunediff.core.settings import Column, Scalar, Section, number
 from tunediff.core.values import as_text
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.label_doubts import alike, looks_like, merging, several
@@ -23,7 +23,7 @@ Cost = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False
 
 
 class Keys(Section):
-    label: str
+    label: Column
     """Column of the labels."""
     labels: list[Scalar] | dict[Scalar, str] | None = None
     """Order of the labels, or {value in the source: name}; sorted if left out."""
@@ -100,9 +100,9 @@ class Classification:
                 f"labels that are likely the same: {same}; they stay apart, unless the data file merges them: "
                 f"{merging(counts, sets)}"
             )
-        if joined := several(counts):
+        if joint := several(counts):
             said.append(
-                f"{sum(counts[label] for label in joined)} rows have labels such as '{joined[0]}', which look like "
+                f"{sum(counts[label] for label in joint)} rows have labels such as '{joint[0]}', which look like "
                 "several in one; classification takes each for a label of its own"
             )
         return said
