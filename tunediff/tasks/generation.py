@@ -5,6 +5,7 @@ words of `PLAIN`. The target follows it, then the end's token. Training, evaluat
 from `Prompt`, and pad on the left, so that targets stand at the end of a batch.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -76,12 +77,13 @@ class Prompt:
 
     def _rendered(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         """Always of the same day, which some templates write into the prompt."""
-
-        def strftime_now(form: str) -> str:  # a function of Python's: Jinja calls no other
-            return DAY.strftime(form)
-
+        template = re.sub(
+            r"strftime_now\((['\"])(.*?)\1\)",
+            lambda call: repr(DAY.strftime(call[2])),
+            self.tokenizer.get_chat_template(),
+        )
         return self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt, strftime_now=strftime_now
+            messages, chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
         )
 
     def _end(self, messages: list[dict[str, str]]) -> int:
