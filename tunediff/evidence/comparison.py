@@ -211,7 +211,8 @@ def weigh(
     intervals = intervals_of(predictions, **options)
     order = by_cost(methods)
     best = max(order, key=lambda method: intervals.loc[method, report.figure])
-    differences = differences_to([best, "full", "tfidf"], predictions, **options)
+    others = [name for name in (best, "full", "tfidf") if name in predictions]  # no `full` where weights are quantized
+    differences = differences_to(others, predictions, **options)
     to_best = differences[differences.other == best].set_index("method")
     choice, advice = recommend(
         order,
