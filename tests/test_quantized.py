@@ -93,7 +93,7 @@ def test_it_is_merged_with_floats_of_the_same_values(tiny: Path, tmp_path: Path,
     assert {type(layer).__name__ for layer in merged.modules() if "Linear" in type(layer).__name__} == {"Linear"}
     merged.save_pretrained(tmp_path / "merged")
     config = json.loads((tmp_path / "merged/config.json").read_text())
-    assert "quantization_config" not in config and "quantize" not in config["tunediff"]
+    assert "quantization_config" not in config and not {"quantize", "head"} & set(config["tunediff"])
 
 
 def test_its_head_is_the_one_that_floats_get(tiny: Path):

@@ -278,7 +278,11 @@ def weigh(
         predictions=predictions,
         intervals=intervals,
         differences=differences_to(
-            [decision.best, "full", "tfidf"], predictions, report.figure, report.confidence, seed
+            [name for name in (decision.best, "full", "tfidf") if name in predictions],
+            predictions,
+            report.figure,
+            report.confidence,
+            seed,
         ),
         slices=slices_of(predictions, max_length, report.confidence),
         cutting=cutting_costs(predictions, max_length, report.confidence),

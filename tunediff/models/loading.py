@@ -77,7 +77,7 @@ def load_pretrained(
         if quantize := getattr(conf, "quantize", None):
             from tunediff.models.quantized import quantization
 
-            options["quantization_config"] = quantization(quantize, task.auto_class(), config, conf.head, place)
+            options["quantization_config"] = quantization(quantize, auto_class(task), config, conf.head, place)
             config.tunediff |= {"quantize": quantize, "head": conf.head}
         torch.manual_seed(seed)  # of the head; transformers' set_seed would import the Trainer's modules and PEFT
         model, loading = auto_class(task).from_pretrained(

@@ -63,7 +63,8 @@ def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel
         raise UserError(f"{folder}: the saved model cannot be loaded: {reason(error)}") from None
     model.config.tunediff |= config.tunediff  # an adapter's model is the original one, which has no temperature
     if dequantize:
-        model.config.tunediff.pop("quantize", None)
+        for key in ("quantize", "head"):
+            model.config.tunediff.pop(key, None)
     return model.eval(), tokenizer
 
 

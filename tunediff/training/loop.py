@@ -198,8 +198,8 @@ def arguments(training: Training, task: Task, seed: int, precision: str, folder:
         use_cpu=device().type == "cpu",
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        gradient_checkpointing=settings.recompute,
-        gradient_checkpointing_kwargs={"use_reentrant": False},  # the other way wants trained embeddings
+        activation_checkpointing=settings.recompute,
+        activation_checkpointing_kwargs={"use_reentrant": False},  # the other way wants trained embeddings
         eval_strategy="epoch",
         logging_strategy="epoch",
         logging_nan_inf_filter=False,
