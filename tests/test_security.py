@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import ENVIRONMENT, ROOT, SECRET, Project, copy_of
@@ -23,11 +22,13 @@ from datasets import ClassLabel, Dataset, Features, Value
 from dvc.parsing import DataResolver
 from dvc.repo import Repo
 from markdown_it import MarkdownIt
+from test_report import CURVES, FOLDERS, GROWTH, NONE_LEARNS_BUT_FULL, weigh
 
 from tunediff.core import settings
 from tunediff.core.errors import UserError
 from tunediff.core.files import sha256
 from tunediff.evidence import scoring
+from tunediff.evidence.comparison import Predictions, predictions_of
 from tunediff.models import gguf_file, loading, pretrained, saved
 from tunediff.models.settings import ModelConf
 from tunediff.report import folders as report_folders
@@ -330,18 +331,21 @@ def test_labels_in_the_csvs_of_plots_are_no_formulas(tmp_path: Path, monkeypatch
     scoring.write("mine", task, test, {17: np.array([[0.9, 0.1], [0.2, 0.8]])}, {"eval_seconds": 1.0}, folders)
     assert (folders.confusion / "mine.csv").read_text() == "actual,predicted\n'=a,'=a\nb,b\n"
 
+    def with_formulas(one: Predictions) -> Predictions:
+        table = one.table.rename(columns={"p_a": "p_=a"}).assign(text="=1+1")
+        for column in ("actual", "predicted"):
+            table[column] = table[column].cat.rename_categories({"a": "=a"})
+        return predictions_of(table)
+
     monkeypatch.setattr(report_folders, "plots", MagicMock())
-    monkeypatch.setattr(report_folders, "worst_labels", MagicMock())
-    found, table = MagicMock(), pd.DataFrame({"slice": ["=a", "all texts"], "rows": [1, 2]})
-    found.slices, found.predictions = (
-        table,
-        {"mine": SimpleNamespace(actual=np.array([0]), table=pd.DataFrame({"p_a": [1]}))},
-    )
-    monkeypatch.setattr(report_folders, "reliability", lambda *_: table)
-    places = ("learning_curves", "comparison", "uncertainty", "slices", "calibration", "confusion")
-    args = SimpleNamespace(**{name: tmp_path / "plots" / name for name in places})
-    report_folders.write(found, table, table, args)
-    assert (args.slices / "slices.csv").read_text() == "slice,rows\n'=a,1\nall texts,2\n"
+    found = weigh({method: with_formulas(one) for method, one in NONE_LEARNS_BUT_FULL.items()})
+    written = SimpleNamespace(**{name: tmp_path / "plots" / path for name, path in vars(FOLDERS).items()})
+    report_folders.write(found, CURVES, GROWTH, written)
+    slices = (written.slices / "slices.csv").read_text()
+    assert "label,'=a," in slices and ",=a," not in slices
+    errors = written.errors.read_text().splitlines()[1:]
+    assert errors and all(line.startswith("'=1+1,") and ",=" not in line for line in errors)
+    assert any("'=a" in line for line in errors)
 
 
 @pytest.mark.slow
