@@ -407,21 +407,22 @@ def test_the_page_in_a_browser(finished: Project, tmp_path: Path, width: int):
         const wide = document.documentElement.scrollWidth - innerWidth, all = shown();
         const set = (name, value) => { const one = document.getElementsByName(name)[0]; one.value = value;
             one.dispatchEvent(new Event("input")); return shown(); };
-        const tfidf = set("method", "tfidf"), cells = [...document.querySelectorAll("#records td:nth-child(3)")];
+        const one = document.querySelector("#records td:nth-child(3)").textContent;
+        const own = set("method", one), cells = [...document.querySelectorAll("#records td:nth-child(3)")];
         const methods = new Set(cells.map(cell => cell.textContent));
         const sure = set("probability", "1"), none = set("text", "no text has this");
         const charts = [...document.querySelectorAll("svg")];
-        document.title = [wide, all, tfidf, [...methods].join("+"), sure, none, document.images.length, charts.length,
+        const pictures = document.images.length;
+        document.title = [wide, all, own, one, [...methods].join("+"), sure, none, pictures, charts.length,
             charts.filter(chart => chart.getBoundingClientRect().height < 50).length].join(); })</script>"""
     (tmp_path / "page.html").write_text(page.replace("</body>", f"{script}</body>"), encoding="utf-8")
     options = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--window-size={width},900")
     done = finished.run(browser, *options, f"--user-data-dir={tmp_path}", "--dump-dom", f"file://{tmp_path}/page.html")
     assert "CONSOLE" not in done.stderr
-    wide, errors, of_tfidf, methods, sure, none, pictures, charts, flat = re.search("<title>(.*)</title>", done.stdout)[
-        1
-    ].split(",")
+    title = re.search("<title>(.*)</title>", done.stdout)[1]
+    wide, errors, own, method, methods, sure, none, pictures, charts, flat = title.split(",")
     assert int(wide) <= 0 and (int(pictures), int(flat)) == (0, 0) and int(charts) >= 8
-    assert int(errors) >= int(of_tfidf) > int(sure) >= int(none) == 0 and methods == "tfidf"
+    assert int(errors) > int(own) > int(sure) >= int(none) == 0 and methods == method
     sections = re.findall('<section id="([^"]+)"', done.stdout)
     assert sections == [
         *("methods", "what-each-method-is", "quality-against-cost", "how-sure-this-is", "answer-only-if-sure"),
