@@ -68,7 +68,7 @@ EDITS = {
     "a colour, in `report/colours.py`": append("tunediff/report/colours.py", "\nCOLOURS[0] = '#336699'\n"),
     "the model card, in `report/card.md.j2`": append("tunediff/report/card.md.j2", "\nWritten by hand.\n"),
     "a reader, in `sources/`": append("tunediff/sources/csv_reader.py", "\n# Read again.\n"),
-    "the service, in `use/`": append("tunediff/use/service.py", "\n# Serve again.\n"),
+    "the service, in `use/`": append("tunediff/use/service_app.py", "\n# Serve again.\n"),
     "a sweep, in `experiments/`": append("tunediff/experiments/clones.py", "\n# Clone again.\n"),
     "the intervals, in `evidence/`": append("tunediff/evidence/uncertainty.py", "\n# Draw again.\n"),
     "`train.epochs`, in `params.yaml`": epochs,
