@@ -117,6 +117,10 @@ def test_a_model_whose_original_is_gone(folders: dict[str, Path], tmp_path: Path
     config = json.loads((folder / "config.json").read_text())
     config["tunediff"]["pretrained"] = "package:no_such_package/model"
     (folder / "config.json").write_text(json.dumps(config))
+    if (adapter := folder / "adapter_config.json").is_file():
+        adapter.write_text(
+            json.dumps(json.loads(adapter.read_text()) | {"base_model_name_or_path": "package:no_such_package/model"})
+        )
     if name == "full":
         assert service_models.load([folder])["full"].original is None
         assert "'no_such_package' is not installed" in capsys.readouterr().err
