@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow as pa
@@ -435,7 +436,9 @@ def test_own_splits_that_overlap_are_reported(project: Project, run_prepare: Cal
     said = capsys.readouterr().out
     assert f"{test['texts']} of 10 test texts stand in train too, up to case and spaces (test:1" in said
     assert "`overlap: drop_from_train` or `drop_from_test` takes them out" in said
-    shown = provenance(project.profile(), "tiny", {"revision": "main", "sha256": None, "seeds": [17]})  # on the page
+    origin = {"revision": "main", "sha256": None, "seeds": [17]}
+    about = SimpleNamespace(details={"full": {"model": origin}}, machine="")
+    shown = provenance(project.profile(), "tiny", about)  # on the page
     assert "of 10 test texts stand in train too" in shown["remarks on the data"]
 
 
