@@ -14,7 +14,6 @@ import numpy as np
 
 from tunediff.core.settings import Section
 from tunediff.core.values import as_text
-from tunediff.tasks.features import ENCODED
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.text_figures import LENGTHS, Pair, counts, figures_of
 
@@ -225,6 +224,7 @@ class Generation:
 
         from tunediff.core.splits import CHUNK as READ
         from tunediff.core.splits import mapped
+        from tunediff.tasks.features import ENCODED  # which imports datasets
 
         prompt = self.prompt(tokenizer)
         schema = ENCODED.append(pa.field("labels", pa.list_(pa.int64())))
