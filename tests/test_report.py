@@ -111,17 +111,18 @@ NONE_LEARNS_BUT_FULL = {
 
 def test_a_method_that_learned_nothing_is_named():
     found = weigh(NONE_LEARNS_BUT_FULL)
-    assert sections.nothing_learned(found) == (
+    assert sections.nothing_learned(found, []) == (
         "The accuracy of `lora-v1` is not above that of one answer for all (50.0%), at 95% confidence: it may have "
         "learned nothing."
     )
     assert (
-        sections.nothing_learned(found) in choice_sections.methods(found, True, [sections.nothing_learned(found)]).text
+        sections.nothing_learned(found, [])
+        in choice_sections.methods(found, True, [sections.nothing_learned(found, [])]).text
     )
     # With more confidence asked for, 75% is not above 50% either, once it is of few texts.
     few = {method: answered(list(one.predicted[0][:20]), MIXED[:20]) for method, one in NONE_LEARNS_BUT_FULL.items()}
-    assert "`tfidf`" not in sections.nothing_learned(weigh(few, confidence=0.9))
-    assert "`tfidf`" in sections.nothing_learned(weigh(few, confidence=0.99))
+    assert "`tfidf`" not in sections.nothing_learned(weigh(few, confidence=0.9), [])
+    assert "`tfidf`" in sections.nothing_learned(weigh(few, confidence=0.99), [])
 
 
 def test_where_it_fails_names_the_weakest_parts():

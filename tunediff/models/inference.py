@@ -90,28 +90,11 @@ def outputs(
 ) -> np.ndarray:
     """What the task's answers are made from, as `task.probabilities` takes it; `encoded` is what `task.encode` gave.
 
-    They are numbers that a reloaded model gives again.
+    They are numbers that a reloaded model gives again, float32, shape [rows, ...], in the order of `encoded`: logits,
+    or what the task's `condensed` keeps of them.
     """
-    if condensed(task):
-        return predict_condensed(task, model, tokenizer, encoded, batch_size, precision, title)
-    return predict_logits(model, tokenizer, encoded, batch_size, precision, title)
-
-
-def condensed(task: "Task") -> Callable | None:
-    """What is kept of a batch's logits where they are too many, from them and the labels; None: all of them."""
-    return getattr(task, "condensed", None)
-
-
-def predict_condensed(
-    task: "Task",
-    model: "PreTrainedModel | PeftModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    encoded: Dataset,
-    batch_size: int,
-    precision: str,
-    title: str,
-) -> np.ndarray:
-    """What `condensed` keeps of the logits, float32, shape [rows, ...], in the order of `encoded`."""
+    if not task.writes:
+        return predict_logits(model, tokenizer, encoded, batch_size, precision, title)
     collate = task.collator(tokenizer)
     model.to(device()).eval()
 

@@ -10,12 +10,11 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
-from transformers.utils.hub import resolve_revision
 
 from tunediff.core.errors import UserError, reason
 from tunediff.models.inference import HALVES, device
-from tunediff.models.loading import check_weights
-from tunediff.models.pretrained import hub_error, hub_id, locate
+from tunediff.models.loading import check_weights, find
+from tunediff.models.pretrained import hub_error
 from tunediff.models.settings import Pretrained
 
 LOGITS = 2**23  # that are held at once: of each row the vocabulary's size for each token of the answers
@@ -27,8 +26,7 @@ Tokens = list[int]
 def load_language_model(conf: Pretrained, place: Path, precision: str) -> PreTrainedModel:
     """The model, on its device, in the number format `precision`. Raises UserError if it cannot be loaded."""
     try:
-        revision = resolve_revision(hub_id(conf.name), conf.revision)
-        source = locate(conf.model_copy(update={"revision": revision}), place)
+        source, revision = find(conf, place)
         check_weights(conf, place, source, revision)
         model = AutoModelForCausalLM.from_pretrained(
             source,

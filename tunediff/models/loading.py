@@ -58,6 +58,12 @@ def load_tokenizer(conf: Pretrained, place: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def find(conf: Pretrained, place: Path) -> tuple[str, str]:
+    """What `from_pretrained` takes for the model, and one commit for all that follows, even if a branch moves."""
+    revision = resolve_revision(hub_id(conf.name), conf.revision)
+    return locate(conf.model_copy(update={"revision": revision}), place), revision
+
+
 def load_pretrained(
     conf: Pretrained, place: Path, tokenizer: PreTrainedTokenizerBase, task: Task, seed: int
 ) -> PreTrainedModel:
@@ -68,9 +74,7 @@ def load_pretrained(
     """
     options = {"dtype": "float32", "use_safetensors": True}
     try:
-        # One commit for all that follows, even if a branch moves.
-        revision = resolve_revision(hub_id(conf.name), conf.revision)
-        source = locate(conf.model_copy(update={"revision": revision}), place)
+        source, revision = find(conf, place)
         kept = _labels_to_keep(conf, place, source, revision, task) if conf.keep_head else None
         config = _config(conf, place, source, revision, tokenizer, task, seed)
         check_weights(conf, place, source, revision)
@@ -113,7 +117,7 @@ def _config(
         pad_token_id=tokenizer.pad_token_id,
         **fields,
     )
-    if task.peft_type == "CAUSAL_LM":
+    if task.writes:
         check_decoder(config, conf, place)
     if (longest := getattr(config, "max_position_embeddings", None)) and conf.max_length > longest:
         raise UserError(f"{place}: max_length: {conf.max_length}, but {conf.name} reads at most {longest} tokens")
@@ -145,13 +149,12 @@ def _begin_head(
     """
     if model.base_model is model:
         raise UserError(f"{place}: name: {conf.name}: its head is not known apart from its base; choose another model")
-    writes = task.peft_type == "CAUSAL_LM"
-    if problem := weights.difference_of(loading) if writes else weights.difference_of_base(model, loading):
+    if problem := weights.difference_of(loading) if task.writes else weights.difference_of_base(model, loading):
         raise UserError(
             f"{place}: name: the weights of {conf.name} are not those that its config.json means ({problem}); get the "
             "model again, or choose another"
         )
-    if writes:
+    if task.writes:
         return
     try:
         heads.begin(model, loading, seed, kept)

@@ -67,7 +67,7 @@ def lengths(
     Of a text to be written it is the prompt's: the target is never cut. Raises UserError, which names a row by `place`,
     if the model has no room for it.
     """
-    if not hasattr(task, "prompt"):
+    if not task.writes:
         return token_lengths(rows.text, conf, path)
     from tunediff.models.loading import load_decoder_config, load_tokenizer
 

@@ -16,12 +16,12 @@ SHOWN = 10  # parts of the test texts that a sentence names
 
 def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> list[Section]:
     """All that have something to say, in order; `made_from` is what `provenance` gives."""
-    words = list(filter(None, [several(evidence), missing_labels(evidence), nothing_learned(evidence)]))
+    words = list(filter(None, [several(evidence), missing_labels(evidence), nothing_learned(evidence, about.prompted)]))
     task = of_task(evidence.task)
     found = [
         choice_sections.methods(evidence, bool(about.adapters), words),
         choice_sections.what_each_is(evidence, about),
-        prompted(evidence.methods),
+        prompted(evidence.methods, about.prompted),
         choice_sections.quality_against_cost(evidence),
         choice_sections.how_sure(evidence, about),
         *task.choice(evidence, about),
@@ -61,13 +61,14 @@ def missing_labels(evidence: Evidence) -> str:
     )
 
 
-def nothing_learned(evidence: Evidence) -> str:
-    """A sentence for each method that learns and is not above the majority class by its interval, or nothing."""
+def nothing_learned(evidence: Evidence, asked: list[str]) -> str:
+    """A sentence for each method that learns and is not above the majority class by its interval, or nothing.
+
+    Those that are `asked` are language models.
+    """
     main = evidence.main
     floor = evidence.intervals[main.name]["majority"]
     learning = evidence.intervals.drop(index=[*WITHOUT_LEARNING])
-    asked = evidence.methods.get("input_tokens_per_1000", pd.Series(dtype=float)).dropna().index
-    asked = set(evidence.methods.method[asked])
     return " ".join(
         f"The {main.words} of `{method}` is not above that of one answer for all ({main.show(floor)}), at "
         f"{100 * evidence.report.confidence:g}% confidence: "
@@ -76,9 +77,9 @@ def nothing_learned(evidence: Evidence) -> str:
     )
 
 
-def prompted(methods: pd.DataFrame) -> Section | None:
-    """What 1,000 answers of each language model take; `methods` has the columns of `prompting.method.cost`."""
-    if "input_tokens_per_1000" not in methods:
+def prompted(methods: pd.DataFrame, asked: list[str]) -> Section | None:
+    """What 1,000 answers of each language model take; `methods` has the columns of `prompting.method.cost` of those."""
+    if not asked:
         return None
     said = (
         "These ask a language model and train nothing. 1,000 answers take this much; money is in the currency of "
@@ -95,7 +96,7 @@ def prompted(methods: pd.DataFrame) -> Section | None:
             ),
             *(f"{row.money:,.4g}" if pd.notna(row.money) else "", f"{row.no_valid_answer:.1%}"),
         ]
-        for row in methods.assign(money=money).dropna(subset="input_tokens_per_1000")[::-1].itertuples()
+        for row in methods.assign(money=money)[methods.method.isin(asked)][::-1].itertuples()
     ]
     head = ["method", "seconds", "tokens read", "tokens written", "money", "no valid answer"]
     return Section("What prompting takes", said, [head, *rows])

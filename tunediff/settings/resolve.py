@@ -93,7 +93,7 @@ def without_fine_tuning(study: Study, seed: int) -> WithoutFineTuning:
 
 def generate(study: Study) -> Generate | None:
     """The section `generate`, if the task is to write texts: of nothing else does it change a result."""
-    return study.params.generate if study.task.peft_type == "CAUSAL_LM" else None
+    return study.params.generate if study.task.writes else None
 
 
 def training(study: Study, method: str) -> Training:

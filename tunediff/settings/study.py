@@ -126,7 +126,7 @@ def with_figures(params: Params, data: DataConf) -> Params:
 
 def not_done(params: Params, task: type[Task]) -> list[str]:
     """What is wrong with settings that ask for what is not done for the task."""
-    if task.name != "generation":
+    if not task.writes:
         return []
     wanted = {
         "export.methods": (bool(params.export.methods), "is not exported to ONNX; set it to []"),

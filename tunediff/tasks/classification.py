@@ -65,6 +65,7 @@ class Classification:
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     peft_type: ClassVar[str] = "SEQ_CLS"
     pipeline: ClassVar[str] = "text-classification"
+    writes: ClassVar[bool] = False
 
     def __init__(self, labels: list[str]):
         """`labels` are the names of classes 0, 1, ..."""

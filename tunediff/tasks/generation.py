@@ -153,6 +153,7 @@ class Generation:
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     peft_type: ClassVar[str] = "CAUSAL_LM"
     pipeline: ClassVar[str] = "text-generation"
+    writes: ClassVar[bool] = True
     labels: ClassVar[list[str]] = [name for _, name in LENGTHS]
     """Not labels of texts: lengths of targets, which the picture of confusion sets beside those of answers."""
 

@@ -8,7 +8,7 @@ into figures. So one bootstrap, one paired test, one slicing and one mean over s
 What only some rooms need of a task is in one file per task there: `baselines.TASK`, `evidence.TASK`, `report.TASK`,
 `use.TASK_answers`, each found by a small table beside it (`of_task.py`). So training does not depend on it.
 
-A task whose answers are texts has two more functions, for which see `generation.Generation`: `prompt`, what a model
+A task that `writes` has two more functions, for which see `generation.Generation`: `prompt`, what a model
 reads of a text, and `condensed`, what is kept of logits that are as many as the vocabulary has words.
 """
 
@@ -74,6 +74,8 @@ class Task(Protocol):
     """The task's name in `peft.TaskType`."""
     pipeline: ClassVar[str]
     """The task's name in transformers' `pipeline`, and on the Hub."""
+    writes: ClassVar[bool]
+    """Whether answers are texts that a causal language model writes with the head that it has."""
 
     # --- from a record of the source to a prepared row
 

@@ -13,7 +13,6 @@ Pair = tuple[str, str]
 """A source, and its target."""
 
 ROUGES = ("rouge1", "rouge2", "rougeL")
-ORDERS = 4  # of BLEU's n-grams
 CHARACTERS = 6  # in chrF's longest n-grams
 BETA = 2  # in chrF, recall counts twice as much as precision
 COPIED = 3  # words in a row that count as copied

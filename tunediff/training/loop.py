@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, Trainer
 from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.errors import UserError
 from tunediff.models import loading, saving
-from tunediff.models.inference import HALVES, cast_frozen, choose_precision, condensed, device, outputs
+from tunediff.models.inference import HALVES, cast_frozen, choose_precision, device, outputs
 from tunediff.tasks.interface import Task
 from tunediff.training import fast, record
 from tunediff.training.checkpoints import Checkpoints, made_from
@@ -137,7 +137,7 @@ def make_trainer(
         processing_class=tokenizer,
         data_collator=task.collator(tokenizer),
         compute_loss_func=loss,
-        preprocess_logits_for_metrics=condensed(task),
+        preprocess_logits_for_metrics=task.condensed if task.writes else None,
         callbacks=callbacks,
     )
 

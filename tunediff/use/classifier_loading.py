@@ -77,7 +77,7 @@ def _made(
     activated: Callable[[], AbstractContextManager] = nullcontext,
 ) -> "Classifier":
     """What answers with the model: labels, or texts."""
-    if task.peft_type == "CAUSAL_LM":
+    if task.writes:
         from tunediff.use.generation_answers import Writer
 
         return Writer(model, tokenizer, task, fitted, activated)
