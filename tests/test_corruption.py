@@ -19,6 +19,7 @@ from conftest import PREPARE, ROOT, SETTINGS, Project, copy_of
 from tunediff.core.errors import UserError
 from tunediff.core.splits import load_split
 from tunediff.models import saved
+from tunediff.sources import overlap
 
 
 @pytest.fixture
@@ -145,7 +146,11 @@ def prepare_measured(project: Project) -> tuple[subprocess.CompletedProcess, int
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rows", "labels", "limit"), [(200_000, 2, 380), (20_000, 1000, 800)], ids=["rows", "labels"])
+@pytest.mark.parametrize(
+    ("rows", "labels", "limit"),
+    [(200_000, 2, 380), (overlap.COMPARED, 2, 450), (20_000, 1000, 800)],
+    ids=["rows", "compared", "labels"],
+)
 def test_large_data_is_prepared_in_bounded_memory(project: Project, rows: int, labels: int, limit: int):
     with (project.folder / "data/raw/tiny.csv").open("w") as file:
         file.write("text,label\n")

@@ -195,7 +195,8 @@ def test_a_poor_trial_ends_early_and_leaves_nothing(trained: Project, tmp_path: 
         study.set_user_attr(key, value)
 
     cache = tmp_path / "cache"
-    environment = warm_python.environment({**ENVIRONMENT, "XDG_CACHE_HOME": str(cache)})
+    # The true Python: the sweep looks for the training among its own children.
+    environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(cache)}
     project.run("python", "-m", "stages.sweep", environment=environment)
     pruned = optuna.load_study(storage=storage, study_name="tiny/lora-v1").trials[2]
     assert pruned.state == TrialState.PRUNED

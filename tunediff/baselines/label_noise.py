@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from cleanlab.filter import find_label_issues
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from tqdm import tqdm
@@ -69,6 +68,8 @@ def rank(table: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
     that is at least as probable as on average for the rows which have it; suspected are rows on which its two ways of
     pruning agree.
     """
+    from cleanlab.filter import find_label_issues  # here, because the stage `baseline` has no use for it
+
     labels = table.label.cat.codes.to_numpy()
     ranked = pd.DataFrame(
         {

@@ -5,14 +5,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
 
 from tunediff.evidence.calibration import calibration_error, fit_confidences, fit_temperature, fit_threshold
 from tunediff.tasks.classification import Classification
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 # Here and below: libraries are imported where they are used, because the report has no use for them.
 
@@ -93,11 +95,13 @@ def fit(task: Classification, logits: np.ndarray, actual: np.ndarray, rarer: int
     return fitted
 
 
-def fit_model(task: Classification, logits: np.ndarray, actual: np.ndarray, train: Dataset) -> dict[str, Any]:
+def fit_model(task: Classification, logits: np.ndarray, actual: np.ndarray, train: "Dataset") -> dict[str, Any]:
     return fit(task, logits, actual, task.rarer(train))
 
 
-def fit_baseline(task: Classification, probabilities: np.ndarray, actual: np.ndarray, train: Dataset) -> dict[str, Any]:
+def fit_baseline(
+    task: Classification, probabilities: np.ndarray, actual: np.ndarray, train: "Dataset"
+) -> dict[str, Any]:
     """`threshold`, if there are two labels."""
     rarer = task.rarer(train)
     return {} if rarer is None else {"threshold": threshold(task, probabilities, actual, rarer)}
@@ -147,7 +151,7 @@ def at_threshold(
 
 
 def predictions(
-    task: Classification, test: Dataset, seed: int, probabilities: np.ndarray, fitted: dict[str, Any] | None = None
+    task: Classification, test: "Dataset", seed: int, probabilities: np.ndarray, fitted: dict[str, Any] | None = None
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens, actual, predicted, and p_LABEL for each label."""
     table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})

@@ -1,15 +1,17 @@
 """What is said and written of texts that a model wrote; `of_task.TaskEvidence` says what each function is for."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
 
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import Answers, Generation
 from tunediff.tasks.text_figures import Pair, length, sentences
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def score(
@@ -49,12 +51,12 @@ def references(targets: list[Pair]) -> dict[str, list[str]]:
     }
 
 
-def fit_model(task: Generation, likelihoods: np.ndarray, targets: list[Pair], train: Dataset) -> dict[str, Any]:
+def fit_model(task: Generation, likelihoods: np.ndarray, targets: list[Pair], train: "Dataset") -> dict[str, Any]:
     """Nothing is fitted."""
     return {}
 
 
-def fit_baseline(task: Generation, given: Answers, targets: list[Pair], train: Dataset) -> dict[str, Any]:
+def fit_baseline(task: Generation, given: Answers, targets: list[Pair], train: "Dataset") -> dict[str, Any]:
     return {}
 
 
@@ -69,7 +71,7 @@ def try_baseline(task: Generation, targets: list[Pair], given: Answers, fitted: 
 
 
 def predictions(
-    task: Generation, test: Dataset, seed: int, given: Answers, fitted: dict[str, Any] | None = None
+    task: Generation, test: "Dataset", seed: int, given: Answers, fitted: dict[str, Any] | None = None
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens, actual, predicted; log_likelihood, of a target's token, where known."""
     table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})

@@ -1,17 +1,19 @@
 """From probabilities on the test split to files: figures, details, cost, predictions text by text, confusion."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
 
 from tunediff.core.csv_cells import harmless
 from tunediff.core.files import atomic, output, rounded, write_figures, write_json
 from tunediff.core.seeds import summary
 from tunediff.evidence.of_task import of_task
 from tunediff.tasks.interface import Task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +33,7 @@ def score(task: Task, actual: Any, probabilities: np.ndarray, fitted: dict[str, 
 def write(
     method: str,
     task: Task,
-    test: Dataset,
+    test: "Dataset",
     answers: dict[int, np.ndarray],
     cost: dict[str, Any],
     folders: argparse.Namespace,

@@ -4,16 +4,17 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tunediff.report.results import About
+if TYPE_CHECKING:
+    from tunediff.report.results import About
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "scikit-learn", "dvc")
 LABELS = 30  # more have no line
 CODE = ("stages", "tunediff", "conf", "params.yaml", "dvc.yaml")
 
 
-def provenance(profile: dict[str, Any], model: str, about: About) -> dict[str, str]:
+def provenance(profile: dict[str, Any], model: str, about: "About") -> dict[str, str]:
     """Readable lines. `profile` is data/profile.json, `model` the name of the pretrained one's file."""
     origin = next(detail["model"] for detail in about.details.values() if "model" in detail)
     splits = ", ".join(f"{name} {split['rows']:,}" for name, split in profile["splits"].items())

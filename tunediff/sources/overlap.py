@@ -11,7 +11,7 @@ NEAR = 0.7
 """From this share of common runs of words on (of Jaccard, estimated by MinHash), texts nearly repeat each other."""
 RUN = 3  # words, or characters where texts have few spaces
 KINDS = ("texts", "groups", "nearly")
-COMPARED = 200_000  # rows; among more of them, near repetitions are not looked for
+COMPARED = 100_000  # rows; among more of them, near repetitions are not looked for
 
 
 def apart(table: pd.DataFrame, conf: DataConf) -> tuple[pd.DataFrame, list[splitting.Dropped]]:
@@ -43,13 +43,13 @@ def with_train(kept: pd.DataFrame) -> dict[str, dict[str, Any]]:
     `kept` has a column side. `nearly` is None if there are too many rows to look for that. `first` has places.
     """
     train = kept[kept.side == "train"]
-    near = _near(train.text) if len(kept) <= COMPARED else None
+    near = _near(kept[kept.side != "train"].text, train.text) if len(kept) <= COMPARED else None
     counts = {}
     for side in ("validation", "test"):
         rows = kept[kept.side == side]
         shared = _stands_in(rows, train)
         if near is not None:
-            shared["nearly"] = ~shared.texts & rows.text.map(near).astype(bool)
+            shared["nearly"] = ~shared.texts & rows.index.isin(near)
         counts[side] = {
             "rows": len(rows),
             **{kind: int(shared[kind].sum()) if kind in shared else None for kind in KINDS},
@@ -58,11 +58,11 @@ def with_train(kept: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return counts
 
 
-def _near(texts: pd.Series):
-    """A function that says whether a text nearly repeats one of the texts."""
+def _near(held_out: pd.Series, train: pd.Series) -> set[int]:
+    """The index of those texts held out that nearly repeat one of train's."""
     from rensa import RMinHash, RMinHashLSH
 
-    few_spaces = texts.str.count(r"\s").sum() < texts.str.len().sum() / 15
+    few_spaces = train.str.count(r"\s").sum() < train.str.len().sum() / 15
 
     def digest(text: str) -> "RMinHash":
         words = text.casefold() if few_spaces else text.casefold().split()
@@ -71,15 +71,20 @@ def _near(texts: pd.Series):
         made.update([joint.join(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1))])
         return made
 
-    digests = [digest(text) for text in texts]
+    # A text in the index takes some 4 KB, so that is of the fewer.
+    indexed, asked = sorted((held_out, train), key=len)
+    digests = {place: digest(text) for place, text in indexed.items()}
     index = RMinHashLSH(threshold=NEAR, num_perm=128, num_bands=32)
-    for place, each in enumerate(digests):
+    for place, each in digests.items():
         index.insert(place, each)
-
-    def near(text: str) -> bool:
+    near: set[int] = set()
+    for place, text in asked.items():
         own = digest(text)
-        return any(own.jaccard(digests[place]) >= NEAR for place in index.query(own))
-
+        alike = (other for other in index.query(own) if own.jaccard(digests[other]) >= NEAR)
+        if indexed is held_out:
+            near.update(alike)
+        elif next(alike, None) is not None:
+            near.add(place)
     return near
 
 
