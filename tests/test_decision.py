@@ -126,6 +126,13 @@ def test_the_cheapest_comes_first(costs_named, order):
     assert by_cost(COSTS, costs_named) == order
 
 
+def test_an_endpoint_with_a_price_comes_last_however_fast_it_answers():
+    table = pd.concat(
+        [COSTS.assign(answer_money=0.0), COSTS[:1].assign(method="asked", answer_money=0.4, answer_seconds=0)]
+    )
+    assert by_cost(table, ["answer_money", "answer_seconds", "artifact_bytes"])[-1] == "asked"
+
+
 def test_a_few_seconds_more_or_less_change_no_order():
     random = np.random.default_rng(3)
     for _ in range(50):

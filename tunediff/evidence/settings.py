@@ -9,9 +9,12 @@ from tunediff.tasks.settings import Generate
 
 Sure = Annotated[float, BeforeValidator(number), Field(gt=0.5, lt=1)]
 """A probability from which on something is said."""
-Cost = Literal["answer_seconds", "artifact_bytes", "loaded_bytes", "train_seconds", "trainable_parameters"]
-"""What a method costs, as `report.results` has it: seconds per 1,000 answers; what is stored of one version; what is
-loaded to answer; seconds of training; weights that are trained."""
+Cost = Literal[
+    "answer_money", "answer_seconds", "artifact_bytes", "loaded_bytes", "train_seconds", "trainable_parameters"
+]
+"""What a method costs, as `report.results` has it: money for 1,000 answers of an endpoint with a price, else 0; seconds
+for 1,000 answers; what is stored of one version; what is loaded to answer; seconds of training; weights that are
+trained."""
 
 
 class Evaluate(Section):
@@ -30,7 +33,9 @@ class Report(Section):
     """Confidence of all intervals, and so of what the report calls proven."""
     assurance: Sure = 0.7
     """How probable it must be that the recommended method is good enough."""
-    cost_order: list[Cost] = Field(default=["answer_seconds", "artifact_bytes", "train_seconds"], min_length=1)
+    cost_order: list[Cost] = Field(
+        default=["answer_money", "answer_seconds", "artifact_bytes", "train_seconds"], min_length=1
+    )
     """What makes a method cheap: the next one counts where methods are alike in those before it."""
 
     @field_validator("assurance")

@@ -77,6 +77,7 @@ def methods_table(methods: list[str], metrics: Path, cost: Path, quality: str) -
     return table.assign(
         artifact_bytes=stored,
         loaded_bytes=(stored + shared).round().astype(int),
+        answer_money=table.get("money_per_1000", pd.Series(0.0, table.index)).fillna(0.0),
         answer_seconds=1000 / table.samples_per_second,
         front_parameters=on_front(table, quality, "trainable_parameters"),
         front_time=on_front(table, quality, "train_seconds"),
