@@ -17,7 +17,7 @@ from tunediff.models.settings import Pretrained
 from tunediff.prompting.calibration import PRIORS
 from tunediff.prompting.decoder import Decoder
 from tunediff.prompting.examples import Nearest, Seeded
-from tunediff.prompting.method import some
+from tunediff.prompting.method import Asking, some
 from tunediff.prompting.prompts import Example, Wording, answer_tokens, default_instruction, prompt_tokens
 from tunediff.prompting.settings import Entry, Prompting
 from tunediff.tasks.classification import Classification
@@ -107,10 +107,21 @@ def test_a_prompt_that_the_model_cannot_read_is_refused(tiny_decoder: Path):
 
 def test_a_long_text_is_cut_at_max_length(tiny_decoder: Path):
     model = Decoder(prompting(tiny_decoder), LABELS)
-    assert model.cut("shares rose") == "shares rose"
+    assert model.cut("shares rose", 64) == "shares rose"
     long = "shares rose on monday " * 100
-    cut = model.cut(long)
+    cut = model.cut(long, 64)
     assert long.startswith(cut) and len(model.tokenizer(cut)["input_ids"]) == 64
+
+
+def test_examples_are_cut_so_that_a_prompt_fits(prepared: Project, tiny_decoder: Path):
+    """12 examples of 64 tokens each are more than the 512 that the model reads."""
+    splits = {name: load_split(prepared.folder / "data/prepared", name) for name in ("train", "validation", "test")}
+    long = splits["train"].map(lambda row: {"text": f"{row['text']} and so on" * 30})
+    task = Classification.of(long.features)
+    asking = Asking({**splits, "train": long}, task, prompting(tiny_decoder, entry={"shots": 6}))
+    assert 1 < asking.example_tokens < 25
+    prompt = asking.scores(["shares rose on monday " * 100], "test")
+    assert 400 < prompt.input_tokens <= 512
 
 
 # --- calibration

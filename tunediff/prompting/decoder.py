@@ -22,15 +22,26 @@ class Decoder:
             settings.model, settings.model_path, choose_precision(settings.precision)
         )
         self.answers = [answer_tokens(self.tokenizer, label) for label in labels]
+        self.reads = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         self.checked = False
 
     @property
     def cost(self) -> dict[str, int]:
         return {"total_parameters": count_parameters(self.model)["total_parameters"]}
 
-    def cut(self, text: str) -> str:
-        """The text, without what lies beyond `max_length` tokens."""
+    def example_tokens(self, empty: Messages, examples: int) -> int:
+        """How many tokens the text of each example may have, so that a text of `max_length` fits in after them.
+
+        `empty` is a conversation with so many examples, without their texts.
+        """
         limit = self.settings.model.max_length
+        if not (self.reads and examples):
+            return limit
+        room = self.reads - limit - len(prompt_tokens(self.tokenizer, empty)) - max(map(len, self.answers))
+        return max(1, min(limit, room // examples))
+
+    def cut(self, text: str, limit: int) -> str:
+        """The text, without what lies beyond `limit` tokens."""
         encoded = self.tokenizer(text, truncation=True, max_length=limit + 1, add_special_tokens=False)
         if len(encoded["input_ids"]) <= limit:
             return text
@@ -50,10 +61,9 @@ class Decoder:
         return Scores(scores, time.perf_counter() - started, input_tokens=sum(map(len, prompts)))
 
     def _fits(self, tokens: int) -> None:
-        longest = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if longest and tokens > longest:
+        if self.reads and tokens > self.reads:
             raise UserError(
                 f"params.yaml: prompts.entries.{self.settings.method}.shots: a prompt has {tokens:,} tokens, and "
-                f"{self.settings.model.name} reads at most {longest:,}; take fewer shots, or lower `max_length` in "
+                f"{self.settings.model.name} reads at most {self.reads:,}; take fewer shots, or lower `max_length` in "
                 f"{self.settings.model_path}"
             )

@@ -40,8 +40,11 @@ class Server:
     def cost(self) -> dict[str, int]:
         return {}
 
-    def cut(self, text: str) -> str:
-        """All of it: how much the server reads is its own matter."""
+    def example_tokens(self, empty: Messages, examples: int) -> None:
+        """How much the server reads is its own matter."""
+
+    def cut(self, text: str, limit: int | None) -> str:
+        """All of it."""
         return text
 
     def scores(self, conversations: list[Messages], title: str) -> Scores:

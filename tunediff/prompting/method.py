@@ -53,11 +53,19 @@ class Asking:
             self.examples = Nearest(splits["train"], task, settings)
         else:
             self.examples = Seeded(splits["train"], task, entry.shots, settings.seed)
+        without_texts = [Example("", label) for label in task.labels for _ in range(entry.shots)]
+        self.text_tokens = settings.model and settings.model.max_length
+        self.example_tokens = self.model.example_tokens(
+            self.wording.conversation("", without_texts), len(without_texts)
+        )
 
     def scores(self, texts: list[str], title: str) -> Scores:
         cut = lru_cache(maxsize=1000)(self.model.cut)  # the same examples come again and again
         conversations = [
-            self.wording.conversation(cut(text), [Example(cut(each.text), each.label) for each in examples])
+            self.wording.conversation(
+                cut(text, self.text_tokens),
+                [Example(cut(each.text, self.example_tokens), each.label) for each in examples],
+            )
             for text, examples in zip(texts, self.examples.of(texts, title), strict=True)
         ]
         return self.model.scores(conversations, title)
@@ -71,6 +79,8 @@ def ask(splits: Splits, task: Classification, settings: Prompting) -> Answers:
     known = asking.scores(validation["text"][:], "validation")
     test = asking.scores(splits["test"]["text"][:], "test")
     how = {"instruction": asking.wording.instruction, "validation_rows": len(targets)}
+    if settings.entry.shots and asking.example_tokens:
+        how["example_tokens"] = asking.example_tokens  # at most, of each example
     if asking.model.scores_all_labels:
         free = asking.scores(list(CONTENT_FREE), "no text").scores
         figures = calibrations(known.scores, free, targets, task, settings)
