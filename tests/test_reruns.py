@@ -73,6 +73,7 @@ EDITS = {
     "the intervals, in `evidence/`": append("tunediff/evidence/uncertainty.py", "\n# Draw again.\n"),
     "`train.epochs`, in `params.yaml`": epochs,
     "the loop, in `training/`": append("tunediff/training/loop.py", "\n# Train again.\n"),
+    "a loss or figure, in `tasks/`": append("tunediff/tasks/classification.py", "\n# Count again.\n"),
     "labels or columns, in `conf/data/`": source,
 }
 

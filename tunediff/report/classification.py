@@ -51,8 +51,8 @@ def label_noise(noise: pd.DataFrame) -> Section | None:
     if suspected.empty:
         return None
     said = (
-        f"{len(suspected):,} of {len(noise):,} training labels look wrong to simple models that did not see them. How "
-        "many are, a reader has to say; these come first."
+        f"Simple models, which did not see these rows, expect another label for {len(suspected):,} of {len(noise):,} "
+        "training texts. Many may be right but hard: read the first ones."
     )
     rows = [
         [textwrap.shorten(row.text, 300), row.label, row.suggested, f"{row.p_label:.2f}"]
@@ -82,7 +82,7 @@ def wrong_for_all(methods: list[Predictions]) -> Section | None:
         [textwrap.shorten(row.text, 300), row.actual, row.predicted, f"{row.sureness:.2f}"]
         for row in surest.head(SHOWN).itertuples()
     ]
-    head = ["text", "label", "predicted", "probability"]
+    head = ["text", "label", "predicted", "mean probability"]
     return Section("Wrong for every method", said, [head, *rows], prose=True)
 
 

@@ -127,7 +127,8 @@ def differences(evidence: Evidence) -> Section:
     said = (
         f"A method's figures less those of another on the same test texts, in points. p is that of {test} test of "
         f"{decisive.words}, after Holm's correction for all {len(table)} pairs; at {100 * confidence:g}% confidence, "
-        f"{len(table) - verdicts.count('')} of them differ."
+        f"{len(table) - verdicts.count('')} of them differ. An interval is of its own pair alone: it may leave out 0 "
+        "where the corrected p is large."
     )
     return Section("Differences", said, [head, *rows], closed=True)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from tunediff.core.methods import WITHOUT_LEARNING
 from tunediff.evidence.comparison import Evidence
 from tunediff.evidence.decision import ALIKE
 from tunediff.report.of_task import of_task
@@ -37,7 +38,11 @@ def headline(evidence: Evidence) -> str:
 
 
 def reason(evidence: Evidence, costs: pd.DataFrame) -> str:
-    """One sentence: beside the best one in quality, and in what it costs."""
+    """Beside the best one in quality, and in what it costs; then what TF-IDF reaches."""
+    return " ".join(filter(None, [beside_best(evidence, costs), beside_tfidf(evidence)]))
+
+
+def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
     choice, best, figure = evidence.choice, evidence.best, evidence.deciding
     own, other = (quality(evidence, method) for method in (choice, best))
     if choice == best:
@@ -50,7 +55,7 @@ def reason(evidence: Evidence, costs: pd.DataFrame) -> str:
         return f"Its {figure.words} is the best ({own}), and nothing cheaper is likely to be as good."
     mine, theirs = costs.loc[choice], costs.loc[best]
     gains = [
-        f"a version takes {size(mine.artifact_bytes)} instead of {size(theirs.artifact_bytes)}"
+        a_version(mine, size(theirs.artifact_bytes))
         if mine.artifact_bytes * ALIKE < theirs.artifact_bytes
         else "",
         f"1,000 answers take {duration(mine.answer_seconds)} instead of {duration(theirs.answer_seconds)}"
@@ -65,12 +70,34 @@ def reason(evidence: Evidence, costs: pd.DataFrame) -> str:
     return f"{tied}, and it is cheaper: {gained}." if gained else f"{tied}."
 
 
+def a_version(cost: pd.Series, otherwise: str) -> str:
+    """What is stored of one; an adapter's base is there once for all of them."""
+    stored, shared = size(cost.artifact_bytes), cost.loaded_bytes - cost.artifact_bytes
+    if shared > 0:
+        return f"a version adds {stored} to {size(shared)} that all share, instead of {otherwise} each"
+    return f"a version takes {stored} instead of {otherwise}"
+
+
+def beside_tfidf(evidence: Evidence) -> str:
+    """What the simplest method that learns lacks, with its interval, if it is not the choice."""
+    choice, figure, table = evidence.choice, evidence.deciding, evidence.differences
+    if evidence.costs is not None or choice in ("tfidf", *WITHOUT_LEARNING) or "tfidf" not in evidence.predictions:
+        return ""
+    (_, pair), *_ = table[table.method.isin([choice, "tfidf"]) & table.other.isin([choice, "tfidf"])].iterrows()
+    ends = [100 * figure.sign * pair[f"{figure.name}{end}"] for end in ("", "_low", "_high")]
+    lead, low, high = ends if pair.method == choice else [-ends[0], -ends[2], -ends[1]]
+    said = f"`tfidf`, which needs no pretrained model, reaches {quality(evidence, 'tfidf')}"
+    if low <= 0 <= high:
+        return f"{said}; these texts do not tell them apart."
+    return f"{said}: {abs(lead):.1f} points {'less' if lead > 0 else 'more'} ({abs(low):.1f} to {abs(high):.1f})."
+
+
 def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
     interval, figure = evidence.intervals.loc[evidence.choice], evidence.deciding
     low, high = (interval[f"{figure.name}{end}"] for end in ("_low", "_high"))
     limits = f"{low:.0f} to {high:.0f}" if evidence.costs is not None else f"{100 * low:.1f} to {100 * high:.1f}"
     stored, loaded = size(cost["artifact_bytes"]), size(cost["loaded_bytes"])
-    shared = f"{loaded} to answer: with the pretrained model, which versions share"
+    shared = f"running it loads {loaded}; versions share all but {stored} of that"
     return [
         Tile(
             figure.title if evidence.costs is None else f"{figure.title}, 1,000 texts",
@@ -107,7 +134,7 @@ def what_next(evidence: Evidence, costs: pd.DataFrame) -> str:
     if decision.trainings == 1:
         seconds = MORE_SEEDS * costs.train_seconds[evidence.trained].sum()
         steps.append(
-            "What another training changes is not in this yet. To include it: "
+            "This counts the luck of the test texts alone; another training may change it. To count that too: "
             f"`dvc exp run -S 'seeds=[17,18,19]'`, about {duration(seconds)} of training."
         )
     if not steps:
