@@ -20,6 +20,7 @@ from conftest import ENVIRONMENT, ROOT
 from test_serve import Slow, client
 
 from tunediff.core.errors import UserError
+from tunediff.tasks.classification import Classification
 from tunediff.use import service_app, service_connections, service_guard, service_models, service_server
 from tunediff.use.service_connections import Connections
 from tunediff.use.service_hosts import Hosts
@@ -226,6 +227,7 @@ from tunediff.use.service_models import Served
 
 class Constant:
     names = ["a", "b"]
+    task = Classification(names)
     def predict(self, texts):
         return np.full((len(texts), 2), .5)
 
