@@ -20,7 +20,6 @@ from conftest import ENVIRONMENT, ROOT
 from test_serve import Slow, client
 
 from tunediff.core.errors import UserError
-from tunediff.tasks.classification import Classification
 from tunediff.use import service_app, service_connections, service_guard, service_models, service_server
 from tunediff.use.service_connections import Connections
 from tunediff.use.service_hosts import Hosts
@@ -221,6 +220,7 @@ FILES = 256
 SERVER = """
 import numpy as np
 from tunediff.use import service_server
+from tunediff.tasks.classification import Classification
 from tunediff.use.service_app import make_app
 from tunediff.use.service_hosts import Hosts
 from tunediff.use.service_models import Served
