@@ -33,7 +33,7 @@ def main() -> None:
     evidence = evidence_of(task)
 
     for method, answers in baselines_of(task).answers(splits, task, settings).items():
-        fitted, more = {}, {}
+        fitted, more = answers.fitted, {}
         if answers.validation is not None:
             targets = task.targets(splits["validation"])
             figures = scoring.score(task, targets, answers.validation)

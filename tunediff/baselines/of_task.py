@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tunediff.baselines import classification
+from tunediff.baselines import classification, multilabel
 from tunediff.tasks.interface import Task
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class TaskBaselines(Protocol):
         """
 
 
-BY_TASK: dict[str, TaskBaselines] = {"classification": classification}
+BY_TASK: dict[str, TaskBaselines] = {"classification": classification, "multilabel": multilabel}
 
 
 def of_task(task: Task | type[Task]) -> TaskBaselines:

@@ -230,6 +230,7 @@ def weigh(
         report,
         task.figures[report.figure],
         len(predictions[best].table),
+        of_task(task).CONSTANT,
     )
     return Evidence(
         methods=methods,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from tunediff.evidence import classification
+from tunediff.evidence import classification, multilabel
 from tunediff.tasks.interface import Task
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ class TaskEvidence(Protocol):
     `fitted` is what was fitted on validation, as config.json has it.
     """
 
+    CONSTANT: str
+    """What the method `majority` does, in words."""
+
     def score(self, task: Any, targets: Any, probabilities: Any, fitted: dict[str, Any] | None) -> dict[str, float]:
         """The task's figures."""
 
@@ -30,6 +33,9 @@ class TaskEvidence(Protocol):
 
     def fit_baseline(self, task: Any, probabilities: Any, targets: Any, train: "Dataset") -> dict[str, Any]:
         """What is fitted on validation of a baseline."""
+
+    def final(self, task: Any, logits: Any, fitted: dict[str, Any]) -> Any:
+        """The probabilities by which a trained model is judged on test."""
 
     def try_model(self, task: Any, targets: Any, logits: Any, fitted: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """What was fitted, tried on test: more for metrics/detail/METHOD.json."""
@@ -58,7 +64,7 @@ class TaskEvidence(Protocol):
         """
 
 
-BY_TASK: dict[str, TaskEvidence] = {"classification": classification}
+BY_TASK: dict[str, TaskEvidence] = {"classification": classification, "multilabel": multilabel}
 
 
 def of_task(task: Task | type[Task]) -> TaskEvidence:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from tunediff.evidence.classification import CONSTANT
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Interval
 from tunediff.tasks.interface import Figure
@@ -31,13 +32,14 @@ def recommend(
     report: Report,
     figure: Figure,
     rows: int,
+    constant: str = CONSTANT,
 ) -> tuple[str, str]:
     """The method, and a paragraph that says why, from the figures of `rows` test texts.
 
     `order` has the methods as `by_cost` gives them; `intervals` each one's `report.figure`; `to_best` its difference to
     that of `best`, the method with the highest, which has no entry itself. A method is good enough if the whole
     interval of its difference lies above -`report.margin`, too poor if the whole lies below, and else the texts are too
-    few to tell.
+    few to tell. `constant` says what the method `majority` does.
     """
     margin = report.margin
     enough = [method for method in order if method == best or to_best[method].low >= -margin]
@@ -51,7 +53,7 @@ def recommend(
     chosen = intervals[choice]
     about = f"its {figure.words} on {rows:,} test texts is {chosen.value:.1%} ({sure} interval {_range(chosen)})"
     if choice == "majority":
-        text = f"No method is worth its cost: answering the most frequent label for every text does as well ({about})"
+        text = f"No method is worth its cost: {constant} does as well ({about})"
     elif choice == "tfidf":
         text = f"TF-IDF is enough, no pretrained model is needed: {about}"
     elif choice == "untrained":

@@ -67,7 +67,7 @@ def evaluate(
         encoded = task.encode(tokenizer, splits["test"])
         logits = outputs(task, model, tokenizer, encoded, title=f"{trained.name}: test", **options)
         seconds.append(time.perf_counter() - started)
-        answers[seed] = task.probabilities(logits)
+        answers[seed] = evidence.final(task, logits, fitted)
         if seed == settings.seeds[0]:
             detail |= evidence.try_model(task, targets["test"], logits, fitted)
             origin = model.config.tunediff

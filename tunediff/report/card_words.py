@@ -16,7 +16,11 @@ class Words:
     """What the table of labels counts in each split."""
     total: bool
     """Whether the counts of all labels add up to something."""
-    limit: str
+    options: str = ""
+    """More arguments of the pipeline's call."""
+    fitted: str = ""
+    """What else was fitted on validation, as the end of a sentence."""
+    limit: str = ""
     """What becomes of a text that none of the labels fits."""
 
 
@@ -26,6 +30,14 @@ WORDS = {
         counted="rows",
         total=True,
         limit="Every text gets one of the labels, also one that none of them fits.",
+    ),
+    "multilabel": Words(
+        gives=lambda labels: f"Gives a text any of {len(labels)} labels, or none: {', '.join(labels)}.",
+        counted="rows",
+        total=False,
+        options=", top_k=None",
+        fitted=", and answers the labels whose probability is at least their threshold (`thresholds` there)",
+        limit="A text may get no label.",
     ),
 }
 

@@ -118,7 +118,11 @@ def differences(evidence: Evidence) -> Section:
         for (_, row), verdict in zip(table.iterrows(), verdicts, strict=True)
     ]
     several = any(len(one.predicted) > 1 for one in evidence.predictions.values())
-    test = "a permutation test of the mean accuracies" if several else "McNemar's exact test of the accuracies"
+    test = "a permutation test of the mean" if several else "McNemar's exact test of the"
+    if evidence.main.name == "accuracy":
+        test += " accuracies"
+    else:
+        test += " shares of texts that are completely right"
     said = (
         f"Paired on the same test texts, in points. p is that of {test}, after Holm's "
         f"correction for all {len(table)} pairs; at {100 * confidence:g}% confidence, "

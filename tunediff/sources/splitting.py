@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from tunediff.sources import iterative
+
 STEPS = {
     "lowercase": lambda texts: texts.str.lower(),
     # Everything but letters, digits and spaces, in any script.
@@ -67,9 +69,12 @@ def units(table: pd.DataFrame) -> np.ndarray:
 def assign(table: pd.DataFrame, shares: dict[str, float], seed: int) -> np.ndarray:
     """The split of each row: a name from `shares` (which add up to 1). Shape [rows].
 
-    Each value of the column `stratum` is divided by these shares, and no unit is divided.
+    Each value of the column `stratum` is divided by these shares, and no unit is divided. A row may have a tuple of
+    values there; it counts for each of them.
     """
     unit = units(table)
+    if isinstance(table.stratum.iloc[0], tuple):
+        return iterative.assign(table.stratum, unit, shares, seed)
     # A unit counts for its most frequent stratum. Within a stratum, units in random order fill one split after another.
     pairs = table.groupby([unit, table.stratum]).size().rename_axis(["unit", "stratum"]).reset_index(name="rows")
     strata = (

@@ -3,10 +3,13 @@
 from tunediff.core.settings import Section
 from tunediff.tasks.classification import Classification
 from tunediff.tasks.interface import Figure, Task
+from tunediff.tasks.multilabel import Multilabel
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification,)}
-FIGURES: dict[str, Figure] = {name: figure for task in TASKS.values() for name, figure in task.figures.items()}
-"""The figures of all tasks by name."""
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Multilabel)}
+FIGURES: dict[str, Figure] = {
+    name: figure for task in reversed(TASKS.values()) for name, figure in task.figures.items()
+}
+"""The figures of all tasks by name; where tasks have one of the same name, in the words of the first task."""
 
 
 def with_keys(base: type[Section], task: str) -> type[Section]:

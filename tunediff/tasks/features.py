@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 ENCODED = pa.schema(
     [("input_ids", pa.list_(pa.int32())), ("attention_mask", pa.list_(pa.int8())), ("length", pa.int64())]
 )
+ONE, SEVERAL = pa.int64(), pa.list_(pa.float32())
+"""What is in the column labels: a class number; or for each label whether it is there, as a loss takes it."""
 
 
-def encode(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], labels: Sequence[int] | None = None) -> Dataset:
+def encode(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str], labels: Sequence | None = None, kind: pa.DataType = ONE
+) -> Dataset:
     """Each text as columns input_ids, attention_mask, length and labels, cut at the tokenizer's `model_max_length`.
 
-    Texts and labels may be columns of a `Dataset`, which are read as they are needed.
+    Texts and labels may be columns of a `Dataset`, which are read as they are needed; labels are of that `kind`.
     """
-    schema = ENCODED if labels is None else ENCODED.append(pa.field("labels", pa.int64()))
+    schema = ENCODED if labels is None else ENCODED.append(pa.field("labels", kind))
 
     def encoded() -> Iterator[pa.RecordBatch]:
         done = 0

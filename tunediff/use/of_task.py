@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel
 
 from tunediff.tasks.interface import Task
-from tunediff.use import classification_answers
+from tunediff.use import classification_answers, multilabel_answers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +48,7 @@ class TaskAnswers(Protocol):
         """
 
 
-BY_TASK: dict[str, TaskAnswers] = {"classification": classification_answers}
+BY_TASK: dict[str, TaskAnswers] = {"classification": classification_answers, "multilabel": multilabel_answers}
 
 
 def of_task(task: Task) -> TaskAnswers:
