@@ -32,7 +32,7 @@ def main() -> None:
     task = TASKS[settings.task]
 
     # Read, by name: an earlier run of other methods may have left its files.
-    names = sorted([*BASELINES, *settings.trained])
+    names = sorted([*BASELINES, *(settings.more or ()), *settings.trained])
     methods = results.methods_table(names, args.metrics, args.cost, quality=task.headline[0])
     tables = {method: pd.read_parquet(args.predictions / f"{method}.parquet") for method in methods.method}
     predictions = {method: predictions_of(table, task) for method, table in tables.items()}

@@ -98,6 +98,28 @@ def test_thresholds_and_temperature_are_fitted_on_validation():
     assert nobody["thresholds"]["d"] == 0.5
 
 
+def test_thresholds_are_those_of_the_highest_f1():
+    """As the one of two labels, which scikit-learn's curve chooses."""
+    from tunediff.evidence.calibration import fit_threshold
+
+    targets, probabilities = drawn(400)
+    probabilities = probabilities.round(2)  # some are equal
+    found = TASK.thresholds(targets, probabilities)
+    for place, label in enumerate(NAMES):
+        other = fit_threshold(probabilities[:, place], targets[:, place])
+        reached = [f1_score(targets[:, place], probabilities[:, place] >= at) for at in (found[label], other)]
+        assert reached[0] == pytest.approx(reached[1])
+
+
+def test_validation_judges_no_threshold_by_the_rows_that_chose_it():
+    random = np.random.default_rng(0)
+    targets, noise = random.random((100, 4)) < 0.1, random.random((100, 4)) * 0.4  # all below 0.5
+    own = TASK.score(targets, noise, {"thresholds": TASK.thresholds(targets, noise)})
+    assert TASK.score(targets, noise)["f1"] == 0 < TASK.validate(targets, noise)["f1"] < own["f1"]
+    told = np.where(targets, 0.3, 0.2)
+    assert TASK.validate(targets, told)["f1"] == 1
+
+
 def test_what_is_written_is_read_again():
     targets, probabilities = drawn(9)
     rows = {"split": ["all"] * 9, "row": range(9), "text": list("abcdefghi"), "tokens": [3] * 9}
@@ -140,6 +162,16 @@ def test_every_form_of_labels_is_read():
         assert Multilabel.target({"topics": none}, lists) == "[]"
     assert Multilabel.target({"toxic": "1", "insult": 0.0}, columns) == '["toxic"]'
     assert Multilabel.columns(columns) == {"labels.toxic": "toxic", "labels.insult": "insult"}
+
+
+def test_numbers_of_a_hub_data_set_get_their_names():
+    from datasets import ClassLabel, Features, List, Value
+
+    from tunediff.sources.class_labels import with_label_names
+
+    features = Features({"labels": List(ClassLabel(names=["joy", "anger"])), "text": Value("string")})
+    records = [{"labels": [1, 0], "text": "a"}, {"labels": None, "text": "b"}]
+    assert [record["labels"] for record in with_label_names(records, features)] == [["anger", "joy"], []]
 
 
 @pytest.mark.parametrize(

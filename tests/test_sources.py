@@ -61,6 +61,9 @@ def read_one(source: str, **conf: object) -> pd.DataFrame:
     return read(source, **conf)["all"].table
 
 
+CELLS = [ending for ending in FORMATS if ending != ".conll"]  # which has tokens and tags, and no other columns
+
+
 def save(records: list[dict[str, str]], path: Path) -> None:
     """Write records in the format that the name ends in."""
     if path.suffix in (".csv", ".tsv"):
@@ -79,7 +82,7 @@ def save(records: list[dict[str, str]], path: Path) -> None:
 # --- formats
 
 
-@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("ending", CELLS)
 def test_every_format_gives_every_character_back(raw: Path, ending: str) -> None:
     save(HARD, raw / f"hard{ending}")
     table = read_one(f"hard{ending}", group="group")
@@ -89,7 +92,7 @@ def test_every_format_gives_every_character_back(raw: Path, ending: str) -> None
 
 def test_every_format_gives_the_same_prepared_bytes(project: Project, run_prepare: Callable) -> None:
     written = {}
-    for ending in FORMATS:
+    for ending in CELLS:
         save(HARD, project.folder / f"data/raw/hard{ending}")
         rows = run_prepare(source=f"hard{ending}")
         assert sorted(zip(rows.text, rows.name, strict=True)) == sorted((r["text"], r["label"]) for r in HARD)

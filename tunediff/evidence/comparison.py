@@ -1,6 +1,8 @@
 """What the test texts say of the methods: tables of figures with their intervals, from all methods' predictions."""
 
+import sys
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ class Predictions:
     predicted: Any
     """Answers of each training, of the same form."""
 
-    @property
+    @cached_property
     def counts(self) -> np.ndarray:
         """What the figures are computed from, shape [trainings, rows, counts]."""
         return np.stack([self.task.counts(self.actual, predicted) for predicted in self.predicted])
@@ -214,9 +216,13 @@ def weigh(
     max_length: int,
     seed: int,
 ) -> Evidence:
-    """All that the test texts say of the methods, and which one to use. `methods` has a row for each."""
+    """All that the test texts say of the methods, and which one to use. `methods` has a row for each.
+
+    Texts longer than `max_length` are cut, if the task cuts any.
+    """
     options = {"confidence": report.confidence, "seed": seed}
     task = predictions["majority"].task
+    max_length = max_length if task.cuts else sys.maxsize
     intervals = intervals_of(predictions, **options)
     order = by_cost(methods)
     best = max(order, key=lambda method: intervals.loc[method, report.figure])

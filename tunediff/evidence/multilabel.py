@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from tunediff.evidence.calibration import BINS, best_temperature, fit_threshold
+from tunediff.evidence.calibration import BINS, best_temperature
 from tunediff.tasks.multilabel import Multilabel
 
 NOTHING = "(nothing)"
@@ -28,7 +28,7 @@ def score(
 
 def final(task: Multilabel, logits: np.ndarray, fitted: dict[str, Any]) -> np.ndarray:
     """With the temperature: thresholds are of these probabilities."""
-    return task.probabilities(logits / fitted["temperature"])
+    return task.probabilities(logits, fitted["temperature"])
 
 
 def detail(
@@ -71,14 +71,12 @@ def calibrated(task: Multilabel, actual: np.ndarray, probabilities: np.ndarray) 
 
 def fit_model(task: Multilabel, logits: np.ndarray, actual: np.ndarray, train: Dataset) -> dict[str, Any]:
     """`temperature`, one for all labels, and `thresholds`."""
-    temperature = best_temperature(lambda t: task.score(actual, task.probabilities(logits / t))["loss"])
-    return {"temperature": temperature, **fit_baseline(task, task.probabilities(logits / temperature), actual, train)}
+    temperature = best_temperature(lambda t: task.score(actual, task.probabilities(logits, t))["loss"])
+    return {"temperature": temperature, **fit_baseline(task, task.probabilities(logits, temperature), actual, train)}
 
 
 def fit_baseline(task: Multilabel, probabilities: np.ndarray, actual: np.ndarray, train: Dataset) -> dict[str, Any]:
-    """`thresholds`: for each label that with the highest F1; 0.5 where no row has the label."""
-    each = zip(task.labels, probabilities.T, actual.T, strict=True)
-    return {"thresholds": {label: fit_threshold(p, has) if has.any() else 0.5 for label, p, has in each}}
+    return {"thresholds": task.thresholds(actual, probabilities)}
 
 
 def try_model(task: Multilabel, actual: np.ndarray, logits: np.ndarray, fitted: dict[str, Any]) -> dict[str, dict]:
@@ -98,7 +96,12 @@ def try_baseline(
 
 
 def predictions(
-    task: Multilabel, test: Dataset, seed: int, probabilities: np.ndarray, fitted: dict[str, Any] | None = None
+    task: Multilabel,
+    test: Dataset,
+    seed: int,
+    probabilities: np.ndarray,
+    fitted: dict[str, Any] | None = None,
+    train: Dataset | None = None,
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens; actual and predicted, lists of labels; and p_LABEL for each label."""
     table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from tunediff.evidence import classification, multilabel
+from tunediff.evidence import classification, multilabel, tagging
 from tunediff.tasks.interface import Task
 
 if TYPE_CHECKING:
@@ -44,7 +44,13 @@ class TaskEvidence(Protocol):
         """The same for a baseline."""
 
     def predictions(
-        self, task: Any, test: "Dataset", seed: int, probabilities: Any, fitted: dict[str, Any] | None
+        self,
+        task: Any,
+        test: "Dataset",
+        seed: int,
+        probabilities: Any,
+        fitted: dict[str, Any] | None,
+        train: "Dataset | None",
     ) -> pd.DataFrame:
         """The test split text by text: columns seed, split, row, text, tokens, and the task's own."""
 
@@ -64,7 +70,7 @@ class TaskEvidence(Protocol):
         """
 
 
-BY_TASK: dict[str, TaskEvidence] = {"classification": classification, "multilabel": multilabel}
+BY_TASK: dict[str, TaskEvidence] = {"classification": classification, "multilabel": multilabel, "tagging": tagging}
 
 
 def of_task(task: Task | type[Task]) -> TaskEvidence:

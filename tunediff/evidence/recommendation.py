@@ -8,16 +8,17 @@ from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Interval
 from tunediff.tasks.interface import Figure
 
+ON_WORDS = {"tfidf": "TF-IDF", "dictionary": "The dictionary", "crf": "The conditional random field"}
 NAMED = 3  # of many methods that may or may not do, the intervals of the closest are said
 
 
 def by_cost(table: pd.DataFrame) -> list[str]:
-    """Methods, the cheapest first: the majority class, TF-IDF, then by how much of the pretrained model is trained.
+    """Methods, the cheapest first: the majority class, those on words, then by how much of the model is trained.
 
     `table` has columns method and trainable_parameters. Seconds are not used: they differ from run
     to run.
     """
-    rank = {"majority": 0, "tfidf": 1}
+    rank = {"majority": 0, **dict.fromkeys(ON_WORDS, 1)}
     ordered = table.assign(rank=table.method.map(rank).fillna(2)).sort_values(
         ["rank", "trainable_parameters", "method"]
     )
@@ -54,8 +55,8 @@ def recommend(
     about = f"its {figure.words} on {rows:,} test texts is {chosen.value:.1%} ({sure} interval {_range(chosen)})"
     if choice == "majority":
         text = f"No method is worth its cost: {constant} does as well ({about})"
-    elif choice == "tfidf":
-        text = f"TF-IDF is enough, no pretrained model is needed: {about}"
+    elif choice in ON_WORDS:
+        text = f"{ON_WORDS[choice]} is enough, no pretrained model is needed: {about}"
     elif choice == "untrained":
         text = f"The model needs no training: {about}"
     else:

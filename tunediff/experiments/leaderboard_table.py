@@ -31,7 +31,7 @@ def distinct(rows: pd.DataFrame) -> pd.DataFrame:
     # Trained anew but not evaluated: the figures on test are still those of an earlier training.
     stale = (rows[FINEST] - first[FINEST]).abs() > 0.1**DECIMALS
     rows = rows.fillna(first)  # from commits of before `baseline` had figures on validation
-    rows.loc[stale, TEST + DEVIATION + COST] = np.nan
+    rows.loc[stale, [COMPARED, f"{COMPARED}_deviation", *TEST, *DEVIATION, *COST]] = np.nan
     # Evaluated in another revision.
     trainings = rows.groupby(["method", *(rows[name].round(DECIMALS) for name in VALIDATION)], dropna=False)
     known = rows[COMPARED].isna() & (trainings[COMPARED].transform("count") > 0)
@@ -51,7 +51,7 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
     of each method that is best by CHOSEN_BY, of those with figures on test, or the newest where none has that figure.
     """
     parts = []
-    for _, rows in table.groupby(PANEL):
+    for _, rows in table.groupby([*PANEL, "task"]):
         settings = pd.DataFrame(rows.settings.tolist())
         differ = [key for key in settings if settings[key].nunique() > 1]
         tested = rows[rows[COMPARED].notna()].sort_values(CHOSEN_BY, na_position="first", kind="stable")
@@ -64,7 +64,7 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
-    """COMPARED on test of the chosen runs: a row per method, a column per data set and model.
+    """COMPARED on test of the chosen runs of one task: a row per method, a column per data set and model.
 
     The first method is the one that lacks least, on average, to the best of each column.
     """

@@ -43,8 +43,11 @@ def predict_logits(
     batch_size: int,
     precision: str,
     title: str,
-) -> np.ndarray:
-    """Logits, float32, shape [texts, labels], in the order of `encoded` (see `data.encode`)."""
+) -> np.ndarray | list[np.ndarray]:
+    """Logits, float32, shape [texts, labels], in the order of `encoded` (see `features.encode`).
+
+    Of a model that answers each token, a list of as many arrays of shape [tokens, labels].
+    """
     model.to(device()).eval()
     return _by_length(lambda batch: model(**batch).logits, tokenizer, encoded, batch_size, precision, title)
 
@@ -62,7 +65,7 @@ def outputs(
 
     They are numbers that a reloaded model gives again.
     """
-    return predict_logits(model, tokenizer, encoded, batch_size, precision, title)
+    return task.gathered(encoded, predict_logits(model, tokenizer, encoded, batch_size, precision, title))
 
 
 def embed(
@@ -83,6 +86,21 @@ def embed(
     return _by_length(mean_state, tokenizer, encoded, batch_size, precision, title)
 
 
+def embed_tokens(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    encoded: Dataset,
+    batch_size: int,
+    precision: str,
+    title: str,
+) -> list[np.ndarray]:
+    """The last hidden states of each text's tokens, float32, shape [tokens, hidden] each, ordered as `encoded`."""
+    encoder = model.base_model.to(device()).eval()
+    return _by_length(
+        lambda batch: encoder(**batch).last_hidden_state, tokenizer, encoded, batch_size, precision, title
+    )
+
+
 def _by_length(
     compute: Callable,
     tokenizer: "PreTrainedTokenizerBase",
@@ -90,7 +108,7 @@ def _by_length(
     batch_size: int,
     precision: str,
     title: str,
-) -> np.ndarray:
+) -> np.ndarray | list[np.ndarray]:
     """Rows of `compute(batch)` in the order of `encoded`, computed in batches of texts of like length."""
     place = device()
     order = np.argsort(encoded["length"][:], kind="stable")[::-1]  # the longest first: memory runs out at once or never
@@ -102,9 +120,13 @@ def _by_length(
             rows = order[start : start + batch_size]
             parts.append(compute(tokenizer.pad(inputs[rows], return_tensors="pt").to(place)).float().cpu().numpy())
             progress.update(len(rows))
-    result = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
-    result[order] = np.concatenate(parts)
-    return result
+    if parts[0].ndim == 2:
+        result = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
+        result[order] = np.concatenate(parts)
+        return result
+    lengths = encoded["length"][:]
+    rows = dict(zip(order, (row for part in parts for row in part), strict=True))
+    return [rows[place][: lengths[place]] for place in range(len(order))]
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

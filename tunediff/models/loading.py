@@ -87,7 +87,7 @@ def load_pretrained(
         )
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None
-    if hasattr(model, "score"):
+    if hasattr(model, "score") and task.peft_type == "SEQ_CLS":
         model.register_forward_pre_hook(padding_first, with_kwargs=True)
     return model
 

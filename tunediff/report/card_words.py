@@ -16,12 +16,14 @@ class Words:
     """What the table of labels counts in each split."""
     total: bool
     """Whether the counts of all labels add up to something."""
-    options: str = ""
-    """More arguments of the pipeline's call."""
+    options: str
+    """Arguments of the pipeline's call."""
+    limit: str
+    """What becomes of a text that none of the labels fits."""
     fitted: str = ""
     """What else was fitted on validation, as the end of a sentence."""
-    limit: str = ""
-    """What becomes of a text that none of the labels fits."""
+    reads: str = "the first {} tokens of a text"
+    """How much of a text is read, of that many tokens at once."""
 
 
 WORDS = {
@@ -29,15 +31,24 @@ WORDS = {
         gives=lambda labels: f"Gives a text one of {len(labels)} labels: {', '.join(labels)}.",
         counted="rows",
         total=True,
+        options="truncation=True",
         limit="Every text gets one of the labels, also one that none of them fits.",
     ),
     "multilabel": Words(
         gives=lambda labels: f"Gives a text any of {len(labels)} labels, or none: {', '.join(labels)}.",
         counted="rows",
         total=False,
-        options=", top_k=None",
+        options="truncation=True, top_k=None",
         fitted=", and answers the labels whose probability is at least their threshold (`thresholds` there)",
         limit="A text may get no label.",
+    ),
+    "tagging": Words(
+        gives=lambda labels: f"Marks spans of {len(labels)} types in a text: {', '.join(labels)}.",
+        counted="spans",
+        total=True,
+        options='aggregation_strategy="simple"',
+        reads="all of a text, in windows of {} tokens",
+        limit="A text may get no span. Spans do not overlap.",
     ),
 }
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
-from tunediff.report import classification, multilabel
+from tunediff.report import classification, multilabel, tagging
 from tunediff.report.page import Section
 from tunediff.tasks.interface import Task
 
@@ -29,7 +29,7 @@ class TaskReport(Protocol):
         """What the stage `label_noise` found."""
 
 
-BY_TASK: dict[str, TaskReport] = {"classification": classification, "multilabel": multilabel}
+BY_TASK: dict[str, TaskReport] = {"classification": classification, "multilabel": multilabel, "tagging": tagging}
 
 
 def of_task(task: Task | type[Task]) -> TaskReport:

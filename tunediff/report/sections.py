@@ -32,7 +32,7 @@ def sections(
         Section("Quality against cost", pictures=[folders.comparison / "comparison.png"]),
         differences(evidence),
         where_it_fails(evidence, folders),
-        cut_texts(evidence),
+        *([cut_texts(evidence)] if evidence.task.cuts else []),
         Section("Confusion", pictures=[folders.confusion / f"{method}.png" for method in by_accuracy]),
         Section("Calibration", pictures=[folders.calibration / "reliability.png"]),
         Section("Learning curves", pictures=[folders.learning_curves / "learning_curves.png"]),

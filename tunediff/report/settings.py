@@ -15,6 +15,8 @@ class Reporting(Section):
     """Seed of the resampling."""
     trained: list[str]
     """Methods that were trained and evaluated."""
+    more: list[str] | None = None
+    """Baselines of `baseline.more`."""
     shares: list[float]
     """Shares of the training rows that `training_rows` trained on."""
     growing: list[str]

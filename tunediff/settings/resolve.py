@@ -45,6 +45,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             task=study.data.task,
             seed=params.seed,
             trained=params.trained,
+            more=params.baseline.more or None,
             shares=sorted(params.training_rows.shares),
             growing=params.training_rows.methods,
             max_length=study.model.max_length,

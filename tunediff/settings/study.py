@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tunediff.core.errors import UserError, nearest, suggestion
+from tunediff.core.methods import MORE_BASELINES
 from tunediff.core.settings import Section, check, mistakes, read, read_values
 from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
@@ -48,7 +49,7 @@ def load(root: Path = Path()) -> Study:
         data_path=paths["data"],
         model_path=paths["model"],
     )
-    if problems := wrong_figures(params, study.task):
+    if problems := [*wrong_figures(params, study.task), *wrong_methods(params, study.task)]:
         raise mistakes(root / "params.yaml", problems)
     return study
 
@@ -70,6 +71,17 @@ def read_data(path: Path) -> DataConf:
     if task not in TASKS:
         raise mistakes(path, [f"task: there is no task '{task}'; {nearest(task, TASKS)}"])
     return check(values, with_keys(DataConf, task), path)
+
+
+def wrong_methods(params: Params, task: type[Task]) -> list[str]:
+    """What is wrong with `baseline.more`: which there are depends on the task."""
+    known = MORE_BASELINES.get(task.name, ())
+    return [
+        f"baseline.more: {task.name} has no baseline '{name:.100}'; "
+        + (f"expected some of {', '.join(known)}{suggestion(name, known)}" if known else "leave the list empty")
+        for name in params.baseline.more
+        if name not in known
+    ]
 
 
 def wrong_figures(params: Params, task: type[Task]) -> list[str]:

@@ -23,6 +23,9 @@ class Target(Protocol):
     def columns(self, conf: DataConf) -> dict[str, str]:
         """Columns that the source must have, by the key of the data file that names each."""
 
+    def as_text(self, record: dict[str, Any], column: str) -> str:
+        """A value of a column of texts. Raises ValueError for what is no text."""
+
     def target(self, record: dict[str, Any], conf: DataConf) -> Any:
         """What a record is labelled with; empty if it has no label. Raises ValueError for what is no label."""
 
@@ -68,7 +71,7 @@ def columns(
     size = 0
     for row, record in zip(numbers or itertools.count(1), records, strict=False):
         try:
-            text = "\n\n".join(part for column in text_columns if (part := as_text(record, column)))
+            text = "\n\n".join(part for column in text_columns if (part := task.as_text(record, column)))
             if len(text) > limits.ROW:
                 raise ValueError(f"{len(text):,} characters of text; at most {limits.ROW:,} are read: shorten it")
             texts.append(text)

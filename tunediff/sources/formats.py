@@ -11,7 +11,7 @@ from typing import Any
 
 from tunediff.core import limits
 from tunediff.core.errors import UserError
-from tunediff.sources import csv_reader, json_reader, parquet_reader
+from tunediff.sources import conll_reader, csv_reader, json_reader, parquet_reader
 from tunediff.sources.text_lines import read_lines
 
 # These take the path and a function. Each call of the function gives the lines from the first one on.
@@ -20,6 +20,7 @@ TEXT_READERS = {
     ".tsv": csv_reader.read,
     ".json": json_reader.read,
     ".jsonl": json_reader.read_jsonl,
+    ".conll": conll_reader.read,
 }
 # These take the path, and the names of the columns that are needed, or None for all of them.
 BINARY_READERS = {

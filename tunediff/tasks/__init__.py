@@ -4,8 +4,9 @@ from tunediff.core.settings import Section
 from tunediff.tasks.classification import Classification
 from tunediff.tasks.interface import Figure, Task
 from tunediff.tasks.multilabel import Multilabel
+from tunediff.tasks.tagging import Tagging
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Multilabel)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Multilabel, Tagging)}
 FIGURES: dict[str, Figure] = {
     name: figure for task in reversed(TASKS.values()) for name, figure in task.figures.items()
 }

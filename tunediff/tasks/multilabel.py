@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from tunediff.core.errors import UserError
 from tunediff.core.settings import Scalar, Section
 from tunediff.core.values import as_text
-from tunediff.tasks.classification import natural_order
+from tunediff.tasks.classification import Classification, natural_order
 from tunediff.tasks.interface import Figure
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, Features
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+FOLDS = 5  # of validation, whose thresholds are those of the others
 YES, NO = ("1", "true"), ("0", "false", "")  # what a column of one label may hold
 
 
@@ -74,11 +75,14 @@ class Multilabel:
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     peft_type: ClassVar[str] = "SEQ_CLS"
     pipeline: ClassVar[str] = "text-classification"
+    cuts: ClassVar[bool] = True
 
     def __init__(self, labels: list[str]):
         self.labels = labels
 
     # --- from a record of the source to a prepared row
+
+    as_text = staticmethod(as_text)
 
     @staticmethod
     def columns(keys: Keys) -> dict[str, str]:
@@ -224,12 +228,15 @@ class Multilabel:
     def parts(self, targets: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         yield from zip(self.labels, targets.T, strict=True)
 
+    gathered = staticmethod(Classification.gathered)
+    served = staticmethod(Classification.served)
+
     @staticmethod
-    def probabilities(logits: np.ndarray) -> np.ndarray:
+    def probabilities(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
         """Of each label for itself, float64, shape [rows, labels]."""
         from scipy.special import expit
 
-        return expit(logits.astype(np.float64))
+        return expit((logits / temperature).astype(np.float64))
 
     def answers(self, probabilities: np.ndarray, fitted: dict[str, Any] | None = None) -> np.ndarray:
         """The labels whose probability is at least its threshold in `fitted`, or 0.5 without."""
@@ -270,11 +277,14 @@ class Multilabel:
         self, targets: np.ndarray, probabilities: np.ndarray, fitted: dict[str, Any] | None = None
     ) -> dict[str, float]:
         """The loss is mean binary cross-entropy, unweighted; average precision is over labels that a row has."""
-        sums = self.counts(targets, self.answers(probabilities, fitted)).sum(0)
         own = np.where(targets, probabilities, 1 - probabilities)
         loss = -np.log(np.maximum(own, np.finfo(float).eps)).mean()
-        figures = {name: float(value) for name, value in self.figures_of(sums).items()}
+        figures = self._figures(targets, self.answers(probabilities, fitted))
         return {**figures, "map": self.average_precision(targets, probabilities), "loss": float(loss)}
+
+    def _figures(self, targets: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+        sums = self.counts(targets, answers).sum(0)
+        return {name: float(value) for name, value in self.figures_of(sums).items()}
 
     @staticmethod
     def average_precision(targets: np.ndarray, probabilities: np.ndarray) -> float:
@@ -283,8 +293,36 @@ class Multilabel:
         present = targets.any(0)
         return float(average_precision_score(targets[:, present], probabilities[:, present])) if present.any() else 0.0
 
+    def validate(self, targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+        """As `score`, with thresholds that the other of `FOLDS` folds choose: the rows' own would flatter them.
+
+        With 0.5 instead, the first epochs would answer no label at all, and look alike.
+        """
+        fold = np.arange(len(targets)) % FOLDS
+        answers = np.zeros_like(targets)
+        for number in np.unique(fold):
+            own = fold == number
+            fitted = {"thresholds": self.thresholds(targets[~own], probabilities[~own])}
+            answers[own] = self.answers(probabilities[own], fitted)
+        return {**self.score(targets, probabilities), **self._figures(targets, answers)}
+
+    def thresholds(self, targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+        """For each label the threshold with the highest F1; 0.5 if no row has the label."""
+        each = zip(self.labels, targets.T, probabilities.T, strict=True)
+        return {label: _threshold(has, given) if has.any() else 0.5 for label, has, given in each}
+
     def score_encoded(self, encoded: "Dataset", labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-        return self.score(labels.astype(bool), self.probabilities(logits))
+        return self.validate(labels.astype(bool), self.probabilities(logits))
+
+
+def _threshold(has: np.ndarray, given: np.ndarray) -> float:
+    """The probability from which on yes is answered with the highest F1, halfway to the next lower one."""
+    order = np.argsort(-given, kind="stable")
+    hits, answered = np.cumsum(has[order]), np.arange(1, len(order) + 1)
+    lower = np.append(given[order][1:], 0)
+    last_of_equal = lower < given[order]  # equal ones are answered together
+    best = np.argmax(np.where(last_of_equal, 2 * hits / (answered + has.sum()), -1))
+    return round(float(given[order][best] + lower[best]) / 2, 6)
 
 
 def _written(values: Any) -> str:

@@ -45,9 +45,12 @@ def columns(model: "Classifier", predicted: str, prefix: str, least_confidence: 
     return Columns(model, predicted, prefix)
 
 
-class Answer(BaseModel):
+class LabelsAnswer(BaseModel):
     labels: list[str] = Field(description="Those whose probability is at least their threshold; there may be none")
     probabilities: dict[str, float]
+
+
+Answer = LabelsAnswer  # under a name of its own in the service's description
 
 
 def answers(model: "Classifier", probabilities: np.ndarray) -> list[Answer]:
