@@ -175,6 +175,14 @@ def test_windows_are_joined_again():
     assert table[:, 1].tolist() == [10 + token for tokens in first for token in tokens.values()]
 
 
+def test_a_text_without_words_has_no_spans():
+    chances = np.array([[0, 0.1, 0.9, 0, 0, 0], [0, 0.2, 0, 0.8, 0, 0], [2, 0.7, 0, 0, 0.3, 0]])
+    found = TASK.served(["Acme Corp", " ", "fell"], chances)
+    org = {"start": 0, "end": 9, "label": "org", "text": "Acme Corp", "score": 0.8}
+    assert found == [[org], [], []]
+    assert TASK.served([], TASK.placed([], [], [])) == []
+
+
 # --- rows of a source
 
 
@@ -380,7 +388,10 @@ def test_predict_gives_spans_with_their_places(finished: Project):
 
     text = "Acme rose " * 20 + "on Monday"  # longer than max_length: read in windows
     for name in ("full", "lora-v1", "lora-v1-exported"):
-        rows = load([finished.folder / "models" / name], compare=False, accuracy=None).answer([text, "the index fell"])
+        rows = load([finished.folder / "models" / name], compare=False, accuracy=None).answer(
+            [text, "", "the index fell"]
+        )
+        assert rows[1]["predicted"] == []
         for span in rows[0]["predicted"]:
             assert text[span["start"] : span["end"]] == span["text"] and 0 < span["score"] <= 1
     done = finished.run("python", "-m", "stages.predict", "--model", "models/full", "--compare", text)

@@ -288,9 +288,11 @@ class Tagging:
 
     def served(self, texts: list[str], probabilities: np.ndarray) -> list[list[dict[str, Any]]]:
         """The spans of each text: start, end (characters), label, text, and score, the least probability of a word."""
-        found = []
-        for text, rows in zip(texts, split(probabilities), strict=True):
+        found, begin = [], 0
+        for text in texts:  # some have no word
             places = spans.words(text)
+            rows = probabilities[begin : begin + len(places), 1:]
+            begin += len(places)
             found.append([self._found(text, places, span, rows) for span in self.of_tags(rows.argmax(1)).spans])
         return found
 

@@ -77,8 +77,6 @@ def joined(
 
 
 def split(table: np.ndarray) -> list[np.ndarray]:
-    """Its rows text by text, without the texts' numbers."""
-    if not len(table):
-        return []
+    """Its rows text by text, without the texts' numbers; each text has a word."""
     ends = np.flatnonzero(np.diff(table[:, 0])) + 1
     return np.split(table[:, 1:], ends)

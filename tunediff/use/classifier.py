@@ -46,7 +46,7 @@ class BatchedClassifier(ABC):
         if self.task.name != "tagging":
             given = self._all(self._token_ids(texts))
             return np.stack(given) if given else np.empty((0, len(self.names)), np.float32)
-        windows = [(number, window) for number, text in enumerate(texts) for window in self._windows(text)]
+        windows = [(n, window) for n, text in enumerate(texts) for window in self._windows(text) if window.words]
         given = self._all([window.ids for _, window in windows])
         return self.task.placed(texts, windows, given)
 
