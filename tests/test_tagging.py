@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Project, make_project
+from conftest import WHERE, Project, make_project
 from nervaluate.entities import Entity
 from nervaluate.strategies import EntityTypeEvaluation, PartialEvaluation
 from seqeval.metrics import f1_score, precision_score, recall_score
@@ -299,6 +299,25 @@ def test_the_dictionary_finds_the_longest_span_first():
 
 def test_a_shape_is_short():
     assert [words_in_text.shape(word) for word in ("Acme", "2024", "iPhone", "U.S.")] == ["Xx", "d", "xXx", "X.X."]
+
+
+# --- adapters
+
+
+def adapted(tiny_model: Path, peft_type: str, **fields: Any) -> None:
+    from tunediff.models import loading
+    from tunediff.models.adapters import adapt
+    from tunediff.models.settings import ModelConf
+
+    conf = ModelConf(name=str(tiny_model), max_length=16, head=["pooler"])
+    tokenizer = loading.load_tokenizer(conf, WHERE)
+    adapt(loading.load_pretrained(conf, WHERE, tokenizer, TASK, 17), tokenizer, peft_type, fields, conf, "entry")
+
+
+def test_a_prompt_before_the_text_is_refused(tiny_model: Path):
+    with pytest.raises(UserError, match="it would answer for its prompt as well"):
+        adapted(tiny_model, "PROMPT_TUNING", num_virtual_tokens=4)
+    adapted(tiny_model, "LORA", target_modules="all-linear")  # though a head for words has no pooler
 
 
 # --- the whole way
