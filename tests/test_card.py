@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 from tunediff.evidence import calibration
 from tunediff.models.inference import probabilities
 from tunediff.models.saved import load_saved
-from tunediff.report import card
+from tunediff.report import card, card_words
 from tunediff.tasks.classification import Classification
 
 pytestmark = pytest.mark.slow
@@ -180,7 +180,7 @@ def test_a_source_that_changes_and_gives_the_same_rows_changes_no_card(project: 
 
     def prepared() -> list[object]:
         project.prepare_here(monkeypatch)
-        return [*((project.folder / path).read_bytes() for path in read), card.rows(project.profile())]
+        return [*((project.folder / path).read_bytes() for path in read), card_words.rows(project.profile())]
 
     before = prepared()
     table = project.folder / "data/raw/tiny.csv"
@@ -207,7 +207,7 @@ def test_ids_of_the_hub_are_told_to_the_hub():
 def test_a_label_of_any_name_stays_in_its_cell():
     counts = {"train": {"a|b": 2, "c": 1}, "validation": {"c": 1}, "test": {"a|b": 3}}
     profile = {"labels": ["a|b", "c"], "splits": {side: {"labels": labels} for side, labels in counts.items()}}
-    assert card.rows(profile) == [(r"a\|b", 2, 0, 3), ("c", 1, 1, 0)]
+    assert card_words.rows(profile) == [(r"a\|b", 2, 0, 3), ("c", 1, 1, 0)]
 
 
 @each

@@ -143,6 +143,7 @@ class Slow:
     """Answers a batch when it is let; knows what it was asked. `rose` makes a text bullish; `explode` is too much."""
 
     names = LABELS
+    task = Classification(LABELS)
 
     def __init__(self, free: bool = False):
         self.asked: list[list[str]] = []

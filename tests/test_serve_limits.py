@@ -220,12 +220,14 @@ FILES = 256
 SERVER = """
 import numpy as np
 from tunediff.use import service_server
+from tunediff.tasks.classification import Classification
 from tunediff.use.service_app import make_app
 from tunediff.use.service_hosts import Hosts
 from tunediff.use.service_models import Served
 
 class Constant:
     names = ["a", "b"]
+    task = Classification(names)
     def predict(self, texts):
         return np.full((len(texts), 2), .5)
 
