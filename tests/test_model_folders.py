@@ -69,7 +69,7 @@ def refusal(folder: Path) -> str:
         ("seed", "17", "seed: Input should be a valid integer, found '17'"),
         ("task", "dance", "task: there is no task 'dance'; "),
         ("adapter", 3, "adapter: "),
-        ("temprature", 1.5, "temprature: unknown key; did you mean temperature"),
+        ("temprature", 1.5, "temprature: unknown key; did you mean temperature or generate?"),
     ],
 )
 def test_a_wrong_value_of_tunediff_is_one_line(made: dict[str, Path], tmp_path: Path, key: str, value, expected: str):
