@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunediff.baselines.of_task import of_task as baselines_of
 from tunediff.baselines.settings import WithoutFineTuning
-from tunediff.core import devices
+from tunediff.core import arguments, devices
 from tunediff.core.files import output, write_figures
 from tunediff.core.process import run
 from tunediff.core.settings import read
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--splits", type=Path, required=True, help="folder with SPLIT.parquet")
     parser.add_argument("--validation", type=output, required=True, help="folder for METHOD.json, to choose C by")
     scoring.add_arguments(parser)
-    args = parser.parse_args()
+    args = arguments.parse(parser, "method")
     settings = read(args.settings, WithoutFineTuning)
     devices.take()
     splits = {name: load_split(args.splits, name) for name in ("train", "validation", "test")}
@@ -32,16 +32,21 @@ def main() -> None:
 
     evidence = evidence_of(task)
 
-    for method, answers in baselines_of(task).answers(splits, task, settings).items():
-        fitted, more = {}, {}
+    baselines = baselines_of(task)
+    if args.method:
+        methods = {args.method: baselines.more(args.method, splits, task, settings)}
+    else:
+        methods = baselines.answers(splits, task, settings)
+    for method, answers in methods.items():
+        fitted, more = answers.fitted, {}
         if answers.validation is not None:
             targets = task.targets(splits["validation"])
-            figures = scoring.score(task, targets, answers.validation)
+            figures = task.validate(targets, answers.validation)
             names = [name for name in task.each_epoch if name in figures] or task.headline
             write_figures(args.validation / f"{method}.json", {name: figures[name] for name in names})
             fitted = evidence.fit_baseline(task, answers.validation, targets, splits["train"])
             more = evidence.try_baseline(task, task.targets(splits["test"]), answers.test, fitted)
-        parts = ({settings.seed: answers.test}, answers.cost, args, more, {settings.seed: fitted})
+        parts = ({settings.seed: answers.test}, answers.cost, args, more, {settings.seed: fitted}, splits["train"])
         scoring.write(method, task, splits["test"], *parts)
 
 

@@ -46,7 +46,7 @@ def main() -> None:
         "artifact_bytes": folder_bytes(args.trained),
         **training_cost,
     }
-    parts = (evaluated.answers, cost, args, evaluated.detail, evaluated.fitted)
+    parts = (evaluated.answers, cost, args, evaluated.detail, evaluated.fitted, splits["train"])
     scoring.write(args.trained.name, task, splits["test"], *parts)
 
 

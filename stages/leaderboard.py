@@ -22,10 +22,10 @@ def main() -> None:
     args = parser.parse_args()
 
     table = ranked(distinct(all_results()))
-    across = compared(table)
 
-    leaderboard_page.write(table, across, args.out)
-    print(leaderboard_page.percent(across).to_string())
+    leaderboard_page.write(table, args.out)
+    for _, rows in table.groupby("task"):
+        print(leaderboard_page.percent(compared(rows)).to_string())
     print(f"{args.out}: {len(table)} results", file=sys.stderr)
 
 

@@ -33,7 +33,7 @@ def main() -> None:
     task = TASKS[settings.task]
 
     # Read, by name: an earlier run of other methods may have left its files.
-    names = sorted([*BASELINES, *settings.trained, *settings.prompted])
+    names = sorted([*BASELINES, *(settings.more or ()), *settings.trained, *settings.prompted])
     methods = results.methods_table(names, args.metrics, args.cost, quality=task.headline[0])
     predictions = results.predictions(methods.method, args.predictions, task)
     about = results.about(settings, names, args)

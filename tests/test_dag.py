@@ -15,7 +15,8 @@ from tunediff.sources.columns import RAW
 
 PIPELINE: dict = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, dict] = PIPELINE["stages"]
-SAME_FILE = {"evaluate_peft": "evaluate", "package_peft": "package"}  # the same for other methods
+# The same for other methods.
+SAME_FILE = {"baseline_more": "baseline", "evaluate_peft": "evaluate", "package_peft": "package"}
 TRAINING = ("train_full", "train_lora", "train_peft")
 LINES = 60  # of a function, and of a stage's script
 # From the ground up: a room imports only from itself and from rooms before it. docs/architecture.md says why.

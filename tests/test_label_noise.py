@@ -47,7 +47,10 @@ def test_half_of_the_flipped_labels_are_in_the_first_fifth(project: Project, mon
     train = load_split(project.folder / "data/prepared", "train")
     names = Classification.of(train.features).labels
     table = train.to_pandas().assign(label=pd.Categorical.from_codes(train["label"][:], names))
-    judges, true = label_noise.judges(table, settings), table.label.cat.codes.to_numpy()
+    judges, true = (
+        label_noise.judges(table.text.tolist(), Classification(names), settings),
+        table.label.cat.codes.to_numpy(),
+    )
 
     caught, suspected = [], []
     for seed in range(5):

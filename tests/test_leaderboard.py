@@ -9,10 +9,12 @@ from conftest import ENVIRONMENT, ROOT, Project
 
 from stages import leaderboard
 from tunediff.core.errors import UserError
-from tunediff.experiments import leaderboard_history
+from tunediff.experiments import leaderboard_history, leaderboard_page
 from tunediff.experiments.leaderboard_history import TEST, results, revisions
 from tunediff.experiments.leaderboard_page import page_table
 from tunediff.experiments.leaderboard_table import compared, distinct, ranked
+from tunediff.tasks.classification import Classification
+from tunediff.tasks.generation import Generation
 
 HERE = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
 
@@ -53,6 +55,29 @@ def test_a_result_that_is_carried_along_is_there_once_with_what_made_it():
         ["lora-v1", 0.7, "aaaaaaa", "main"],
     ]
     assert not found.settings.str.contains("epochs=9").any()
+
+
+def test_figures_are_compared_within_a_task(tmp_path: Path):
+    spans = {"full": (0.8, 0.7)}
+    rows = table(revision("aaaaaaa", {"full": (0.6, 0.6)}), revision("bbbbbbb", spans, data="desk", task="tagging"))
+    assert dict(zip(rows.task, rows.quality, strict=True)) == {"classification": 0.6, "tagging": 0.8}
+    leaderboard_page.write(rows, tmp_path)
+    made = {path.name for path in tmp_path.iterdir()}
+    assert {"leaderboard-classification.png", "leaderboard-tagging.png"} < made
+    page = (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    assert "## Methods across data sets, tagging\n\nSpan F1 on test" in page
+    head = next(line for line in page.splitlines() if line.startswith("| method | chosen | span F1 |"))
+    assert "macro F1 of types | span F1 on validation" in head
+
+
+def test_a_task_without_f1_chooses_the_run_with_the_least_loss():
+    def written(name: str, test: float, loss: float) -> dict[str, object]:
+        row = revision(name, {"full": (test, loss)}, data="briefs", task="generation")
+        return {column: value for column, value in row.items() if not column.endswith((":f1", ":accuracy"))}
+
+    rows = table(written("aaaaaaa", 0.6, 2.5), written("bbbbbbb", 0.5, 1.5))
+    assert dict(zip(rows.made_in, rows.chosen, strict=True)) == {"aaaaaaa": False, "bbbbbbb": True}
+    assert page_table(rows, Generation)[2][:6] == ["full", "✓", "50.0%", "50.0%", "50.0%", "1.500"]
 
 
 def test_figures_that_another_data_set_left_behind_are_not_its_own():
@@ -131,7 +156,7 @@ def test_several_seeds_are_one_result_with_its_deviation():
     row |= {"metrics/full.json:accuracy_deviation": 0.012, "metrics/full.json:f1_deviation": 0.02}
     found = table(row)
     assert found.seeds.tolist() == ["17, 18", "17, 18"]
-    head, full, tfidf = page_table(found)
+    head, full, tfidf = page_table(found, Classification)
     assert dict(zip(head, full, strict=True))["accuracy"] == "80.0% ± 1.2"
     assert dict(zip(head, tfidf, strict=True))["accuracy"] == "60.0%"
 

@@ -64,6 +64,7 @@ def refusal(folder: Path) -> str:
         ("confidences", {"0.8": "much"}, "confidences.0.8: Input should be a valid number, found 'much'"),
         ("confidences", {"often": 0.5}, "confidences.often"),
         ("threshold", 0.5, "threshold: "),
+        ("thresholds", {"up": 2}, "thresholds.up: Input should be less than or equal to 1, found 2"),
         ("pretrained", 3, "pretrained: Input should be a valid string, found 3"),
         ("seed", "17", "seed: Input should be a valid integer, found '17'"),
         ("task", "dance", "task: there is no task 'dance'; "),

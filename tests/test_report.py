@@ -464,8 +464,8 @@ def test_the_verdict_on_a_tie_names_the_gains():
     assert said.headline == "Use `lora-v1`"
     assert said.reason == (
         "Its accuracy is about as good as that of the best, `full` (87.0% and 87.5%), and it is cheaper: a version "
-        "adds 1.0 MB to 999.0 MB that all share, instead of 10.0 MB each. `tfidf`, which needs no pretrained model, reaches "
-        "75.0%: 12.0 points less (3.6 to 20.2)."
+        "adds 1.0 MB to 999.0 MB that all share, instead of 10.0 MB each. `tfidf`, which needs no pretrained model, "
+        "reaches 75.0%: 12.0 points less (3.6 to 20.2)."
     )
     tied = weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": answered([0, 1, 0, 1, 0, 0, 0, 1] * 25, MIXED)})
     assert re.match(

@@ -48,6 +48,8 @@ def label_noise(
             f"{place}: fewer than two labels have two rows or more, and a label is judged by "
             "other rows of it; add rows to the source, or merge labels"
         )
+    judged = Classification(table.label.cat.categories.tolist())
     labels = table.label.cat.codes.to_numpy()
-    ranked = noise.rank(table, noise.out_of_fold(noise.judges(table, settings), labels, settings.seed))
+    judges = noise.judges(table.text.tolist(), judged, settings)
+    ranked = noise.rank(table, noise.out_of_fold(judges, labels, settings.seed))
     return noise.without_formulas(ranked), {"not_judged": alone, **noise.count(ranked)}

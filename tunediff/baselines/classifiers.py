@@ -1,13 +1,14 @@
 """Answers without fine-tuning: TF-IDF, a probe on frozen states, an untrained head."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from sklearn.pipeline import Pipeline
 
-from tunediff.baselines.linear import on_states, on_tfidf
+from tunediff.baselines.linear import on_states, on_tfidf, parameters
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.files import DECIMALS
@@ -28,14 +29,17 @@ class Answers:
     cost: dict[str, float]
     validation: np.ndarray | None = None
     """Those of a method that has something to be chosen on validation."""
+    fitted: dict[str, Any] = field(default_factory=dict)
+    """What is fitted without validation."""
 
 
 def tfidf(splits: Splits, task: Task, settings: WithoutFineTuning) -> Answers:
     """Logistic regression on TF-IDF of words, or of characters where texts have no words between spaces."""
     texts = {name: split["text"][:] for name, split in splits.items()}
-    model = on_tfidf(settings.baseline, settings.class_weights, texts["train"])
+    targets = task.targets(splits["train"])
+    model = on_tfidf(settings.baseline, settings.class_weights, texts["train"], several=targets.ndim > 1)
     started = time.perf_counter()
-    model.fit(texts["train"], task.targets(splits["train"]))
+    model.fit(texts["train"], targets)
     trained = time.perf_counter()
     predicted = predict(model, texts["test"])
     evaluated = time.perf_counter()
@@ -55,8 +59,9 @@ def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[
         return embed(model, tokenizer, encode(tokenizer, splits[name]["text"]), title=f"probe: {name}", **options)
 
     started = time.perf_counter()
-    probe = on_states(settings.baseline, settings.class_weights)
-    probe.fit(states("train"), task.targets(splits["train"]))
+    targets = task.targets(splits["train"])
+    probe = on_states(settings.baseline, settings.class_weights, several=targets.ndim > 1)
+    probe.fit(states("train"), targets)
     trained = time.perf_counter()
     probed = predict(probe, states("test"))
     evaluated = time.perf_counter()
@@ -76,10 +81,6 @@ def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[
 def predict(model: Pipeline, inputs: np.ndarray | list[str]) -> np.ndarray:
     """Probabilities, shape [rows, labels], rounded: the last digits differ from machine to machine."""
     return model.predict_proba(inputs).round(DECIMALS)
-
-
-def parameters(model: Pipeline) -> int:
-    return model[-1].coef_.size + model[-1].intercept_.size
 
 
 def cost(train_seconds: float, eval_seconds: float, trainable: int, total: int) -> dict[str, float]:

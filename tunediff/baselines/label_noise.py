@@ -13,8 +13,8 @@ from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.csv_cells import harmless
 from tunediff.models.inference import choose_precision, embed
 from tunediff.models.loading import load_pretrained, load_tokenizer
-from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
+from tunediff.tasks.interface import Task
 
 FOLDS = 5
 
@@ -25,20 +25,21 @@ def judgeable(table: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return kept.assign(label=kept.label.cat.remove_unused_categories()), len(table) - len(kept)
 
 
-def judges(table: pd.DataFrame, settings: WithoutFineTuning) -> dict[str, tuple[Pipeline, np.ndarray]]:
-    """By name: a classifier, and what it reads of each row.
+def judges(
+    texts: list[str], task: Task, settings: WithoutFineTuning, several: bool = False
+) -> dict[str, tuple[Pipeline, np.ndarray]]:
+    """By name: a classifier, and what it reads of each row, which may have `several` labels.
 
     They err on different texts: one sees the words, the other what the pretrained model makes of them.
     """
-    task = Classification(table.label.cat.categories.tolist())
     tokenizer = load_tokenizer(settings.model, settings.model_path)
     model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
-    encoded = encode(tokenizer, table.text.tolist())
+    encoded = encode(tokenizer, texts)
     precision = choose_precision(settings.precision)
     states = embed(model, tokenizer, encoded, settings.batch_size, precision, "label noise: states")
     return {
-        "TF-IDF": (on_tfidf(settings.baseline, settings.class_weights, table.text), table.text.to_numpy()),
-        "probe": (on_states(settings.baseline, settings.class_weights), states),
+        "TF-IDF": (on_tfidf(settings.baseline, settings.class_weights, texts, several), np.array(texts, object)),
+        "probe": (on_states(settings.baseline, settings.class_weights, several), states),
     }
 
 
@@ -52,11 +53,21 @@ def out_of_fold(judges: dict[str, tuple[Pipeline, np.ndarray]], labels: np.ndarr
         # Two rows are enough: they are in two folds, so that each time some row of the label is fitted.
         warnings.filterwarnings("ignore", message="The least populated class")
         splits = list(folds.split(labels, labels))
-    probabilities = np.zeros((len(labels), labels.max() + 1))
+    return left_out(judges, labels, splits, labels.max() + 1)
+
+
+def left_out(
+    judges: dict[str, tuple[Pipeline, np.ndarray]],
+    targets: np.ndarray,
+    splits: list[tuple[np.ndarray, np.ndarray]],
+    labels: int,
+) -> np.ndarray:
+    """Probabilities [rows, labels], the mean of the judges'; `splits` has the rows to be fitted and those left out."""
+    probabilities = np.zeros((len(targets), labels))
     for name, (model, inputs) in judges.items():
-        for fitted, left_out in tqdm(splits, desc=f"label noise: {name}", unit="fold"):
-            model.fit(inputs[fitted], labels[fitted])
-            probabilities[left_out] += model.predict_proba(inputs[left_out]) / len(judges)
+        for fitted, rest in tqdm(splits, desc=f"label noise: {name}", unit="fold"):
+            model.fit(inputs[fitted], targets[fitted])
+            probabilities[rest] += model.predict_proba(inputs[rest]) / len(judges)
     return probabilities
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -18,13 +19,16 @@ CHARACTERS = (1, 3)  # counted runs of characters: chosen on reviews in Chinese,
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 
 
-def on_tfidf(baseline: Baseline, class_weights: str, texts: Iterable[str]) -> Pipeline:
-    """Logistic regression to be fitted to texts such as these; `class_weights` as in `training.settings.Train`."""
+def on_tfidf(baseline: Baseline, class_weights: str, texts: Iterable[str], several: bool = False) -> Pipeline:
+    """Logistic regression to be fitted to texts such as these; `class_weights` as in `training.settings.Train`.
+
+    Where a text may have `several` labels, there is one for each label, and targets have shape [rows, labels].
+    """
     if has_words(texts):
         terms = TfidfVectorizer(ngram_range=(1, baseline.ngrams))
     else:
         terms = TfidfVectorizer(analyzer="char", ngram_range=CHARACTERS)
-    return make_pipeline(terms, _regression(baseline.tfidf_C, class_weights))
+    return make_pipeline(terms, _regression(baseline.tfidf_C, class_weights, several))
 
 
 def has_words(texts: Iterable[str]) -> bool:
@@ -40,10 +44,19 @@ def has_words(texts: Iterable[str]) -> bool:
     return 2 * with_word > len(sample) and others < (letters + signs) / 5
 
 
-def on_states(baseline: Baseline, class_weights: str) -> Pipeline:
+def on_states(baseline: Baseline, class_weights: str, several: bool = False) -> Pipeline:
     """Logistic regression to be fitted to what `inference.embed` gives, shape [rows, hidden]."""
-    return make_pipeline(StandardScaler(), _regression(baseline.probe_C, class_weights))
+    return make_pipeline(StandardScaler(), _regression(baseline.probe_C, class_weights, several))
 
 
-def _regression(C: float, class_weights: str) -> LogisticRegression:
-    return LogisticRegression(C=C, class_weight=None if class_weights == "none" else class_weights, max_iter=1000)
+def parameters(model: Pipeline) -> int:
+    """How many numbers a fitted one has; none for a label that no row has, or that all have."""
+    last = model[-1]
+    each = last.estimators_ if isinstance(last, OneVsRestClassifier) else [last]
+    return sum(one.coef_.size + one.intercept_.size for one in each if isinstance(one, LogisticRegression))
+
+
+def _regression(C: float, class_weights: str, several: bool) -> LogisticRegression | OneVsRestClassifier:
+    weight = None if class_weights == "none" else class_weights
+    regression = LogisticRegression(C=C, class_weight=weight, max_iter=1000)
+    return OneVsRestClassifier(regression) if several else regression

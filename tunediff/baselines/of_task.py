@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tunediff.baselines import classification, generation
+from tunediff.baselines import classification, generation, multilabel, tagging
 from tunediff.tasks.interface import Task
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ class TaskBaselines(Protocol):
         The lightest comes first: the peak memory of each is that of the process so far.
         """
 
+    # Of tasks that have such methods alone.
+    def more(self, method: str, splits: "Splits", task: Any, settings: "WithoutFineTuning") -> "Answers":
+        """The answers of one of `core.methods.MORE_BASELINES`."""
+
     def words(
         self, task: Any, train: "Dataset", other: "Dataset", baseline: "Baseline", class_weights: str
     ) -> np.ndarray:
@@ -40,7 +44,12 @@ class TaskBaselines(Protocol):
         """
 
 
-BY_TASK: dict[str, TaskBaselines] = {"classification": classification, "generation": generation}
+BY_TASK: dict[str, TaskBaselines] = {
+    "classification": classification,
+    "multilabel": multilabel,
+    "tagging": tagging,
+    "generation": generation,
+}
 
 
 def of_task(task: Task | type[Task]) -> TaskBaselines:

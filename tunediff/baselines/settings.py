@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from tunediff.core.settings import Count, Positive, Precision, Section, Seed
 from tunediff.models.settings import Pretrained
 from tunediff.tasks.settings import Generate
@@ -15,6 +17,8 @@ class Baseline(Section):
     """Inverse regularisation of logistic regression on TF-IDF."""
     probe_C: Positive
     """Inverse regularisation of logistic regression on frozen embeddings."""
+    more: list[str] = Field([], exclude=True)  # no part of what the others depend on
+    """Further ones that the data's task has: `methods.MORE_BASELINES`."""
 
 
 class WithoutFineTuning(Section):

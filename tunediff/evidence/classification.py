@@ -88,11 +88,16 @@ def fit(task: Classification, logits: np.ndarray, actual: np.ndarray, rarer: int
     which probability on to answer it (`value`).
     """
     temperature = fit_temperature(logits, actual)
-    probabilities = task.probabilities(logits / temperature)
+    probabilities = task.probabilities(logits, temperature)
     fitted = {"temperature": temperature, "confidences": fit_confidences(probabilities, actual)}
     if rarer is not None:
         fitted["threshold"] = threshold(task, probabilities, actual, rarer)
     return fitted
+
+
+def final(task: Classification, logits: np.ndarray, fitted: dict[str, Any]) -> np.ndarray:
+    """Without the temperature, which changes no answer; `try_model` says what it does to the probabilities."""
+    return task.probabilities(logits)
 
 
 def fit_model(task: Classification, logits: np.ndarray, actual: np.ndarray, train: "Dataset") -> dict[str, Any]:
@@ -115,7 +120,7 @@ def try_model(
     task: Classification, actual: np.ndarray, logits: np.ndarray, fitted: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """`with_temperature`: the temperature, what it changes, and for two labels the threshold."""
-    tempered = task.probabilities(logits / fitted["temperature"])
+    tempered = task.probabilities(logits, fitted["temperature"])
     figures = {"temperature": fitted["temperature"], **calibrated(actual, tempered)}
     return {"with_temperature": {**figures, **try_baseline(task, actual, tempered, fitted)}}
 
@@ -151,7 +156,12 @@ def at_threshold(
 
 
 def predictions(
-    task: Classification, test: "Dataset", seed: int, probabilities: np.ndarray, fitted: dict[str, Any] | None = None
+    task: Classification,
+    test: "Dataset",
+    seed: int,
+    probabilities: np.ndarray,
+    fitted: dict[str, Any] | None = None,
+    train: "Dataset | None" = None,
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens, actual, predicted, and p_LABEL for each label."""
     table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})

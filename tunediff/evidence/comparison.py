@@ -1,7 +1,9 @@
 """What the test texts say of the methods: tables of figures with their intervals, from all methods' predictions."""
 
+import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -34,7 +36,7 @@ class Predictions:
     predicted: Any
     """Answers of each training, of the same form."""
 
-    @property
+    @cached_property
     def counts(self) -> np.ndarray:
         """What the figures are computed from, shape [trainings, rows, counts]."""
         return np.stack([self.task.counts(self.actual, predicted) for predicted in self.predicted])
@@ -257,9 +259,11 @@ def weigh(
     """All that the test texts say of the methods, and which one to use.
 
     `methods` has a row for each, with the costs that `report.cost_order` names. `error_costs` are those of
-    `costs.matrix`; if there are any, the cost of errors decides in the place of `report.figure`.
+    `costs.matrix`; if there are any, the cost of errors decides in the place of `report.figure`. Texts longer than
+    `max_length` are cut, if the task cuts any.
     """
     first = next(iter(predictions.values()))
+    max_length = max_length if first.task.cuts else sys.maxsize
     order = by_cost(methods, report.cost_order)
     intervals = intervals_of(predictions, report.confidence)
     if error_costs is None:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from tunediff.evidence import uncertainty
 from tunediff.evidence.uncertainty import Figures
-from tunediff.tasks.classification import Classification
+from tunediff.tasks.interface import Task
 
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -26,12 +26,13 @@ def by_coverage(figure: Figures, counts: np.ndarray, confidence: np.ndarray, sur
     return pd.DataFrame(rows, columns=["coverage", "rows", "least", "value", "low", "high"])
 
 
-def by_label(task: Classification, counts: np.ndarray, sure: float) -> pd.DataFrame:
+def by_label(task: Task, counts: np.ndarray, sure: float) -> pd.DataFrame:
     """Precision, recall and F1 of each label with `_low` and `_high`, and columns label, texts.
 
-    `counts` are the task's, shape [trainings, rows, counts].
+    `counts` are the task's, shape [trainings, rows, counts]: the first are how often each label is there, is answered,
+    and both. Where a text may have a label several times, as spans do, these times are counted and not texts.
     """
-    rows = []
+    rows, counts = [], counts[..., : 3 * len(task.labels)]
     for place, label in enumerate(task.labels):
 
         def of(sums: np.ndarray, place: int = place) -> dict[str, np.ndarray]:

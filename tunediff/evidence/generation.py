@@ -60,6 +60,11 @@ def fit_baseline(task: Generation, given: Answers, targets: list[Pair], train: "
     return {}
 
 
+def final(task: Generation, likelihoods: np.ndarray, fitted: dict[str, Any]) -> np.ndarray:
+    """The likelihoods as they are; `reloading.evaluate` sets what the model writes beside them."""
+    return likelihoods
+
+
 def try_model(
     task: Generation, targets: list[Pair], likelihoods: np.ndarray, fitted: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
@@ -71,7 +76,12 @@ def try_baseline(task: Generation, targets: list[Pair], given: Answers, fitted: 
 
 
 def predictions(
-    task: Generation, test: "Dataset", seed: int, given: Answers, fitted: dict[str, Any] | None = None
+    task: Generation,
+    test: "Dataset",
+    seed: int,
+    given: Answers,
+    fitted: dict[str, Any] | None = None,
+    train: "Dataset | None" = None,
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens, actual, predicted; log_likelihood, of a target's token, where known."""
     table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})

@@ -56,7 +56,7 @@ def validate(
         from tunediff.baselines.of_task import of_task
 
         probabilities = of_task(task).words(task, part, validation, settings.baseline, settings.class_weights)
-        figures = task.score(task.targets(validation), probabilities)
+        figures = task.validate(task.targets(validation), probabilities)
         return {name: figures[name] for name in task.each_epoch}
 
     from tunediff.training.methods import method_of, train

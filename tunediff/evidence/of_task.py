@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from tunediff.evidence import classification, generation
+from tunediff.evidence import classification, generation, multilabel, tagging
 from tunediff.tasks.interface import Task
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ class TaskEvidence(Protocol):
     def fit_baseline(self, task: Any, probabilities: Any, targets: Any, train: "Dataset") -> dict[str, Any]:
         """What is fitted on validation of a baseline."""
 
+    def final(self, task: Any, logits: Any, fitted: dict[str, Any]) -> Any:
+        """The probabilities by which a trained model is judged on test."""
+
     def try_model(self, task: Any, targets: Any, logits: Any, fitted: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """What was fitted, tried on test: more for metrics/detail/METHOD.json."""
 
@@ -38,7 +41,13 @@ class TaskEvidence(Protocol):
         """The same for a baseline."""
 
     def predictions(
-        self, task: Any, test: "Dataset", seed: int, probabilities: Any, fitted: dict[str, Any] | None
+        self,
+        task: Any,
+        test: "Dataset",
+        seed: int,
+        probabilities: Any,
+        fitted: dict[str, Any] | None,
+        train: "Dataset | None",
     ) -> pd.DataFrame:
         """The test split text by text: columns seed, split, row, text, tokens, and the task's own."""
 
@@ -58,7 +67,12 @@ class TaskEvidence(Protocol):
         """
 
 
-BY_TASK: dict[str, TaskEvidence] = {"classification": classification, "generation": generation}
+BY_TASK: dict[str, TaskEvidence] = {
+    "classification": classification,
+    "multilabel": multilabel,
+    "tagging": tagging,
+    "generation": generation,
+}
 
 
 def of_task(task: Task | type[Task]) -> TaskEvidence:

@@ -68,7 +68,8 @@ def evaluate(
         started = time.perf_counter()
         encoded = task.encode(tokenizer, splits["test"])
         logits = outputs(task, model, tokenizer, encoded, title=f"{trained.name}: test", **options)
-        answers[seed] = answered(task, model, tokenizer, splits["test"], logits, settings, f"{trained.name}: answers")
+        given = evidence.final(task, logits, fitted)
+        answers[seed] = answered(task, model, tokenizer, splits["test"], given, settings, f"{trained.name}: answers")
         seconds.append(time.perf_counter() - started)
         if seed == settings.seeds[0]:
             detail |= evidence.try_model(task, targets["test"], logits, fitted)
@@ -82,18 +83,18 @@ def answered(
     model: Any,
     tokenizer: Any,
     test: Dataset,
-    logits: np.ndarray,
+    given: np.ndarray,
     settings: Evaluation,
     title: str,
 ) -> Any:
-    """Probabilities; or what the model writes, beside the likelihoods of the targets, which `logits` are then."""
+    """The probabilities that are `given`; or what the model writes, beside the likelihoods of targets that are."""
     if settings.generate is None:
-        return task.probabilities(logits)
+        return given
     from tunediff.models.generation import write
     from tunediff.tasks.generation import Answers
 
     options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision), "title": title}
-    return Answers(write(task, model, tokenizer, test["text"][:], settings.generate, **options), logits)
+    return Answers(write(task, model, tokenizer, test["text"][:], settings.generate, **options), given)
 
 
 def compare(model: Path, reloaded: np.ndarray, trainer: np.ndarray, tolerance: float) -> float:

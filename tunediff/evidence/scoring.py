@@ -39,11 +39,12 @@ def write(
     folders: argparse.Namespace,
     more: dict[str, Any] | None = None,
     fitted: dict[int, dict[str, Any]] | None = None,
+    train: "Dataset | None" = None,
 ) -> None:
     """Write the five files of one method.
 
     `answers` has probabilities by the seed that the method was trained with, `fitted` what was fitted on validation.
-    Details are those of the first; `more` is added to them.
+    Details are those of the first; `more` is added to them. `train` is what the method was trained on.
     """
     actual = task.targets(test)
     fitted = fitted or dict.fromkeys(answers)
@@ -57,7 +58,8 @@ def write(
     write_json(folders.cost / f"{method}.json", {**cost, "samples_per_second": len(test) / cost["eval_seconds"]})
 
     table = pd.concat(
-        evidence.predictions(task, test, seed, probabilities, fitted[seed]) for seed, probabilities in answers.items()
+        evidence.predictions(task, test, seed, probabilities, fitted[seed], train)
+        for seed, probabilities in answers.items()
     )
     with atomic(folders.predictions / f"{method}.parquet") as partial:
         table.to_parquet(partial, index=False)

@@ -10,28 +10,33 @@ from dvc.exceptions import DvcException
 from tqdm import tqdm
 
 from tunediff.core.errors import UserError, reason
-from tunediff.core.methods import BASELINES, WITHOUT_LEARNING
+from tunediff.core.methods import BASELINES, MORE_BASELINES, WITHOUT_LEARNING
 from tunediff.experiments.repository import git
 from tunediff.models.settings import ModelConf
 from tunediff.sources.settings import DataConf
-from tunediff.tasks import with_keys
-from tunediff.tasks.classification import Classification
+from tunediff.tasks import TASKS, with_keys
+from tunediff.tasks.interface import Figure, Task
 
 AT_ONCE = 10  # commits per call of DVC, of which each takes about a third of a second
 PANEL = ["data", "model"]  # figures are compared within one data set and model
-WITHOUT_MODEL = ("majority", "tfidf")  # the same with every pretrained model
+MORE = [method for methods in MORE_BASELINES.values() for method in methods]
+WITHOUT_MODEL = ("majority", "tfidf", *MORE)  # the same with every pretrained model
 
-TASK = Classification
-# The figures, as columns of the leaderboard.
-TEST = list(TASK.figures)
-VALIDATION = [f"validation_{name}" for name in TASK.each_epoch]
-DEVIATION = [f"{name}_deviation" for name in TASK.headline]
+# The figures of all tasks, as columns of the leaderboard.
+TEST = list(dict.fromkeys(name for task in TASKS.values() for name in task.figures))
+VALIDATION = [f"validation_{name}" for name in dict.fromkeys(n for task in TASKS.values() for n in task.each_epoch)]
+DEVIATION = [f"{name}_deviation" for name in dict.fromkeys(n for task in TASKS.values() for n in task.headline)]
 COST = ["trainable_parameters", "train_seconds"]
-COMPARED = TASK.headline[0]  # on test: methods are set side by side by it
-CHOSEN_BY = f"validation_{TASK.headline[-1]}"  # the run of a method, where there are several
+COMPARED = "quality"  # the first of the task's headline, on test: methods are set side by side by it
 FINEST = "validation_loss"  # it differs between any two trainings
 FORMER = {"baseline": "untrained"}  # names of methods in older commits
-KEYS = with_keys(DataConf, TASK.name).model_fields
+KEYS = {key for task in TASKS for key in with_keys(DataConf, task).model_fields}
+
+
+def chooser(task: type[Task]) -> Figure:
+    """The figure on validation that chooses the run of a method, where there are several."""
+    return task.figures["f1" if "f1" in task.each_epoch else "loss"]
+
 
 METRIC = re.compile(r"metrics/(?:(validation|cost)/)?([^/:]+)\.json:(\w+)")
 FILE = re.compile(r"^(params\.yaml|conf/(data|model)/[^:]+):")  # before a setting whose name several files have
@@ -106,20 +111,25 @@ def results(revision: dict[str, Any]) -> list[dict[str, Any]]:
             settings[FILE.sub("", column)] = f"{value:.10g}" if isinstance(value, float) else value
     if not {*PANEL, "seed"} <= set(settings):
         return []
+    task = settings.get("task", DataConf.model_fields["task"].default)
+    main, chosen_by = TASKS[task].headline[0], f"validation_{chooser(TASKS[task]).name}"
     return [
         {
             **{key: settings[key] for key in PANEL},
+            "task": task,
             "method": method,
             "seeds": settings.get("seeds", settings["seed"]).strip("[]"),
             "settings": {key: value for key, value in settings.items() if concerns(key, method)},
             **dict.fromkeys(TEST + DEVIATION + VALIDATION + COST, np.nan),
             **values,
+            COMPARED: values.get(main, np.nan),
+            f"{COMPARED}_deviation": values.get(f"{main}_deviation", np.nan),
             "revision": revision["Experiment"] or revision["rev"],
             # Several revisions can have a result: it is named by a commit, else an experiment, else the workspace.
             "standing": 0 if revision["rev"] == "workspace" else 1 if revision["Experiment"] else 2,
         }
         for method, values in figures.items()
-        if COMPARED in values or CHOSEN_BY in values
+        if main in values or chosen_by in values
     ]
 
 
@@ -131,11 +141,13 @@ def concerns(setting: str, method: str) -> bool:
         case ["train", "class_weights"]:
             return method not in WITHOUT_LEARNING
         case ["train", _]:
-            return method not in BASELINES
+            return method not in (*BASELINES, *MORE)
         case ["train_lora", variant, _]:
             return method == f"lora-{variant}"
         case ["train_peft", "entries", entry, *_]:
             return method == entry
+        case ["baseline", "more"]:
+            return False
         case ["baseline", name]:
             return method == ("probe" if name == "probe_C" else "tfidf")
         case ["learning_rate", name]:

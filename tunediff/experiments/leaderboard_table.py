@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from tunediff.experiments.leaderboard_history import (
-    CHOSEN_BY,
     COMPARED,
     COST,
     DEVIATION,
@@ -13,7 +12,9 @@ from tunediff.experiments.leaderboard_history import (
     TEST,
     VALIDATION,
     WITHOUT_MODEL,
+    chooser,
 )
+from tunediff.tasks import TASKS
 
 DECIMALS = 5  # to which figures are compared: those that follow change with the machine
 
@@ -31,7 +32,7 @@ def distinct(rows: pd.DataFrame) -> pd.DataFrame:
     # Trained anew but not evaluated: the figures on test are still those of an earlier training.
     stale = (rows[FINEST] - first[FINEST]).abs() > 0.1**DECIMALS
     rows = rows.fillna(first)  # from commits of before `baseline` had figures on validation
-    rows.loc[stale, TEST + DEVIATION + COST] = np.nan
+    rows.loc[stale, [COMPARED, f"{COMPARED}_deviation", *TEST, *DEVIATION, *COST]] = np.nan
     # Evaluated in another revision.
     trainings = rows.groupby(["method", *(rows[name].round(DECIMALS) for name in VALIDATION)], dropna=False)
     known = rows[COMPARED].isna() & (trainings[COMPARED].transform("count") > 0)
@@ -48,23 +49,28 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of each data set and model together, in the order of COMPARED on test.
 
     Of `settings` those are kept, as text, that differ in these rows. A column `chosen` is added: it is true for the run
-    of each method that is best by CHOSEN_BY, of those with figures on test, or the newest where none has that figure.
+    of each method that is best by its task's `chooser`, of those with figures on test, or the newest where none has
+    that figure.
     """
     parts = []
-    for _, rows in table.groupby(PANEL):
+    for (*_, task), rows in table.groupby([*PANEL, "task"]):
+        figure = chooser(TASKS[task])
+        chosen_by, better = f"validation_{figure.name}", figure.higher_is_better
         settings = pd.DataFrame(rows.settings.tolist())
         differ = [key for key in settings if settings[key].nunique() > 1]
-        tested = rows[rows[COMPARED].notna()].sort_values(CHOSEN_BY, na_position="first", kind="stable")
+        tested = rows[rows[COMPARED].notna()].sort_values(
+            chosen_by, ascending=better, na_position="first", kind="stable"
+        )
         rows = rows.assign(
             settings=[" ".join(f"{key}={each[key]}" for key in differ if key in each) for each in rows.settings],
             chosen=rows.index.isin(tested.groupby("method").tail(1).index),
         )
-        parts.append(rows.sort_values([COMPARED, CHOSEN_BY], ascending=False, kind="stable"))
+        parts.append(rows.sort_values([COMPARED, chosen_by], ascending=[False, not better], kind="stable"))
     return pd.concat(parts)
 
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
-    """COMPARED on test of the chosen runs: a row per method, a column per data set and model.
+    """COMPARED on test of the chosen runs of one task: a row per method, a column per data set and model.
 
     The first method is the one that lacks least, on average, to the best of each column.
     """

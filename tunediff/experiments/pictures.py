@@ -11,6 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from tunediff.report.colours import COLOURS
 from tunediff.report.plots import MARKERS, axis_limits, save, write_below
 from tunediff.tasks import FIGURES
+from tunediff.tasks.interface import Figure as Quality
 
 COST_NAMES = {
     "train_seconds": "training time, seconds",
@@ -19,12 +20,13 @@ COST_NAMES = {
 }
 
 
-def leaderboard(table: pd.DataFrame, order: list[str], figure_name: str, path: Path) -> None:
+def leaderboard(table: pd.DataFrame, order: list[str], quality: Quality, path: Path) -> None:
     """Draw a figure on test: a panel for each data set and model, the methods of `order` from top to bottom.
 
-    `table` has a row for each run: columns data, model, method, `figure_name`, the same with `_deviation` (NaN for a
-    single training), and chosen, which is true for one run of each method in a panel.
+    `table` has a row for each run: columns data, model, method, the figure's name, the same with `_deviation` (NaN for
+    a single training), and chosen, which is true for one run of each method in a panel.
     """
+    figure_name = quality.name
     panels = list(table[table[figure_name].notna()].groupby(["data", "model"]))
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
@@ -35,7 +37,7 @@ def leaderboard(table: pd.DataFrame, order: list[str], figure_name: str, path: P
     for axes, (names, runs) in zip(grid.flat, panels, strict=False):
         _leaderboard_panel(axes, runs, order, figure_name)
         axes.set(title="\n".join(names))
-    figure.supxlabel(f"{FIGURES[figure_name].words} on test")
+    figure.supxlabel(f"{quality.words} on test")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     save(figure, path)
 

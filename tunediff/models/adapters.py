@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tunediff.core.errors import UserError, reason
 from tunediff.models import own_methods
-from tunediff.models.layers import head_modules, named_layers
+from tunediff.models.layers import ends_in, head_modules, named_layers
 from tunediff.models.own_methods import OWN
 from tunediff.models.peft_fields import check_entry, config_class
 from tunediff.models.settings import Adapted
@@ -46,7 +46,10 @@ def adapt(
     """
     peft_type, fields = check_entry(peft_type, fields, place)
     extra_modules = fields.pop("modules_to_save", None)
-    head = [*head_modules(model), *(conf.head if extra_modules is None else extra_modules)]
+    parts = conf.head if extra_modules is None else extra_modules
+    if TASKS[model.config.tunediff["task"]].peft_type != "SEQ_CLS":  # the file lists them for classifiers
+        parts = [part for part in parts if any(ends_in(name, [part]) for name, _ in model.named_modules())]
+    head = [*head_modules(model), *parts]
     for key, value in fields.items():
         if key.endswith("_modules") and value is not None:
             fields[key] = named_layers(value, model, conf, f"{place}.{key}")
@@ -109,7 +112,9 @@ def _try_out(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenize
     except Exception as error:
         raise UserError(f"{misfit}: {reason(error)}") from None
     one, other = alone.logits[0], padded.logits[0]
-    if other.ndim > 1:  # there are some for each token, and those of the padding do not matter
+    if one.ndim > 1:  # an answer for each token
+        if len(one) != len(tokenizer(short)["input_ids"]):
+            raise UserError(f"{misfit}: it would answer for its prompt as well, and here each token has one answer")
         other = other[: len(one)]
     if not torch.allclose(one, other, atol=1e-3, rtol=1e-3):
         raise UserError(f"{misfit}: it would read the padding, and answer otherwise for a text beside a longer one")

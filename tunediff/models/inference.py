@@ -68,10 +68,11 @@ def predict_logits(
     batch_size: int,
     precision: str,
     title: str,
-) -> np.ndarray:
+) -> np.ndarray | list[np.ndarray]:
     """Logits, float32, shape [texts, labels], in the order of `encoded` (see `features.encode`).
 
-    Frozen matrices of `model` stay in the number format that it computes in.
+    Of a model that answers each token, a list of as many arrays of shape [tokens, labels]. Frozen matrices of `model`
+    stay in the number format that it computes in.
     """
     if precision in HALVES:
         cast_frozen(model, HALVES[precision])
@@ -94,7 +95,7 @@ def outputs(
     or what the task's `condensed` keeps of them.
     """
     if not task.writes:
-        return predict_logits(model, tokenizer, encoded, batch_size, precision, title)
+        return task.gathered(encoded, predict_logits(model, tokenizer, encoded, batch_size, precision, title))
     collate = task.collator(tokenizer)
     model.to(device()).eval()
 
@@ -125,6 +126,21 @@ def embed(
     return _by_length(mean_state, tokenizer, encoded, batch_size, precision, title)
 
 
+def embed_tokens(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    encoded: Dataset,
+    batch_size: int,
+    precision: str,
+    title: str,
+) -> list[np.ndarray]:
+    """The last hidden states of each text's tokens, float32, shape [tokens, hidden] each, ordered as `encoded`."""
+    encoder = model.base_model.to(device()).eval()
+    return _by_length(
+        lambda batch: encoder(**batch).last_hidden_state, tokenizer, encoded, batch_size, precision, title
+    )
+
+
 def _by_length(
     compute: Callable,
     tokenizer: "PreTrainedTokenizerBase",
@@ -132,7 +148,7 @@ def _by_length(
     batch_size: int,
     precision: str,
     title: str,
-) -> np.ndarray:
+) -> np.ndarray | list[np.ndarray]:
     """Rows of `compute(batch)` in the order of `encoded`, computed in batches of texts of like length."""
     inputs = encoded.select_columns(["input_ids", "attention_mask"])
 
@@ -144,8 +160,11 @@ def _by_length(
 
 def _in_batches(
     compute: Callable[[np.ndarray], torch.Tensor], lengths: list[int], batch_size: int, precision: str, title: str
-) -> np.ndarray:
-    """What `compute` gives for the numbers of some rows, in the order of all of them."""
+) -> np.ndarray | list[np.ndarray]:
+    """What `compute` gives for the numbers of some rows, in the order of all of them.
+
+    Where it gives something for each token, a list of arrays, each as long as its row.
+    """
     place = device()
     order = np.argsort(lengths, kind="stable")[::-1]  # the longest first: memory runs out at once or never
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
@@ -155,9 +174,12 @@ def _in_batches(
             rows = order[start : start + batch_size]
             parts.append(compute(rows).float().cpu().numpy())
             progress.update(len(rows))
-    result = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
-    result[order] = np.concatenate(parts)
-    return result
+    if parts[0].ndim == 2:
+        result = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
+        result[order] = np.concatenate(parts)
+        return result
+    each = dict(zip(order, (row for part in parts for row in part), strict=True))
+    return [each[row][: lengths[row]] for row in range(len(order))]
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

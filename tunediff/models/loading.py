@@ -160,7 +160,7 @@ def _begin_head(
         heads.begin(model, loading, seed, kept)
     except ValueError as error:
         raise UserError(f"{place}: keep_head: {conf.name}: {error}; leave keep_head out for a new head") from None
-    if hasattr(model, "score"):
+    if hasattr(model, "score") and task.peft_type == "SEQ_CLS":
         model.register_forward_pre_hook(padding_first, with_kwargs=True)
 
 

@@ -68,6 +68,8 @@ class Trained(_Strict):
     confidences: dict[Annotated[str, Field(pattern=r"^0\.\d+$")], Probability] = Field(default_factory=dict)
     """From which probability on answers have this accuracy."""
     threshold: Threshold | None = None
+    thresholds: dict[str, Probability] = Field(default_factory=dict)
+    """Of each label, where a text may have several: from which probability on it is answered."""
 
 
 class _Config(Section):

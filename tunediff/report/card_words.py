@@ -18,6 +18,12 @@ class Words:
     """Whether the counts of all labels add up to something."""
     limit: str
     """What becomes of a text that none of the labels fits."""
+    options: str = "truncation=True"
+    """Arguments of the call of a pipeline that labels."""
+    fitted: str = ""
+    """What else was fitted on validation, as the end of a sentence."""
+    reads: str = "the first {} tokens of a text"
+    """How much of a text is read, of that many tokens at once."""
 
 
 WORDS = {
@@ -25,6 +31,7 @@ WORDS = {
         gives=lambda labels: "Writes a text for a text.",
         counted="rows",
         total=True,
+        reads="the first {} tokens of a prompt, whose text is cut at its end",
         limit="It writes something for every text: names, numbers and claims in it may be made up.",
     ),
     "classification": Words(
@@ -32,6 +39,22 @@ WORDS = {
         counted="rows",
         total=True,
         limit="Every text gets one of the labels, also one that none of them fits.",
+    ),
+    "multilabel": Words(
+        gives=lambda labels: f"Gives a text any of {len(labels)} labels, or none: {', '.join(labels)}.",
+        counted="rows",
+        total=False,
+        options="truncation=True, top_k=None",
+        fitted=", and answers the labels whose probability is at least their threshold (`thresholds` there)",
+        limit="A text may get no label.",
+    ),
+    "tagging": Words(
+        gives=lambda labels: f"Marks spans of {len(labels)} types in a text: {', '.join(labels)}.",
+        counted="spans",
+        total=True,
+        options='aggregation_strategy="simple"',
+        reads="all of a text, in windows of {} tokens",
+        limit="A text may get no span. Spans do not overlap.",
     ),
 }
 

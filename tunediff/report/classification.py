@@ -17,6 +17,9 @@ from tunediff.report.words import between
 SHOWN = 10  # texts in each table
 CONFIDENCE = "confidence: the largest probability"
 OFTEN = "accuracy on test"
+PROBABILITIES = (
+    "These probabilities are as trained; `stages.predict` divides logits by a temperature that corrects them."
+)
 CONSTANT = "answer the most frequent label"
 METHODS = {
     "majority": "Answers the most frequent label, whatever the text says. What it reaches needs no model.",

@@ -15,6 +15,7 @@ from tunediff.report.results import About
 SHOWN = 8  # texts in each table
 CONFIDENCE = ""
 OFTEN = ""
+PROBABILITIES = ""
 HABITS = {
     "a number": r"\d",
     "a per cent sign": "%",

@@ -90,8 +90,7 @@ def calibration(evidence: Evidence) -> Section | None:
     others = [name for name in evidence.methods.method[::-1] if name not in (*considered, *WITHOUT_LEARNING)]
     return Section(
         "Calibration",
-        "Below the dashed line a method is surer than it is right. These probabilities are as trained; "
-        "`stages.predict` divides logits by a temperature that corrects them.",
+        f"Below the dashed line a method is surer than it is right. {words.PROBABILITIES}",
         charts=[picture(considered)] if considered else [],
         folds=[Fold(name, picture([name])) for name in others],
     )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 
-from tunediff.report import classification, generation
+from tunediff.report import classification, generation, multilabel, tagging
 from tunediff.report.page import Section
 from tunediff.tasks.interface import Task
 
@@ -20,6 +20,8 @@ class TaskReport(Protocol):
     """What the picture of calibration has on its axis of probabilities, and ..."""
     OFTEN: str
     """... on that of how often they come true."""
+    PROBABILITIES: str
+    """Which probabilities these are, as a sentence."""
     CONSTANT: str
     """The advice to do what the method `majority` does."""
     METHODS: dict[str, str]
@@ -27,7 +29,7 @@ class TaskReport(Protocol):
     ERRORS: dict[str, str]
     """Columns of the list of errors, and how the page filters each: by what it `has`, by `one` value, by the `least`.
 
-    Among them is `method`; the last one is a number, the larger the surer the error.
+    Among them is `method`; the last one is a number, and the largest come first.
     """
 
     def errors(self, one: "Predictions") -> pd.DataFrame:
@@ -46,7 +48,12 @@ class TaskReport(Protocol):
         """What the stage `label_noise` found."""
 
 
-BY_TASK: dict[str, TaskReport] = {"classification": classification, "generation": generation}
+BY_TASK: dict[str, TaskReport] = {
+    "classification": classification,
+    "multilabel": multilabel,
+    "tagging": tagging,
+    "generation": generation,
+}
 
 
 def of_task(task: Task | type[Task]) -> TaskReport:

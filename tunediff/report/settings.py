@@ -15,6 +15,8 @@ class Reporting(Section):
     """Seed of the resampling."""
     trained: list[str]
     """Methods that were trained and evaluated."""
+    more: list[str] | None = None
+    """Baselines of `baseline.more`."""
     prompted: list[str]
     """Methods that asked a language model."""
     adapters: dict[str, str]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from tunediff.core.methods import WITHOUT_LEARNING
+from tunediff.core.methods import MORE_BASELINES, WITHOUT_LEARNING
 from tunediff.evidence.comparison import Evidence
 from tunediff.evidence.decision import ALIKE
 from tunediff.report.of_task import of_task
@@ -29,9 +29,10 @@ def headline(evidence: Evidence) -> str:
     choice = evidence.choice
     if not evidence.decision.assured:
         return f"No clear choice yet: `{choice}` is the best bet"
+    unneeded = ("tfidf", *MORE_BASELINES.get(evidence.task.name, ()))
     special = {
         "majority": f"No method is worth its cost: {of_task(evidence.task).CONSTANT}",
-        "tfidf": "Use `tfidf`: no pretrained model is needed",
+        **{method: f"Use `{method}`: no pretrained model is needed" for method in unneeded},
         "untrained": "Use `untrained`: the model needs no training",
     }
     return special.get(choice, f"Use `{choice}`")
@@ -55,9 +56,7 @@ def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
         return f"Its {figure.words} is the best ({own}), and nothing cheaper is likely to be as good."
     mine, theirs = costs.loc[choice], costs.loc[best]
     gains = [
-        a_version(mine, size(theirs.artifact_bytes))
-        if mine.artifact_bytes * ALIKE < theirs.artifact_bytes
-        else "",
+        a_version(mine, size(theirs.artifact_bytes)) if mine.artifact_bytes * ALIKE < theirs.artifact_bytes else "",
         f"1,000 answers take {duration(mine.answer_seconds)} instead of {duration(theirs.answer_seconds)}"
         if mine.answer_seconds * ALIKE < theirs.answer_seconds
         else "",

@@ -50,6 +50,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             task=study.data.task,
             seed=params.seed,
             trained=params.trained,
+            more=params.baseline.more or None,
             prompted=params.prompts.methods,
             adapters=adapters(params),
             costs=getattr(study.data, "costs", {}),  # a key that not every task has

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tunediff.core.errors import UserError, nearest, suggestion
+from tunediff.core.methods import MORE_BASELINES
 from tunediff.core.settings import Section, check, mistakes, read, read_values
 from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
@@ -61,7 +62,12 @@ def load(root: Path = Path()) -> Study:
         model_path=paths["model"],
         language_models={method: (read(paths[key], ModelConf), paths[key]) for method, (key, _) in prompted.items()},
     )
-    problems = [*wrong_figures(params, study.task), *without_full(study), *not_done(params, study.task)]
+    problems = [
+        *wrong_figures(params, study.task),
+        *wrong_methods(params, study.task),
+        *without_full(study),
+        *not_done(params, study.task),
+    ]
     if problems:
         raise mistakes(root / "params.yaml", problems)
     if Path(study.model.name).absolute().is_relative_to(Path(MODELS).absolute()):
@@ -126,15 +132,29 @@ def with_figures(params: Params, data: DataConf) -> Params:
 
 def not_done(params: Params, task: type[Task]) -> list[str]:
     """What is wrong with settings that ask for what is not done for the task."""
-    if not task.writes:
-        return []
     wanted = {
+        "prompts.methods": (bool(params.prompts.methods), "is not prompted; set it to []"),
         "export.methods": (bool(params.export.methods), "is not exported to ONNX; set it to []"),
         "training_rows.shares": (bool(params.training_rows.shares), "is not trained on some rows; set it to []"),
-        "prompts.methods": (bool(params.prompts.methods), "is not prompted; set it to []"),
         "train.class_weights": (params.train.class_weights != "none", "has no labels to weigh; set it to none"),
     }
-    return [f"{key}: a model for the task `{task.name}` {why}" for key, (asked, why) in wanted.items() if asked]
+    done = () if task.writes else tuple(wanted) if task.name == "classification" else tuple(wanted)[1:]
+    return [
+        f"{key}: a model for the task `{task.name}` {why}"
+        for key, (asked, why) in wanted.items()
+        if asked and key not in done
+    ]
+
+
+def wrong_methods(params: Params, task: type[Task]) -> list[str]:
+    """What is wrong with `baseline.more`: which there are depends on the task."""
+    known = MORE_BASELINES.get(task.name, ())
+    return [
+        f"baseline.more: {task.name} has no baseline '{name:.100}'; "
+        + (f"expected some of {', '.join(known)}{suggestion(name, known)}" if known else "leave the list empty")
+        for name in params.baseline.more
+        if name not in known
+    ]
 
 
 def wrong_figures(params: Params, task: type[Task]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,9 @@ class Target(Protocol):
 
     def columns(self, conf: DataConf) -> dict[str, str]:
         """Columns that the source must have, by the key of the data file that names each."""
+
+    def as_text(self, record: dict[str, Any], column: str) -> str:
+        """A value of a column of texts. Raises ValueError for what is no text."""
 
     def target(self, record: dict[str, Any], conf: DataConf) -> Any:
         """What a record is labelled with; empty if it has no label. Raises ValueError for what is no label."""
@@ -69,7 +73,7 @@ def columns(
     size = 0
     for row, record in zip(numbers or itertools.count(1), source.rows, strict=False):
         try:
-            texts.append(joined(record, text_columns))
+            texts.append(joined(record, text_columns, task.as_text))
             labels.append(task.target(record, conf))
             groups.append(as_text(record, conf.group).strip() if conf.group else "")
             size += sum(sys.getsizeof(column[-1]) for column in (texts, labels, groups))
@@ -86,9 +90,11 @@ def columns(
     return Rows(pd.DataFrame({"row": numbers, "text": texts, "label": labels, "group": groups}), origin, source.decided)
 
 
-def joined(record: dict[str, Any], text_columns: list[str]) -> str:
-    """The texts of the columns, without empty ones, with a blank line between. Raises ValueError as `as_text`."""
-    text = "\n\n".join(part for column in text_columns if (part := as_text(record, column)))
+def joined(
+    record: dict[str, Any], text_columns: list[str], read: Callable[[dict[str, Any], str], str] = as_text
+) -> str:
+    """The texts of the columns, without empty ones, with a blank line between. Raises ValueError as `read` does."""
+    text = "\n\n".join(part for column in text_columns if (part := read(record, column)))
     if len(text) > limits.ROW:
         raise ValueError(f"{len(text):,} characters of text; at most {limits.ROW:,} are read: shorten it")
     return text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tunediff.core import limits
 from tunediff.core.errors import UserError
-from tunediff.sources import csv_reader, excel_reader, json_reader, parquet_reader
+from tunediff.sources import conll_reader, csv_reader, excel_reader, json_reader, parquet_reader
 from tunediff.sources.settings import FileKeys
 from tunediff.sources.table import Table
 from tunediff.sources.text_lines import COMPRESSED, encoding_of, ending, open_bytes, read_lines, unreadable
@@ -22,6 +22,7 @@ TEXT_READERS = {
     "": csv_reader.read,
     ".json": json_reader.read,
     ".jsonl": json_reader.read_jsonl,
+    ".conll": conll_reader.read,
 }
 # These take the path, keys, and the names of the columns that are needed, or None for all of them.
 BINARY_READERS = {

@@ -85,7 +85,7 @@ def split(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> Split:
     rare = splitting.rare(divided, cut) if conf.cut_splits else {}
     if not rare:
         return Split(divided, {}, {}, [])
-    is_rare = divided.stratum.isin(list(rare))
+    is_rare = splitting.has_one_of(divided.stratum, list(rare))
     if conf.rare == "keep":
         part = divided.side.isin(cut)
         unit = pd.Series(splitting.units(divided[part]), divided.index[part])

@@ -3,10 +3,13 @@
 import functools
 import re
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+
+from tunediff.sources import iterative
 
 STEPS = {
     "lowercase": lambda texts: texts.str.lower(),
@@ -75,9 +78,12 @@ def units(table: pd.DataFrame) -> np.ndarray:
 def assign(table: pd.DataFrame, shares: dict[str, float], seed: int) -> np.ndarray:
     """The split of each row: a name from `shares` (which add up to 1). Shape [rows].
 
-    Each value of the column `stratum` is divided by these shares, and no unit is divided.
+    Each value of the column `stratum` is divided by these shares, and no unit is divided. A row may have a tuple of
+    values there; it counts for each of them.
     """
     unit = units(table)
+    if isinstance(table.stratum.iloc[0], tuple):
+        return iterative.assign(table.stratum, unit, shares, seed)
     # A unit counts for its most frequent stratum. Within a stratum, units in random order fill one split after another.
     pairs = table.groupby([unit, table.stratum]).size().rename_axis(["unit", "stratum"]).reset_index(name="rows")
     strata = (
@@ -123,8 +129,16 @@ def complete(table: pd.DataFrame, side: np.ndarray, unit: np.ndarray, names: lis
 def rare(table: pd.DataFrame, names: list[str]) -> dict[str, str]:
     """Strata that are not in each of the splits `names`, with how many rows they have. `table` has a column side."""
     table = table[table.side.isin(names)]
-    sides = table.groupby("stratum").side.nunique()
-    return {stratum: _size(table[table.stratum == stratum], len(names)) for stratum in sides[sides < len(names)].index}
+    sides = table.explode("stratum").groupby("stratum").side.nunique()
+    lacking = sides[sides < len(names)].index
+    return {stratum: _size(table[has_one_of(table.stratum, [stratum])], len(names)) for stratum in lacking}
+
+
+def has_one_of(strata: pd.Series, names: Collection[str]) -> pd.Series:
+    """Whether each row's stratum is one of some names, or one of its strata, where a row has a tuple of them."""
+    if not isinstance(strata.iloc[0], tuple):
+        return strata.isin(names)
+    return strata.map(lambda own: not set(names).isdisjoint(own))
 
 
 def _size(rows: pd.DataFrame, splits: int) -> str:

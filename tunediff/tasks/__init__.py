@@ -4,12 +4,16 @@ from tunediff.core.settings import Section
 from tunediff.tasks.classification import Classification
 from tunediff.tasks.generation import Generation
 from tunediff.tasks.interface import Figure, Task
+from tunediff.tasks.multilabel import Multilabel
+from tunediff.tasks.tagging import Tagging
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Generation)}
-FIGURES: dict[str, Figure] = {name: figure for task in TASKS.values() for name, figure in task.figures.items()}
-"""The figures of all tasks by name."""
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, Multilabel, Tagging, Generation)}
+FIGURES: dict[str, Figure] = {
+    name: figure for task in reversed(TASKS.values()) for name, figure in task.figures.items()
+}
+"""The figures of all tasks by name; where tasks have one of the same name, in the words of the first task."""
 
 
 def with_keys(base: type[Section], task: str) -> type[Section]:
-    """`base`, the keys that all data files have, with those of a task: the class of a data file."""
-    return type(base.__name__, (base, TASKS[task].Keys), {})
+    """`base`, the keys that all data files have, with those of a task, which may replace some: a data file's class."""
+    return type(base.__name__, (TASKS[task].Keys, base), {})

@@ -12,7 +12,7 @@ from tunediff.core.errors import UserError
 from tunediff.core.settings import Column, Scalar, Section, number
 from tunediff.core.values import as_text
 from tunediff.tasks.interface import Figure
-from tunediff.tasks.label_doubts import alike, looks_like, merging, several
+from tunediff.tasks.label_doubts import likely_same, looks_like, several
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,12 +66,15 @@ class Classification:
     peft_type: ClassVar[str] = "SEQ_CLS"
     pipeline: ClassVar[str] = "text-classification"
     writes: ClassVar[bool] = False
+    cuts: ClassVar[bool] = True
 
     def __init__(self, labels: list[str]):
         """`labels` are the names of classes 0, 1, ..."""
         self.labels = labels
 
     # --- from a record of the source to a prepared row
+
+    as_text = staticmethod(as_text)
 
     @staticmethod
     def columns(keys: Keys) -> dict[str, str]:
@@ -94,13 +97,7 @@ class Classification:
     @staticmethod
     def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
         counts = targets.value_counts().to_dict()
-        said = []
-        if keys.labels is None and (sets := alike(counts)):
-            same = "; ".join(", ".join(f"'{label}' ({counts[label]})" for label in labels) for labels in sets)
-            said.append(
-                f"labels that are likely the same: {same}; they stay apart, unless the data file merges them: "
-                f"{merging(counts, sets)}"
-            )
+        said = likely_same(counts) if keys.labels is None else []
         if joint := several(counts):
             said.append(
                 f"{sum(counts[label] for label in joint)} rows have labels such as '{joint[0]}', which look like "
@@ -258,11 +255,19 @@ class Classification:
             yield label, targets == place
 
     @staticmethod
-    def probabilities(logits: np.ndarray) -> np.ndarray:
+    def gathered(encoded: "Dataset", logits: np.ndarray) -> np.ndarray:
+        return logits
+
+    @staticmethod
+    def served(texts: list[str], probabilities: np.ndarray) -> np.ndarray:
+        return probabilities
+
+    @staticmethod
+    def probabilities(logits: np.ndarray, temperature: float = 1) -> np.ndarray:
         """Softmax of each row, float64: each adds up to 1."""
         from scipy.special import softmax
 
-        return softmax(logits.astype(np.float64), axis=-1)
+        return softmax((logits / temperature).astype(np.float64), axis=-1)
 
     @staticmethod
     def answers(probabilities: np.ndarray, fitted: dict[str, Any] | None = None) -> np.ndarray:
@@ -297,6 +302,9 @@ class Classification:
         own = probabilities[np.arange(len(targets)), targets].astype(float)
         loss = -np.log(np.maximum(own, np.finfo(own.dtype).eps)).mean()
         return {**{name: float(value) for name, value in self.figures_of(sums).items()}, "loss": float(loss)}
+
+    def validate(self, targets: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+        return self.score(targets, probabilities)
 
     def score_encoded(self, encoded: "Dataset", labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
         return self.score(labels, self.probabilities(logits))

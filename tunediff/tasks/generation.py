@@ -154,6 +154,7 @@ class Generation:
     peft_type: ClassVar[str] = "CAUSAL_LM"
     pipeline: ClassVar[str] = "text-generation"
     writes: ClassVar[bool] = True
+    cuts: ClassVar[bool] = True
     labels: ClassVar[list[str]] = [name for _, name in LENGTHS]
     """Not labels of texts: lengths of targets, which the picture of confusion sets beside those of answers."""
 
@@ -161,6 +162,8 @@ class Generation:
         self.instruction = instruction
 
     # --- from a record of the source to a prepared row
+
+    as_text = staticmethod(as_text)
 
     @staticmethod
     def columns(keys: Keys) -> dict[str, str]:
@@ -327,6 +330,9 @@ class Generation:
         figures = self.figures_of(self.counts(targets, given.texts).sum(0))
         likely = {} if given.likelihoods is None else self.score_encoded(None, None, given.likelihoods)
         return {**{name: float(value) for name, value in figures.items()}, **likely}
+
+    def validate(self, targets: list[Pair], given: Answers) -> dict[str, float]:
+        return self.score(targets, given)
 
     @staticmethod
     def score_encoded(encoded: "Dataset", labels: np.ndarray, likelihoods: np.ndarray) -> dict[str, float]:

@@ -8,8 +8,9 @@ into figures. So one bootstrap, one paired test, one slicing and one mean over s
 What only some rooms need of a task is in one file per task there: `baselines.TASK`, `evidence.TASK`, `report.TASK`,
 `use.TASK_answers`, each found by a small table beside it (`of_task.py`). So training does not depend on it.
 
-A task that `writes` has two more functions, for which see `generation.Generation`: `prompt`, what a model
-reads of a text, and `condensed`, what is kept of logits that are as many as the vocabulary has words.
+A task that `writes` has two other functions, for which see `generation.Generation`, in the place of `gathered`,
+`probabilities` and `served`: `prompt`, what a model reads of a text, and `condensed`, what is kept of logits that are
+as many as the vocabulary has words.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -76,12 +77,18 @@ class Task(Protocol):
     """The task's name in transformers' `pipeline`, and on the Hub."""
     writes: ClassVar[bool]
     """Whether answers are texts that a causal language model writes with the head that it has."""
+    cuts: ClassVar[bool]
+    """Whether a text that is longer than `max_length` is cut there; else it is read in windows."""
 
     # --- from a record of the source to a prepared row
 
     @staticmethod
     def columns(keys: Any) -> dict[str, str]:
         """Columns that the source must have, by the key that names each."""
+
+    @staticmethod
+    def as_text(record: dict[str, Any], column: str) -> str:
+        """A value of the column of texts. Raises ValueError for what is no text."""
 
     @staticmethod
     def target(record: dict[str, Any], keys: Any) -> str:
@@ -162,8 +169,14 @@ class Task(Protocol):
     def parts(self, targets: Any) -> "Iterable[tuple[str, np.ndarray]]":
         """Each label, and which rows have it: true or false, shape [rows]."""
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """What the model gives as probabilities, float64, of the same shape."""
+    def gathered(self, encoded: "Dataset", logits: Any) -> np.ndarray:
+        """The logits of the rows of `encoded`, in their order, as `probabilities` takes them."""
+
+    def probabilities(self, logits: np.ndarray, temperature: float = 1) -> np.ndarray:
+        """Logits, divided by `temperature`, as probabilities, float64, of the same shape."""
+
+    def served(self, texts: list[str], probabilities: np.ndarray) -> Any:
+        """What is made of the probabilities where texts are answered one by one: an entry for each of them."""
 
     def answers(self, probabilities: np.ndarray, fitted: dict[str, Any] | None = None) -> Any:
         """What the model answers, from its probabilities, and from what was `fitted` on validation."""
@@ -180,5 +193,8 @@ class Task(Protocol):
     def score(self, targets: Any, probabilities: np.ndarray, fitted: dict[str, Any] | None = None) -> dict[str, float]:
         """All figures, from the model's probabilities."""
 
+    def validate(self, targets: Any, probabilities: np.ndarray) -> dict[str, float]:
+        """All figures on validation, where what is fitted there must not judge itself."""
+
     def score_encoded(self, encoded: "Dataset", labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
-        """All figures of `encoded` rows, from their labels and the model's logits as transformers' Trainer has them."""
+        """As `validate`, from the labels of `encoded` rows and the model's logits as transformers' Trainer has them."""

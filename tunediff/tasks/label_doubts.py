@@ -24,6 +24,17 @@ def _key(label: str) -> str:
     return f"{float(text):g}" if re.fullmatch(r"[+-]?\d{1,15}(\.\d+)?", text) else text
 
 
+def likely_same(counts: Mapping[str, int]) -> list[str]:
+    """A sentence on labels that are likely the same, with the line that merges them; none if there are none."""
+    if not (sets := alike(counts)):
+        return []
+    same = "; ".join(", ".join(f"'{label}' ({counts[label]})" for label in labels) for labels in sets)
+    return [
+        f"labels that are likely the same: {same}; they stay apart, unless the data file merges them: "
+        f"{merging(counts, sets)}"
+    ]
+
+
 def merging(counts: Mapping[str, int], sets: list[list[str]]) -> str:
     """The line of a data file that merges each set into its most frequent label."""
     into = {label: max(labels, key=counts.__getitem__) for labels in sets for label in labels}

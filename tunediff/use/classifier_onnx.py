@@ -1,6 +1,7 @@
 """An exported model, run by ONNX Runtime. It needs no torch, nor transformers, which imports torch."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -33,7 +34,7 @@ class OnnxClassifier(BatchedClassifier):
         options.intra_op_num_threads = threads
         config = read_json(folder / "config.json")
         try:
-            names = [config["id2label"][str(place)] for place in range(len(config["id2label"]))]
+            names = {place: config["id2label"][str(place)] for place in range(len(config["id2label"]))}
             origin = config["tunediff"]
             self._session = onnxruntime.InferenceSession(
                 folder / weights,
@@ -44,13 +45,20 @@ class OnnxClassifier(BatchedClassifier):
             )
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             pad_id = self._tokenizer.padding["pad_id"]
+            longest = self._tokenizer.truncation["max_length"]
         except Exception as error:  # both libraries raise whatever comes
             raise UserError(
                 f"{folder}: the exported model cannot be loaded: {reason(error)}; export it again"
             ) from None
         check_trained(origin, folder / "config.json")
         self._tokenizer.no_padding()  # `logits` pads each batch
-        super().__init__(TASKS[origin.get("task", "classification")](names), origin, pad_id)
+        task = TASKS[origin.get("task", "classification")].of_config(SimpleNamespace(id2label=names))
+        super().__init__(task, origin, pad_id, longest)
+
+    def _encoding(self, text: str) -> tuple[list[int], list[tuple[int, int]], list[int]]:
+        self._tokenizer.no_truncation()
+        made = self._tokenizer.encode(text)
+        return made.ids, made.offsets, made.special_tokens_mask
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]

@@ -34,7 +34,7 @@ class TorchClassifier(BatchedClassifier):
 
         `device` is where the model computes; None for the accelerator if there is one, else the processor.
         """
-        super().__init__(task, fitted, tokenizer.pad_token_id)
+        super().__init__(task, fitted, tokenizer.pad_token_id, tokenizer.model_max_length)
         self._tokenizer = tokenizer
         self._activated = activated
         self._device = device or inference.device()
@@ -49,6 +49,10 @@ class TorchClassifier(BatchedClassifier):
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:
         return self._tokenizer(texts, truncation=True, return_token_type_ids=False)["input_ids"]
+
+    def _encoding(self, text: str) -> tuple[list[int], list[tuple[int, int]], list[int]]:
+        made = self._tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+        return made["input_ids"], made["offset_mapping"], made["special_tokens_mask"]
 
     def _compute(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         tensors = {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}

@@ -1,5 +1,6 @@
 """The model card of an exported folder: the trained model's, with how the exported one is used."""
 
+import re
 from pathlib import Path
 
 from huggingface_hub import ModelCard
@@ -27,11 +28,12 @@ TRANSFORMERS = """
 from transformers import pipeline
 
 classify = pipeline("{pipeline}", "{exported}")  # or its id on the Hub
-print(classify("A text to label", truncation=True))
+{call}
 ```
 
 Its scores are not calibrated.
 """
+CALL = 'print(classify("A text to label", truncation=True))'
 
 
 def write_card(folder: Path, trained: Path, exported: Path, loadable: bool, pipeline: str) -> None:
@@ -40,10 +42,12 @@ def write_card(folder: Path, trained: Path, exported: Path, loadable: bool, pipe
     card.data.library_name = "transformers" if loadable else "onnx"
     if card.data.base_model:
         card.data.base_model_relation = "finetune"
+    call = re.search(r"^print\(classify\(.*$", card.text, re.MULTILINE)  # none, where the trained one is not loadable
+    told = {"exported": exported.as_posix(), "pipeline": pipeline, "call": call[0] if call else CALL}
     use = USE.format(
         trained=trained.as_posix(),
         exported=exported.as_posix(),
-        transformers=TRANSFORMERS.format(exported=exported.as_posix(), pipeline=pipeline) if loadable else "",
+        transformers=TRANSFORMERS.format(**told) if loadable else "",
         fp32=FP32,
         int8=INT8,
         temperature=read_json(folder / "config.json")["tunediff"]["temperature"],

@@ -29,7 +29,7 @@ class System:
 
     @property
     def probabilities(self) -> np.ndarray:
-        return self.classifier.task.probabilities(self.logits / self.classifier.temperature)
+        return self.classifier.task.probabilities(self.logits, self.classifier.temperature)
 
 
 def compare_answers(

@@ -34,8 +34,11 @@ def export(trained: Path, exported: Path, texts: list[str]) -> dict[str, System]
     be exported, or if the exported one answers otherwise.
     """
     original, tokenizer = load_saved(trained)
-    expected = predict_logits(original, tokenizer, encode(tokenizer, texts), BATCH_SIZE, "fp32", "PyTorch")
     task, fitted = task_of(original.config), original.config.tunediff
+    if task.cuts:
+        expected = predict_logits(original, tokenizer, encode(tokenizer, texts), BATCH_SIZE, "fp32", "PyTorch")
+    else:
+        expected = TorchClassifier(original, tokenizer, task, fitted).logits(texts)
     model = merged(trained)
     size = sum(weights.nbytes for weights in model.state_dict().values())
     systems = {}

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TextIO
@@ -55,7 +56,19 @@ class Jsonl(Format):
 
 
 class Csv(Format):
-    """The input's cells stay as they came, whatever a spreadsheet takes them for; the new columns' are harmless."""
+    """The input's cells stay as they came, whatever a spreadsheet takes them for; the new columns' are harmless.
+
+    Where the new columns are one of spans, a span has a row of its own, and a text without any has one with empty
+    cells: columns NAME_start, NAME_end and so on.
+    """
+
+    def __init__(self, source: Input, new: dict[str, pa.DataType]):
+        super().__init__(source, new)
+        self.spans = ""
+        if len(new) == 1 and pa.types.is_list(kind := next(iter(new.values()))) and pa.types.is_struct(kind.value_type):
+            [self.spans] = new
+            self.new = {f"{self.spans}_{part.name}": part.type for part in kind.value_type}
+            self.columns = [*source.header, *self.new]
 
     def write(self, path: Path, rows: list[Row]) -> None:
         with _open(path) as file:
@@ -72,10 +85,15 @@ class Csv(Format):
     def write_rows(self, file: TextIO, rows: list[Row]) -> None:
         # csv puts quotes around a carriage return only where it ends lines with one.
         writer = csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
-        for row in rows:
-            row = row | {name: harmless(row[name]) for name in self.new if isinstance(row[name], str)}
+        for row in self._divided(rows) if self.spans else rows:
+            row = row | {name: harmless(row[name]) for name in self.new if isinstance(row.get(name), str)}
             cells = (row.get(name) for name in self.columns)
             writer.writerow([_json(cell) if isinstance(cell, list | dict) else cell for cell in cells])
+
+    def _divided(self, rows: list[Row]) -> Iterator[Row]:
+        for row in rows:
+            for span in row.get(self.spans) or [{}]:  # none: the header, too
+                yield row | {f"{self.spans}_{name}": value for name, value in span.items()}
 
 
 BY_ENDING: dict[str, type[Format]] = {".csv": Csv, ".jsonl": Jsonl, ".parquet": Parquet}

@@ -75,6 +75,11 @@ def trained_columns(model: Path) -> list[str]:
 def _least_confidence(model: Path, accuracy: float) -> float:
     """From which confidence on the model's answers had this accuracy on validation. Raises UserError if unknown."""
     file = folder_of(model) / "config.json"
+    task = read_json(file)["tunediff"].get("task", "classification")
+    if task != "classification":
+        raise UserError(
+            f"{file}: --unsure is for texts with one label each, and this model is for {task}; leave it out"
+        )
     known = {float(key): value for key, value in read_json(file)["tunediff"].get("confidences", {}).items()}
     if accuracy not in known:
         raise UserError(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel
 
 from tunediff.tasks.interface import Task
-from tunediff.use import classification_answers, generation_answers
+from tunediff.use import classification_answers, generation_answers, multilabel_answers, tagging_answers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,6 +41,7 @@ class TaskAnswers(Protocol):
     def labels(self, answer: Any) -> list[str]:
         """The labels of an `Answer`, to be counted."""
 
+    # None where leaving out a word is no question to the task.
     def explanation(self, name: str, model: "Classifier", words: list[str], predicted: Any) -> BaseModel:
         """Which words of a text mattered.
 
@@ -48,7 +49,12 @@ class TaskAnswers(Protocol):
         """
 
 
-BY_TASK: dict[str, TaskAnswers] = {"classification": classification_answers, "generation": generation_answers}
+BY_TASK: dict[str, TaskAnswers] = {
+    "classification": classification_answers,
+    "multilabel": multilabel_answers,
+    "tagging": tagging_answers,
+    "generation": generation_answers,
+}
 
 
 def of_task(task: Task) -> TaskAnswers:

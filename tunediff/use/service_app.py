@@ -108,10 +108,12 @@ def add_model_routes(app: FastAPI, served: dict[str, Served], runner: Runner, me
             originals = task.answers(original, await runner.predict(original, texts))
         return Predictions(model=body.model, answers=predicted, originals=originals)
 
-    @app.post("/explain", responses=problems(400, 408, 413, 421, 422, 429, 503))
-    async def explain(body: ExplainBody) -> Explanation:
+    @app.post("/explain", response_model=Explanation, responses=problems(400, 408, 413, 421, 422, 429, 503))
+    async def explain(body: ExplainBody) -> Explanation | JSONResponse:
         """Which words mattered: how the probability of the text's label changes when each is left out."""
         tuned = served[body.model].tuned
+        if of_task(tuned.task).explanation is None:
+            return refuse(422, f"{body.model} marks spans, and which words matter is asked of labels of whole texts")
         pieces = leave_out(body.text)
         probabilities = await runner.predict(tuned, [body.text, *(rest for _, rest in pieces)])
         return of_task(tuned.task).explanation(body.model, tuned, [word for word, _ in pieces], probabilities)
@@ -120,7 +122,8 @@ def add_model_routes(app: FastAPI, served: dict[str, Served], runner: Runner, me
     async def models() -> Models:
         """What may be asked."""
         listed = [
-            Model(name=name, labels=one.tuned.names, original=one.original is not None) for name, one in served.items()
+            Model(name=name, task=one.tuned.task.name, labels=one.tuned.names, original=one.original is not None)
+            for name, one in served.items()
         ]
         return Models(models=listed, max_texts=service_schema.MAX_TEXTS, max_length=service_schema.MAX_LENGTH)
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -24,18 +25,19 @@ class Waiting:
     future: Future = field(default_factory=Future)
     started: int = 0
     """How many texts are in a batch, or were."""
-    answers: list[np.ndarray | None] = field(default_factory=list)
-    """Probabilities of the first texts, those that are computed; None where that failed."""
+    answers: list[Any] = field(default_factory=list)
+    """What the model gave for the first texts, those that are computed; None where that failed."""
     error: Exception | None = None
 
-    def add(self, answer: np.ndarray | None) -> None:
+    def add(self, answer: Any) -> None:
         """Keep the next text's answer; after the last one, tell who waits."""
         self.answers.append(answer)
         if len(self.answers) == len(self.texts):
             if self.error:
                 self.future.set_exception(self.error)
             else:
-                self.future.set_result(np.stack(self.answers))
+                arrays = isinstance(self.answers[0], np.ndarray)
+                self.future.set_result(np.stack(self.answers) if arrays else self.answers)
 
 
 class Batcher:
@@ -59,7 +61,7 @@ class Batcher:
         self._thread.start()
 
     def submit(self, classifier: Classifier, texts: list[str]) -> Future:
-        """The future probabilities, shape [texts, labels], or what `classifier` raised. Raises QueueFull."""
+        """What `classifier` will give for the texts, or what it raised. Raises QueueFull."""
         request = Waiting(texts)
         request.future.set_running_or_notify_cancel()  # who asked may go away, the thread goes on
         with self._changed:

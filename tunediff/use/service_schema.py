@@ -60,6 +60,7 @@ class Predictions(BaseModel):
 
 class Model(BaseModel):
     name: str
+    task: str
     labels: list[str]
     original: bool = Field(description="Whether the untrained model can be compared with")
 

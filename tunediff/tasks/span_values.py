@@ -1,0 +1,81 @@
+"""Spans and tags as the cells of a source have them."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from tunediff.core.values import as_text
+from tunediff.tasks.spans import misfit, of_tags
+
+
+def listed(value: Any) -> list | None:
+    """A list; None for what is none."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return list(value) if isinstance(value, list | tuple) else None
+
+
+def parsed(value: Any) -> list | None:
+    """A list, which may be in JSON, as in the cell of a CSV file; None for what is none."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return listed(value)
+
+
+def tokens_of(record: dict[str, Any], column: str) -> list[str]:
+    tokens = [as_text({column: token}, column).strip() for token in listed(record[column])]
+    if "" in tokens:
+        raise ValueError(f"column '{column}': token {tokens.index('') + 1} is empty; take it out, and its tag")
+    return tokens
+
+
+def spans_of_tokens(tokens: list[str], tags: list[str], column: str) -> list[list]:
+    if len(tokens) != len(tags):
+        raise ValueError(f"column '{column}': {len(tags)} tags for {len(tokens)} tokens; each token needs one")
+    if wrong := misfit(tags):
+        raise ValueError(
+            f"column '{column}': '{wrong}' is no tag such as O, B-TYPE or I-TYPE; if tags are numbers, name them in "
+            "`labels: {0: O, 1: B-TYPE, ...}`"
+        )
+    ends = np.cumsum([len(token) + 1 for token in tokens]) - 1
+    starts = ends - [len(token) for token in tokens]
+    return [[int(starts[first]), int(ends[end - 1]), kind] for first, end, kind in of_tags(tags)]
+
+
+def span_of(value: Any, column: str) -> list:
+    """A span as [start, end, type], from the forms that tools write."""
+    if isinstance(value, list | tuple):
+        value = dict(zip(("start", "end", "label"), value, strict=False))
+    if not isinstance(value, dict):
+        raise ValueError(f"column '{column}': expected spans such as {{start, end, label}}, found {value!r:.60}")
+    value = value.get("value", value)  # Label Studio's
+    start, end = (value.get(name, value.get(f"{name}_offset")) for name in ("start", "end"))
+    kind = next((value[name] for name in ("label", "labels", "type") if value.get(name)), None)
+    if isinstance(kind, list) and len(kind) == 1:
+        kind = kind[0]
+    whole = all(isinstance(edge, int | float) and edge == int(edge) for edge in (start, end))
+    if not whole or not isinstance(kind, str | int):
+        raise ValueError(f"column '{column}': a span needs start, end and one label, found {value!r:.80}")
+    return [int(start), int(end), str(kind).strip()]
+
+
+def check_spans(found: list[list], text: str, column: str) -> None:
+    before = None
+    for span in found:
+        start, end, kind = span
+        if not 0 <= start < end <= len(text):
+            raise ValueError(f"column '{column}': {kind} {start} to {end} is not in the text, which has {len(text)}")
+        shown = text[start:end]
+        if shown != shown.strip():
+            raise ValueError(f"column '{column}': {kind} {start} to {end} ({shown!r:.40}) begins or ends with a space")
+        if before and start < before[1]:
+            how = "lies within" if end <= before[1] else "overlaps"
+            raise ValueError(
+                f"column '{column}': {kind} {start} to {end} {how} {before[2]} {before[0]} to {before[1]}; a word has "
+                "one type: leave one of them out"
+            )
+        before = span
