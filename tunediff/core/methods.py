@@ -1,4 +1,6 @@
 """Methods that are there in every study; those that are trained are named in params.yaml."""
 
 BASELINES = ("majority", "tfidf", "probe", "untrained")
+KEPT_BASELINES = ("tfidf", "probe")
+"""Those of which a model is saved."""
 WITHOUT_LEARNING = ("majority", "untrained")
