@@ -6,10 +6,12 @@ dvc repro baseline
 import argparse
 from pathlib import Path
 
+from tunediff.baselines import saved
 from tunediff.baselines.of_task import of_task as baselines_of
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core import arguments, devices
 from tunediff.core.files import output, write_figures
+from tunediff.core.methods import KEPT_BASELINES
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
@@ -23,6 +25,7 @@ def main() -> None:
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
     parser.add_argument("--splits", type=Path, required=True, help="folder with SPLIT.parquet")
     parser.add_argument("--validation", type=output, required=True, help="folder for METHOD.json, to choose C by")
+    parser.add_argument("--trained", type=output, help="folder for METHOD: the models of those that learn")
     scoring.add_arguments(parser)
     args = arguments.parse(parser, "method")
     settings = read(args.settings, WithoutFineTuning)
@@ -48,6 +51,8 @@ def main() -> None:
             more = evidence.try_baseline(task, task.targets(splits["test"]), answers.test, fitted)
         parts = ({settings.seed: answers.test}, answers.cost, args, more, {settings.seed: fitted}, splits["train"])
         scoring.write(method, task, splits["test"], *parts)
+        if args.trained and method in KEPT_BASELINES:
+            saved.save(args.trained / method, method, task, settings.seed, answers, fitted)
 
 
 if __name__ == "__main__":

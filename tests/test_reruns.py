@@ -14,7 +14,8 @@ ROWS = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", TABLE, re.MULTILINE))
 
 STAGES = (
     *("settings", "prepare", "baseline", "label_noise", "train_full", "train_lora@v1"),
-    *("evaluate@full", "evaluate@lora-v1", "package@full", "package@lora-v1", "report"),
+    *("evaluate@full", "evaluate@lora-v1", "package@full", "package@lora-v1"),
+    *("package_baselines@probe", "package_baselines@tfidf", "report"),
 )
 
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from sklearn.pipeline import Pipeline
 
 from tunediff.baselines.linear import on_states, on_tfidf, parameters
+from tunediff.baselines.saved import Linear, States, Words, predict
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.cost import peak_memory_bytes
-from tunediff.core.files import DECIMALS
 from tunediff.models.inference import choose_precision, embed, outputs
 from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
 from tunediff.tasks.features import encode
@@ -31,6 +30,8 @@ class Answers:
     """Those of a method that has something to be chosen on validation."""
     fitted: dict[str, Any] = field(default_factory=dict)
     """What is fitted without validation."""
+    model: Linear | None = None
+    """What answers, where it can be kept."""
 
 
 def tfidf(splits: Splits, task: Task, settings: WithoutFineTuning) -> Answers:
@@ -45,7 +46,17 @@ def tfidf(splits: Splits, task: Task, settings: WithoutFineTuning) -> Answers:
     evaluated = time.perf_counter()
     weights = parameters(model)
     spent = cost(trained - started, evaluated - trained, weights, weights)
-    return Answers(predicted, spent, predict(model, texts["validation"]))
+    terms = model[0]
+    kept = Linear(
+        model,
+        Words(analyzer=terms.analyzer, ngrams=terms.ngram_range),
+        encoder={},
+        hyperparameters={
+            "counts": f"runs of {terms.ngram_range[0]} to {terms.ngram_range[1]} {terms.analyzer}s, weighed by TF-IDF",
+            **_regression(settings.baseline.tfidf_C, settings),
+        },
+    )
+    return Answers(predicted, spent, predict(model, texts["validation"]), kept)
 
 
 def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[str, Answers]:
@@ -67,24 +78,34 @@ def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[
     evaluated = time.perf_counter()
     weights = parameters(probe)
     spent = cost(trained - started, evaluated - trained, weights, size + weights)
-    validation = predict(probe, states("validation"))
+    kept = Linear(
+        probe,
+        States(max_length=settings.model.max_length, **options),
+        encoder={name: model.config.tunediff[name] for name in ("pretrained", "revision", "sha256")},
+        hyperparameters={
+            "reads": "the mean of the model's last states, over a text's tokens",
+            **_regression(settings.baseline.probe_C, settings),
+            "number format": options["precision"],
+        },
+    )
+    answers = Answers(probed, spent, predict(probe, states("validation")), kept)
 
     started = time.perf_counter()
     encoded = task.encode(tokenizer, splits["test"])
     untrained = task.probabilities(outputs(task, model, tokenizer, encoded, title="untrained: test", **options))
     return {
-        "probe": Answers(probed, spent, validation),
+        "probe": answers,
         "untrained": Answers(untrained, cost(0.0, time.perf_counter() - started, 0, size)),
     }
 
 
-def predict(model: Pipeline, inputs: np.ndarray | list[str]) -> np.ndarray:
-    """Probabilities, shape [rows, labels], rounded: the last digits differ from machine to machine."""
-    return model.predict_proba(inputs).round(DECIMALS)
+def _regression(C: float, settings: WithoutFineTuning) -> dict[str, str]:
+    """How the logistic regression was fitted, for its card."""
+    return {"inverse regularisation (C)": f"{C:g}", "weights of labels": settings.class_weights}
 
 
 def cost(train_seconds: float, eval_seconds: float, trainable: int, total: int) -> dict[str, float]:
-    """As `metrics/cost/METHOD.json` has it; nothing is saved of a baseline, so its artifact has no bytes."""
+    """As `metrics/cost/METHOD.json` has it. Of a baseline's artifact the report counts the trained numbers."""
     return {
         "train_seconds": train_seconds,
         "eval_seconds": eval_seconds,

@@ -3,4 +3,6 @@
 BASELINES = ("majority", "tfidf", "probe", "untrained")
 MORE_BASELINES = {"tagging": ("dictionary", "crf")}
 """By the task: what `baseline.more` may name."""
+KEPT_BASELINES = ("tfidf", "probe")
+"""Those of which a model is saved."""
 WITHOUT_LEARNING = ("majority", "untrained")

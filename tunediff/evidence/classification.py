@@ -107,9 +107,11 @@ def fit_model(task: Classification, logits: np.ndarray, actual: np.ndarray, trai
 def fit_baseline(
     task: Classification, probabilities: np.ndarray, actual: np.ndarray, train: "Dataset"
 ) -> dict[str, Any]:
-    """`threshold`, if there are two labels."""
-    rarer = task.rarer(train)
-    return {} if rarer is None else {"threshold": threshold(task, probabilities, actual, rarer)}
+    """`confidences`, and `threshold` if there are two labels."""
+    fitted = {"confidences": fit_confidences(probabilities, actual)}
+    if (rarer := task.rarer(train)) is not None:
+        fitted["threshold"] = threshold(task, probabilities, actual, rarer)
+    return fitted
 
 
 def threshold(task: Classification, probabilities: np.ndarray, actual: np.ndarray, rarer: int) -> dict[str, Any]:

@@ -114,9 +114,12 @@ def embed(
     encoded: Dataset,
     batch_size: int,
     precision: str,
-    title: str,
+    title: str | None,
 ) -> np.ndarray:
-    """Mean of the last hidden states over each text's tokens, float32, shape [texts, hidden], ordered as `encoded`."""
+    """Mean of the last hidden states over each text's tokens, float32, shape [texts, hidden], ordered as `encoded`.
+
+    Without a `title` there is no progress bar.
+    """
     encoder = model.base_model.to(device()).eval()
 
     def mean_state(batch):
@@ -147,7 +150,7 @@ def _by_length(
     encoded: Dataset,
     batch_size: int,
     precision: str,
-    title: str,
+    title: str | None,
 ) -> np.ndarray | list[np.ndarray]:
     """Rows of `compute(batch)` in the order of `encoded`, computed in batches of texts of like length."""
     inputs = encoded.select_columns(["input_ids", "attention_mask"])
@@ -159,7 +162,11 @@ def _by_length(
 
 
 def _in_batches(
-    compute: Callable[[np.ndarray], torch.Tensor], lengths: list[int], batch_size: int, precision: str, title: str
+    compute: Callable[[np.ndarray], torch.Tensor],
+    lengths: list[int],
+    batch_size: int,
+    precision: str,
+    title: str | None,
 ) -> np.ndarray | list[np.ndarray]:
     """What `compute` gives for the numbers of some rows, in the order of all of them.
 
@@ -169,7 +176,8 @@ def _in_batches(
     order = np.argsort(lengths, kind="stable")[::-1]  # the longest first: memory runs out at once or never
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     parts = []
-    with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:
+    bar = tqdm(total=len(order), desc=title, unit="text", disable=title is None)
+    with torch.inference_mode(), numbers, bar as progress:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             parts.append(compute(rows).float().cpu().numpy())

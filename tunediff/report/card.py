@@ -18,7 +18,7 @@ from tunediff.report.markdown import cell, code
 from tunediff.tasks import TASKS
 
 # What loads the folder: PEFT does not know the methods of `own_methods`.
-LIBRARY = {"full": "transformers", "peft": "peft", "own": "tunediff"}
+LIBRARY = {"full": "transformers", "peft": "peft", "own": "tunediff", "linear": "tunediff"}
 NAMED = 8  # of a longer list of layers, the card says its length
 
 
@@ -44,8 +44,8 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
     training, source = results.training, results.source
     origin = read_json(folder / "config.json")["tunediff"]
     adapter = training["adapter"] or {"peft_type": "", "fields": {}}
-    kind = "own" if "adapter" in origin else "peft" if training["adapter"] else "full"
-    base = pretrained(origin["pretrained"], origin["revision"])
+    kind = kind_of(origin, training)
+    base = pretrained(origin["pretrained"], origin["revision"]) if "pretrained" in origin else None
     figures = results.detail["seeds"][seed]
     task = TASKS[training["task"]]
     words = card_words.of_task(task)
@@ -62,8 +62,9 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
         settings={name: readable(value) for name, value in adapter["fields"].items()},
         parameters=training["parameters"],
         base=base,
-        sha256=origin["sha256"],
-        max_length=read_json(folder / "tokenizer_config.json")["model_max_length"],
+        sha256=origin.get("sha256"),
+        linear=origin.get("linear"),
+        max_length=longest(folder, origin),
         data=source,
         source=where_from(source),
         rows=counts,
@@ -71,7 +72,7 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
         gives=words.gives([label for label, *_ in counts]),
         task=task,
         hyperparameters={**hyperparameters(training["hyperparameters"]), "seed": seed},
-        best=training["seeds"][seed],
+        best=training["seeds"][seed] if "seeds" in training else None,
         figures=[(task.figures[name].words, value) for name, value in figures.items()],
         tested=results.profile["splits"]["test"]["rows"],
         temperature=origin.get("temperature"),
@@ -82,17 +83,32 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
     card.save(folder / "README.md")
 
 
+def kind_of(origin: dict[str, Any], training: dict[str, Any]) -> str:
+    """A key of `LIBRARY`; `origin` is what config.json says of where the model comes from."""
+    if "linear" in origin:
+        return "linear"
+    return "own" if "adapter" in origin else "peft" if training["adapter"] else "full"
+
+
+def longest(folder: Path, origin: dict[str, Any]) -> int | None:
+    """How many tokens of a text the model reads; None for all of it."""
+    if "linear" in origin:
+        return (origin["linear"] or {}).get("max_length")
+    return read_json(folder / "tokenizer_config.json")["model_max_length"]
+
+
 def metadata(
     method: str,
     kind: str,
     peft_type: str,
-    base: "Pretrained",
+    base: "Pretrained | None",
     source: dict[str, Any],
     figures: dict[str, float],
     task: type,
 ) -> ModelCardData:
     """What the Hub reads. It refuses names that are no ids of its own, so what has none there is left to the text."""
     test = source["splits"]["test"]
+    hub = base.hub if base else None
     on_hub = {
         "dataset_type": source["source"],
         "dataset_revision": source["revision"],
@@ -100,8 +116,8 @@ def metadata(
         "dataset_split": test if isinstance(test, str) else None,
     }
     return ModelCardData(
-        base_model=base.hub,
-        base_model_relation=base.hub and ("finetune" if kind == "full" else "adapter"),
+        base_model=hub,
+        base_model_relation=hub and ("finetune" if kind == "full" else "adapter"),
         datasets=[source["source"]] if source["hub"] else None,
         library_name=LIBRARY[kind],
         license="unknown",
@@ -126,6 +142,8 @@ def metadata(
 
 def hyperparameters(values: dict[str, Any]) -> dict[str, str]:
     """What a training was run with, as words."""
+    if "learning_rates" not in values:  # a regression's, which are words
+        return values
     return {
         "peak learning rate": " and ".join(f"{rate:g}" for rate in values["learning_rates"]),
         "schedule": f"{values['schedule']}, with a warm-up over {100 * values['warmup']:g}% of the steps",

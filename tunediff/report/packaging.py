@@ -15,7 +15,8 @@ WEIGHTS = ".safetensors"
 
 def package(trained: Path, model: Path, results: card.Results) -> None:
     """Put together `model` from what training wrote to `trained`, with a folder in it for each further seed."""
-    seeds = list(results.detail["fitted"])
+    fitted = results.detail.get("fitted", {})  # of a baseline it is in the config already
+    seeds = list(results.detail["seeds"])
     with atomic(model) as made:
         for seed in seeds:
             source, target = (folder(path, seed, seeds) for path in (trained, made))
@@ -25,7 +26,7 @@ def package(trained: Path, model: Path, results: card.Results) -> None:
                     link(path, target / path.name)
                 elif path.is_file() and path.name != "training.json":
                     shutil.copyfile(path, target / path.name)  # writable, which DVC's outputs are not
-            add_fitted(target / "config.json", results.detail["fitted"][seed] | {"text": results.profile["text"]})
+            add_fitted(target / "config.json", fitted.get(seed, {}) | {"text": results.profile["text"]})
             card.write(target, folder(model, seed, seeds), seed, results)
 
 

@@ -12,6 +12,13 @@ from tunediff.tasks.settings import Generate
 from tunediff.training.settings import Lora, Train, TrainingRows, TrainPeft
 from tunediff.use.settings import Export
 
+AS_IT_IS = {
+    "tfidf": "tfidf is no network that ONNX Runtime would make faster, and runs without PyTorch: use models/tfidf",
+    "probe": "probe is not exported to ONNX: use models/probe, or train and export linear-probe, which is a probe too "
+    "(train_peft.methods)",
+}
+"""Methods that have a folder in models/ and are not exported, and why."""
+
 
 class Params(Section):
     data: str
@@ -67,6 +74,10 @@ class Params(Section):
     @classmethod
     def _methods_are_trained(cls, section: TrainingRows | Export, info: ValidationInfo) -> TrainingRows | Export:
         if {"train_lora", "train_peft"} <= set(info.data):  # else wrong themselves, which is reported
+            if info.field_name == "export" and (
+                why := [AS_IT_IS[name] for name in section.methods if name in AS_IT_IS]
+            ):
+                raise ValueError(f"export.methods: {why[0]}")
             trained = [*cls._without_entry(info), *info.data["train_peft"].methods]
             if info.field_name == "training_rows":
                 trained.insert(0, "tfidf")

@@ -9,6 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunediff.core.errors import UserError
+from tunediff.core.files import read_json
+
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -31,6 +34,11 @@ class Loader:
             from tunediff.use.classifier_onnx import INT8, OnnxClassifier
 
             return OnnxClassifier(folder_of(path), path.name if path.suffix == ".onnx" else INT8)
+
+        if is_linear(path):
+            from tunediff.use.classifier_linear import LinearClassifier
+
+            return LinearClassifier(path)
 
         from tunediff.models.saved import load_saved, load_saved_config, task_of
 
@@ -59,7 +67,12 @@ class Loader:
         return _made(model, tokenizer, task, config.tunediff, partial(_activated, model, adapter))
 
     def original(self, folder: Path) -> "Classifier":
-        """What the model was before it was trained; load the models first. Raises UserError if it is gone."""
+        """What the model was before it was trained; load the models first.
+
+        Raises UserError if it is gone, or if there was none.
+        """
+        if is_linear(folder):
+            raise UserError(f"{folder}: no model was trained for it, so there is no original: leave out --compare")
         from tunediff.models.saved import load_original, load_saved_config, task_of
 
         config = load_saved_config(folder)
@@ -94,6 +107,12 @@ def _asked(config: "PreTrainedConfig") -> dict[str, Any]:
 def is_exported(path: Path) -> bool:
     """Whether `path` is a .onnx file, or a folder with one."""
     return path.suffix == ".onnx" or any(path.glob("*.onnx"))
+
+
+def is_linear(path: Path) -> bool:
+    """Whether `path` is the folder of a regression: TF-IDF or the probe."""
+    file = path / "config.json"
+    return file.is_file() and "linear" in read_json(file).get("tunediff", {})
 
 
 def folder_of(path: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunediff.core.errors import UserError
-from tunediff.use.classifier_loading import Loader, is_exported
+from tunediff.use.classifier_loading import Loader, is_exported, is_linear
 
 if TYPE_CHECKING:
     from tunediff.use.classifier import Classifier
@@ -36,8 +36,8 @@ def load(paths: list[Path]) -> dict[str, Served]:
 
 
 def _original(path: Path, loader: Loader) -> "Classifier | None":
-    """None for an exported model: its original would bring PyTorch, and the whole base, which it does without."""
-    if is_exported(path):
+    """None for TF-IDF and the probe, and for an exported model: its original would bring PyTorch and the whole base."""
+    if is_exported(path) or is_linear(path):
         return None
     try:
         return loader.original(path)

@@ -1,0 +1,50 @@
+"""TF-IDF and the probe: a regression that `baselines.saved` kept, and for the probe the model whose states it reads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunediff.baselines.saved import States, load, predict
+
+
+class LinearClassifier:
+    """A model that the stage `baseline` fitted. It answers as it did there, text by text."""
+
+    def __init__(self, folder: Path):
+        """Raises UserError if the folder does not hold what `baseline` and `package` write."""
+        self._model, self.task, self.reads, self.fitted = load(folder)
+        self.names = self.task.labels
+        self._encode = _Encoder(folder, self.reads, self.fitted, self.task) if isinstance(self.reads, States) else list
+
+    def predict(self, texts: list[str]) -> np.ndarray:
+        """Probabilities, float64, shape [texts, labels]."""
+        return predict(self._model, self._encode(texts))
+
+
+class _Encoder:
+    """The frozen model's mean states of texts, float32, shape [texts, hidden]."""
+
+    def __init__(self, folder: Path, reads: States, origin: dict[str, Any], task: Any):
+        from tunediff.models.inference import choose_precision
+        from tunediff.models.loading import load_pretrained, load_tokenizer
+        from tunediff.models.settings import Pretrained
+
+        conf = Pretrained(
+            name=origin["pretrained"],
+            revision=origin["revision"],
+            sha256=origin["sha256"],
+            max_length=reads.max_length,
+        )
+        file = folder / "config.json"
+        self._tokenizer = load_tokenizer(conf, file)
+        self._model = load_pretrained(conf, file, self._tokenizer, task, origin["seed"])
+        # The one that the regression was fitted to, unless this machine would be slow with it.
+        precision = reads.precision if reads.precision == choose_precision("auto") else "fp32"
+        self._options = {"batch_size": reads.batch_size, "precision": precision}
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        from tunediff.models.inference import embed
+        from tunediff.tasks.features import encode
+
+        return embed(self._model, self._tokenizer, encode(self._tokenizer, texts), title=None, **self._options)
