@@ -15,8 +15,10 @@ from tunediff.sources.columns import RAW
 
 PIPELINE: dict = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, dict] = PIPELINE["stages"]
-SAME_FILE = {"evaluate_peft": "evaluate", "package_peft": "package"}  # the same for other methods
+# The same for other methods.
+SAME_FILE = {"evaluate_peft": "evaluate", "fold_train_peft": "fold_train", "package_peft": "package"}
 TRAINING = ("train_full", "train_lora", "train_peft")
+LAUNCHED = (*TRAINING, "fold_train", "fold_train_peft")
 LINES = 60  # of a function, and of a stage's script
 # From the ground up: a room imports only from itself and from rooms before it. docs/architecture.md says why.
 ROOMS = (
@@ -188,8 +190,10 @@ def test_only_the_stage_settings_depends_on_parameters():
 
 def words_of(name: str) -> list[str]:
     """Words of a stage's command, with its paths as they are declared: `arguments.parse` fills in `{KEY}`."""
-    [key] = STAGES[name].get("matrix", [""])
-    return shlex.split(STAGES[name]["cmd"].removesuffix(" ${item}").replace(f"{{{key}}}", f"${{item.{key}}}"))
+    command = STAGES[name]["cmd"].removesuffix(" ${item}")
+    for key in STAGES[name].get("matrix", {}):
+        command = command.replace(f"{{{key}}}", f"${{item.{key}}}")
+    return shlex.split(command)
 
 
 @each_stage
@@ -207,7 +211,7 @@ def test_a_stage_depends_on_its_own_settings(name):
 @each_stage
 def test_a_stage_is_described_and_runs_its_module(name):
     assert STAGES[name]["desc"]
-    python = "${launcher}" if name in TRAINING else "python"
+    python = "${launcher}" if name in LAUNCHED else "python"
     assert shlex.split(STAGES[name]["cmd"])[:3] == [python, "-m", f"stages.{SAME_FILE.get(name, name)}"]
     assert file_of(name).is_file()
 
@@ -222,7 +226,7 @@ def test_a_value_of_params_comes_into_a_command_in_quotes_alone(name):
     """DVC quotes a value for `${item}`, which becomes `--KEY VALUE`, and for nothing else."""
     matrix = STAGES[name].get("matrix")
     words = STAGES[name]["cmd"].split(" ")
-    values = [word for word in words[name in TRAINING :] if "$" in word]
+    values = [word for word in words[name in LAUNCHED :] if "$" in word]
     assert values == (["${item}"] if matrix else [])
 
 

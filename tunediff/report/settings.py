@@ -17,6 +17,10 @@ class Reporting(Section):
     """Methods that were trained and evaluated."""
     prompted: list[str]
     """Methods that asked a language model."""
+    folds: int | None = None
+    """How many folds make every row a test row, if they were asked for."""
+    foldable: bool = False
+    """Whether they could be."""
     adapters: dict[str, str]
     """Those of them that are adapters, in a few words: type, size, place."""
     costs: dict[str, dict[str, float]] = {}

@@ -61,7 +61,12 @@ def load(root: Path = Path()) -> Study:
         model_path=paths["model"],
         language_models={method: (read(paths[key], ModelConf), paths[key]) for method, (key, _) in prompted.items()},
     )
-    problems = [*wrong_figures(params, study.task), *without_full(study), *not_done(params, study.task)]
+    problems = [
+        *wrong_figures(params, study.task),
+        *without_full(study),
+        *not_done(params, study.task),
+        *not_folded(study),
+    ]
     if problems:
         raise mistakes(root / "params.yaml", problems)
     if Path(study.model.name).absolute().is_relative_to(Path(MODELS).absolute()):
@@ -135,6 +140,22 @@ def not_done(params: Params, task: type[Task]) -> list[str]:
         "train.class_weights": (params.train.class_weights != "none", "has no labels to weigh; set it to none"),
     }
     return [f"{key}: a model for the task `{task.name}` {why}" for key, (asked, why) in wanted.items() if asked]
+
+
+def foldable(data: DataConf) -> bool:
+    """Whether validation and test are drawn here: rows of the source's own splits stay where they are."""
+    return {"validation", "test"} <= set(data.cut_splits)
+
+
+def not_folded(study: Study) -> list[str]:
+    """What is wrong with folds of data that brings its own splits."""
+    if not study.params.folds or foldable(study.data):
+        return []
+    named = ", ".join(f"{side}: {name}" for side, name in study.data.named_splits.items())
+    return [
+        f"folds: {study.data_path} names splits of the source ({named}), and their rows stay there: give shares for "
+        "validation and test, or set folds to []"
+    ]
 
 
 def wrong_figures(params: Params, task: type[Task]) -> list[str]:
