@@ -159,7 +159,8 @@ def nested(
     for fold in np.unique(folds):
         rest = folds != fold
         others = {method: each[:, rest] for method, each in counts.items()}
-        own = counts[decide(figure, others, order, report, seed, sign, folds[rest]).choice][:, ~rest]
+        several = folds[rest] if len(np.unique(folds)) > 2 else None  # one fold alone does not differ from others
+        own = counts[decide(figure, others, order, report, seed, sign, several).choice][:, ~rest]
         chosen.append(own.sum(1, dtype=float).mean(0))
     return figure(np.sum(chosen, axis=0)[None]).item()
 
