@@ -135,10 +135,11 @@ def how_sure(evidence: Evidence, about: About) -> Section:
     )
     known = {method: figures for method, figures in about.validation.items() if report.figure in figures}
     if evidence.nested is not None:
-        shown = f"{evidence.nested:.0f}" if evidence.costs is not None else evidence.deciding.show(evidence.nested)
+        figure = evidence.deciding
+        shown = f"{evidence.nested:.0f}" if evidence.costs is not None else figure.show(evidence.nested)
         said += (
             f"This choice used the test texts, so the figure of `{decision.choice}` is slightly flattered. Chosen on "
-            f"all folds but one and judged on that one, in turn, the choice has a {evidence.deciding.words} of {shown}."
+            f"all folds but one and judged on that one, in turn, the {figure.words} of the choice is {shown}."
         )
     elif known and evidence.costs is None:
         figure = evidence.task.figures[report.figure]

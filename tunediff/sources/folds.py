@@ -49,9 +49,10 @@ def check(sides: pd.DataFrame, labels: Iterable[tuple[str, np.ndarray]]) -> None
     folds = sides.drop(columns=["split", "row"])
     trains = (folds == "train").to_numpy()
     for label, rows in labels:
-        if rows.any() and not trains[rows].any(axis=0).all():
+        count = int(rows.sum())
+        if count and not trains[rows].any(axis=0).all():
             raise UserError(
-                f"params.yaml: folds: label '{label}' has {rows.sum()} row{'s'[: rows.sum() != 1]}, too few to train "
-                f"on in each of {folds.shape[1]} folds; add rows of it in other groups, merge it (`rare: {{merge: "
+                f"params.yaml: folds: label '{label}' has {count} row{'s'[: count != 1]}, too few to train on in "
+                f"each of {folds.shape[1]} folds; add rows of it in other groups, merge it (`rare: {{merge: "
                 "other}` in the data file), or set folds to []"
             )
