@@ -6,7 +6,6 @@ dvc exp run -S 'folds=[5]'
 from tunediff.baselines.of_task import of_task as baselines_of
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core import arguments, devices
-from tunediff.core.methods import BASELINES
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.evidence import folds
@@ -21,7 +20,7 @@ def main() -> None:
     parts = folds.folds_of(args.splits, args.folds)
     task = TASKS[settings.task].of(parts["1"]["train"].features)
 
-    answered: dict[str, dict[str, folds.Answered]] = {method: {} for method in BASELINES}
+    answered: dict[str, dict[str, folds.Answered]] = {}
     for fold, splits in parts.items():
         print(f"fold {fold}", flush=True)
         known = task.targets(splits["validation"])
@@ -29,9 +28,8 @@ def main() -> None:
             fitted = {}
             if answers.validation is not None:
                 fitted = evidence_of(task).fit_baseline(task, answers.validation, known, splits["train"])
-            answered[method][fold] = folds.Answered(
-                splits["test"], {settings.seed: answers.test}, {settings.seed: fitted}
-            )
+            one = folds.Answered(splits, {settings.seed: answers.test}, {settings.seed: fitted})
+            answered.setdefault(method, {})[fold] = one
     for method, of_folds in answered.items():
         folds.write(method, task, of_folds, args)
 

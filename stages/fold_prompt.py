@@ -31,7 +31,7 @@ def main() -> None:
         answers = ask(splits, task, settings)
         fitted = of_task(task).fit_model(task, answers.validation, answers.targets, splits["train"])
         given = {settings.seed: task.probabilities(answers.test)}
-        answered[fold] = folds.Answered(splits["test"], given, {settings.seed: fitted})
+        answered[fold] = folds.Answered(splits, given, {settings.seed: fitted})
     folds.write(settings.method, task, answered, args)
 
 

@@ -50,4 +50,4 @@ def answer(
         logits = outputs(task, fit.model, fit.tokenizer, encoded, title=title, **options)
         answers[seed] = answered(task, fit.model, fit.tokenizer, splits["test"], logits, evaluation, title)
         del fit  # before the next model is made
-    return Answered(splits["test"], answers, fitted)
+    return Answered(splits, answers, fitted)

@@ -26,7 +26,8 @@ SIDES = ("train", "validation", "test")
 class Answered:
     """What a method answers on the rows that one fold tests, by the seed of its training."""
 
-    test: Dataset
+    splits: dict[str, Dataset]
+    """The fold's rows."""
     answers: dict[int, Any]
     """Probabilities, as the task has them."""
     fitted: dict[int, dict[str, Any]]
@@ -64,42 +65,46 @@ def announce(method: str, folds: dict[str, dict[str, Dataset]], measured: Path, 
 
 
 def write(method: str, task: Task, folds: dict[str, Answered], folders: argparse.Namespace) -> None:
-    """Write figures of all rows, what each fold reached and fitted, and the answers text by text.
-
-    Figures come from the sum of all rows' counts; what is no function of these, as the loss, is the mean over rows of
-    the folds' own.
-    """
+    """Write figures of all rows, what each fold reached and fitted, and the answers text by text."""
     table = pd.concat(_predictions(task, folds), ignore_index=True)
-    each = {
+    of_folds = {
         name: {
-            seed: scoring.score(task, task.targets(fold.test), answers, fold.fitted[seed])
+            seed: scoring.score(task, task.targets(fold.splits["test"]), answers, fold.fitted[seed])
             for seed, answers in fold.answers.items()
         }
         for name, fold in folds.items()
     }
-    rows = [len(fold.test) for fold in folds.values()]
-    figures = []
-    for seed, counts in zip(next(iter(each.values())), predictions_of(table, type(task)).counts, strict=True):
-        pooled = task.figures_of(counts.sum(0, dtype=float))
-        of_folds = {name: [one[seed][name] for one in each.values()] for name in next(iter(each.values()))[seed]}
-        figures.append(
-            {
-                name: float(pooled[name] if name in pooled else np.average(values, weights=rows))
-                for name, values in of_folds.items()
-            }
-        )
-    write_figures(folders.metrics / f"{method}.json", found := summary(figures, task.headline))
+    figures = summary(_pooled(task, table, list(of_folds.values())), task.headline)
+    write_figures(folders.metrics / f"{method}.json", figures)
     fitted = {name: fold.fitted for name, fold in folds.items()}
-    write_json(folders.detail / f"{method}.json", rounded({"folds": each, "fitted": fitted}))
+    write_json(folders.detail / f"{method}.json", rounded({"folds": of_folds, "fitted": fitted}))
     with atomic(folders.predictions / f"{method}.parquet") as partial:
         table.to_parquet(partial, index=False)
-    print(f"{method}, all {len(set(zip(table.split, table.row, strict=True))):,} rows: ", end="")
-    print(", ".join(f"{name} {value:.4f}" for name, value in found.items()))
+    print(f"{method}, all rows: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+
+
+def _pooled(task: Task, table: pd.DataFrame, of_folds: list[dict[int, dict[str, float]]]) -> list[dict[str, float]]:
+    """The figures of each seed on all rows, from the sum of their counts.
+
+    What is no function of counts, as the loss, is the mean of the folds' own figures over rows. `of_folds` has these by
+    the seed.
+    """
+    counts = predictions_of(table, type(task)).counts.sum(1, dtype=float)
+    rows = table[table.seed == table.seed[0]].fold.value_counts(sort=False)
+    return [
+        {
+            name: float(
+                pooled[name] if name in pooled else np.average([each[seed][name] for each in of_folds], None, rows)
+            )
+            for name in of_folds[0][seed]
+        }
+        for seed, pooled in zip(of_folds[0], map(task.figures_of, counts), strict=True)
+    ]
 
 
 def _predictions(task: Task, folds: dict[str, Answered]) -> Iterator[pd.DataFrame]:
     """Those of the first seed, fold by fold, then those of the next one, with a column `fold`."""
     for seed in next(iter(folds.values())).answers:
         for name, fold in folds.items():
-            parts = (fold.test, seed, fold.answers[seed], fold.fitted[seed])
+            parts = (fold.splits["test"], seed, fold.answers[seed], fold.fitted[seed])
             yield of_task(task).predictions(task, *parts).assign(fold=int(name))
