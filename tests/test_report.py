@@ -474,8 +474,8 @@ def test_the_verdict_offers_folds_with_their_time():
     said = verdict(tied, about).next
     # Five methods, each of five trainings of a second and 1,400 answers of 2 ms.
     assert said.startswith(
-        "To be surer, make each of the 1,400 texts a test text: `dvc exp run -S 'folds=[5]'`, about 39 s on this "
-        "machine (Linux, 2 cores). What another training changes is then in it, too."
+        "To be surer, make each of the 1,400 texts a test text: `dvc exp run -S 'folds=[5]'`, about 39 s on the "
+        "machine that trained (Linux, 2 cores). What another training changes is then in it, too."
     )
     assert "seeds=" not in said
     assert "label more texts" in verdict(tied, dataclasses.replace(about, texts=0)).next  # splits of its own
