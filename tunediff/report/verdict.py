@@ -120,8 +120,8 @@ def with_folds(evidence: Evidence, costs: pd.DataFrame, about: About) -> str:
     each = FOLDS * costs.train_seconds + about.texts / 1000 * costs.answer_seconds
     said = (
         f"To be surer, make each of the {about.texts:,} texts a test text: `dvc exp run -S 'folds=[{FOLDS}]'`, about "
-        f"{duration(decision.trainings * each.sum())} on the machine that trained ({about.machine}). What another training "
-        "changes is then in it, too."
+        f"{duration(decision.trainings * each.sum())} on the machine that trained ({about.machine}). What "
+        "another training changes is then in it, too."
     )
     if (needed := decision.rows_to_prove) is None or needed <= decision.rows:
         return said
