@@ -4,7 +4,8 @@ python -m benchmarks.decision
 
 Six methods answer the same texts with three labels; macro F1 decides, with a margin of 2 points. How good each one is
 comes from a normal distribution around 75%, with a deviation of 3 points; the cheaper ones are worse on average. A
-training's accuracy lies around its method's with a deviation of 1 point, if a method is trained several times.
+training's accuracy lies around its method's with a deviation of 1 point, if a method is trained several times: once per
+seed, and in each fold.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from tunediff.tasks.classification import Classification
 TASK = Classification(["bearish", "bullish", "neutral"])
 FIGURE = Figures(["f1"], TASK.figures_of)
 SHARES = np.array([0.29, 0.31, 0.4])
-ROWS = (314, 1000, 2099)
+SIZES = ((314, 1), (1000, 1), (2099, 1), (2099, 5))  # test texts, and folds: 1 is one test split
 METHODS = [f"method {number}" for number in range(6)]  # the cheapest first
 REPORT = Report(figure="f1", margin=0.02, confidence=0.95, assurance=0.7)
 BETWEEN, WITHIN = 0.03, 0.01  # deviations of methods, and of one method's trainings
@@ -43,11 +44,11 @@ def main() -> None:
 def print_drawn(studies: int) -> None:
     """How often what is said of drawn methods is right."""
     calls, all_methods = [], []
-    for rows in ROWS:
+    for rows, folds in SIZES:
         for trainings in (1, 3):
-            random = np.random.default_rng([rows, trainings])
-            said = [study(random, drawn_methods(random), rows, trainings) for _ in range(studies)]
-            calls.append({"test texts": rows, "trainings": trainings, **right(said)})
+            random = np.random.default_rng([rows, trainings, folds] if folds > 1 else [rows, trainings])
+            said = [study(random, drawn_methods(random), rows, trainings, folds) for _ in range(studies)]
+            calls.append({"test texts": rows, "folds": folds, "trainings": trainings, **right(said)})
             for decision, enough in said:
                 all_methods += zip(decision.probabilities.values(), enough, strict=True)
     print(pd.DataFrame(calls).to_markdown(index=False))
@@ -57,14 +58,14 @@ def print_drawn(studies: int) -> None:
 def print_beyond(studies: int) -> None:
     """How often a method beyond the margin is called proven; of several, how often any is."""
     table = []
-    for rows in ROWS:
+    for rows, folds in SIZES:
         shares = {}
         for beyond in (1, len(METHODS) - 1):
-            random = np.random.default_rng([rows, beyond])
-            said = [study(random, methods_beyond(beyond), rows, 1)[0] for _ in range(studies)]
+            random = np.random.default_rng([rows, beyond, folds] if folds > 1 else [rows, beyond])
+            said = [study(random, methods_beyond(beyond), rows, 1, folds)[0] for _ in range(studies)]
             proven = [max(one.probabilities[method] for method in METHODS[:beyond]) for one in said]
             shares[f"{beyond} beyond"] = f"{np.mean(np.array(proven) >= REPORT.confidence):.1%}"
-        table.append({"test texts": rows, **shares})
+        table.append({"test texts": rows, "folds": folds, **shares})
     print(pd.DataFrame(table).to_markdown(index=False))
 
 
@@ -89,27 +90,29 @@ def true_f1(accuracy: np.ndarray) -> np.ndarray:
 
 
 def study(
-    random: np.random.Generator, accuracies: np.ndarray, rows: int, trainings: int
+    random: np.random.Generator, accuracies: np.ndarray, rows: int, trainings: int, folds: int = 1
 ) -> tuple[Decision, np.ndarray]:
-    """The decision on a drawn test split, and whether each method is good enough in truth.
+    """The decision on drawn test texts, and whether each method is good enough in truth.
 
     If there is one training, the truth is that of the trained model; else it is the mean of endless trainings.
     """
-    trained = np.tile(accuracies[:, None], trainings)
-    if trainings > 1:
+    trained = np.tile(accuracies[:, None, None], (trainings, folds))
+    if trainings * folds > 1:
         trained = trained + WITHIN * random.normal(size=trained.shape)
+    fold = np.arange(rows) % folds
     actual = np.sort(random.choice(3, size=rows, p=SHARES))
     noise = np.sqrt(TOGETHER) * random.normal(size=rows) + np.sqrt(1 - TOGETHER) * random.normal(
-        size=(*trained.shape, rows)
+        size=(len(accuracies), trainings, rows)
     )
     wrong = (actual + random.integers(1, 3, size=noise.shape)) % 3
-    answers = np.where(noise < ndtri(trained)[..., None], actual, wrong)
+    answers = np.where(noise < ndtri(trained)[..., fold], actual, wrong)
     counts = {
         method: np.stack([TASK.counts(actual, each) for each in of_method])
         for method, of_method in zip(METHODS, answers, strict=True)
     }
     truth = true_f1(accuracies)
-    return decide(FIGURE, counts, METHODS, REPORT, seed=17), truth >= truth.max() - REPORT.margin
+    decision = decide(FIGURE, counts, METHODS, REPORT, seed=17, folds=fold if folds > 1 else None)
+    return decision, truth >= truth.max() - REPORT.margin
 
 
 def right(said: list[tuple[Decision, np.ndarray]]) -> dict[str, float | str]:

@@ -34,8 +34,9 @@ def main() -> None:
 
     # Read, by name: an earlier run of other methods may have left its files.
     names = sorted([*BASELINES, *(settings.more or ()), *settings.trained, *settings.prompted])
-    methods = results.methods_table(names, args.metrics, args.cost, quality=task.headline[0])
-    predictions = results.predictions(methods.method, args.predictions, task)
+    answered = "folds" if settings.folds else ""
+    methods = results.methods_table(names, args.metrics / answered, args.cost, quality=task.headline[0])
+    predictions = results.predictions(methods.method, args.predictions / answered, task)
     about = results.about(settings, names, args)
     print(methods.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
 
@@ -44,7 +45,7 @@ def main() -> None:
     evidence = weigh(
         methods, settings.trained, predictions, settings.report, settings.max_length, settings.seed, errors
     )
-    advice = verdict(evidence)
+    advice = verdict(evidence, about)
     print(" ".join([f"{advice.headline}.", advice.reason, advice.sure, advice.next]))
 
     # Write.

@@ -18,10 +18,12 @@ STAGES: dict[str, dict] = PIPELINE["stages"]
 SAME_FILE = {  # the same for other methods
     "baseline_more": "baseline",
     "evaluate_peft": "evaluate",
+    "fold_train_peft": "fold_train",
     "package_peft": "package",
     "package_baselines": "package",
 }
 TRAINING = ("train_full", "train_lora", "train_peft")
+LAUNCHED = (*TRAINING, "fold_train", "fold_train_peft")
 LINES = 60  # of a function, and of a stage's script
 # From the ground up: a room imports only from itself and from rooms before it. docs/architecture.md says why.
 ROOMS = (
@@ -193,8 +195,10 @@ def test_only_the_stage_settings_depends_on_parameters():
 
 def words_of(name: str) -> list[str]:
     """Words of a stage's command, with its paths as they are declared: `arguments.parse` fills in `{KEY}`."""
-    [key] = STAGES[name].get("matrix", [""])
-    return shlex.split(STAGES[name]["cmd"].removesuffix(" ${item}").replace(f"{{{key}}}", f"${{item.{key}}}"))
+    command = STAGES[name]["cmd"].removesuffix(" ${item}")
+    for key in STAGES[name].get("matrix", {}):
+        command = command.replace(f"{{{key}}}", f"${{item.{key}}}")
+    return shlex.split(command)
 
 
 @each_stage
@@ -212,7 +216,7 @@ def test_a_stage_depends_on_its_own_settings(name):
 @each_stage
 def test_a_stage_is_described_and_runs_its_module(name):
     assert STAGES[name]["desc"]
-    python = "${launcher}" if name in TRAINING else "python"
+    python = "${launcher}" if name in LAUNCHED else "python"
     assert shlex.split(STAGES[name]["cmd"])[:3] == [python, "-m", f"stages.{SAME_FILE.get(name, name)}"]
     assert file_of(name).is_file()
 
@@ -227,7 +231,7 @@ def test_a_value_of_params_comes_into_a_command_in_quotes_alone(name):
     """DVC quotes a value for `${item}`, which becomes `--KEY VALUE`, and for nothing else."""
     matrix = STAGES[name].get("matrix")
     words = STAGES[name]["cmd"].split(" ")
-    values = [word for word in words[name in TRAINING :] if "$" in word]
+    values = [word for word in words[name in LAUNCHED :] if "$" in word]
     assert values == (["${item}"] if matrix else [])
 
 

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import decision as benchmark
 from tunediff.core.errors import UserError
 from tunediff.evidence import costs, coverage, uncertainty
-from tunediff.evidence.decision import ALIKE, Decision, by_cost, decide
+from tunediff.evidence.decision import ALIKE, Decision, by_cost, decide, nested
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Figures
 from tunediff.tasks.classification import Classification
@@ -74,6 +74,45 @@ def test_two_drawn_trainings_vary_as_much_as_their_deviation_says(monkeypatch: p
     drawn = _drawn(share, {"one": always}, 17)
     assert drawn.mean() == pytest.approx(0.7, abs=0.002)
     assert drawn.std() == pytest.approx(np.std([0.6, 0.8], ddof=1) / np.sqrt(2), abs=0.002)
+
+
+FOLDS = np.repeat(np.arange(5), 60)
+REPORT = Report(figure="accuracy", margin=0.02, confidence=0.95, assurance=0.7)
+
+
+def test_folds_that_differ_by_more_than_their_rows_make_it_less_sure():
+    """Each fold has a training of its own: one that learned little is no chance of rows."""
+    even = {**FAR, "lora-v1": right_on(slice(240)), "full": right_on(slice(220))}
+    rows = np.random.default_rng(4).permutation(300)  # which fold a row is in says nothing of it
+    without = decide(ACCURACY, even, ORDER, REPORT, 17)
+    spread = decide(ACCURACY, even, ORDER, REPORT, 17, folds=FOLDS[rows])
+    lumped = decide(ACCURACY, even, ORDER, REPORT, 17, folds=FOLDS)  # `lora-v1` is right on all of four, and on none
+    assert without.folds is None and spread.folds == lumped.folds == 5
+    assert without.probabilities["full"] < 0.01
+    assert spread.probabilities["full"] < 0.1 < lumped.probabilities["full"]
+
+
+def test_the_noise_between_folds_is_what_rows_leave(monkeypatch: pytest.MonkeyPatch):
+    """Two methods whose folds differ as much as a training's deviation says, on rows that say nothing."""
+    monkeypatch.setattr(uncertainty, "RESAMPLES", 50_000)
+    from tunediff.evidence.decision import _between_folds
+
+    share = Figures(["share"], lambda sums: {"share": sums[..., 0] / sums[..., 1]})
+    folds = np.arange(4)
+    one = np.stack([[0.5, 0.6, 0.7, 0.8], np.ones(4)], axis=-1)[None]
+    alike = np.stack([np.full(4, 0.7), np.ones(4)], axis=-1)[None]
+    noise = _between_folds(share, {"one": one, "alike": alike}, folds, np.zeros((50_000, 2)), 17)
+    assert noise.std(0) == pytest.approx([np.std([0.5, 0.6, 0.7, 0.8], ddof=1) / 2, 0], abs=0.002)
+    explained = np.random.default_rng(1).normal(scale=0.1, size=(50_000, 2))
+    assert not _between_folds(share, {"one": one, "alike": alike}, folds, explained, 17).any()
+
+
+def test_the_choice_is_judged_on_folds_that_did_not_choose_it():
+    """`lora-v1` is right on all folds but the first: without it, it is chosen, and is wrong there."""
+    most = np.where(np.arange(300) % 60 < 57, ACTUAL, 1 - ACTUAL)
+    counts = {**FAR, "lora-v1": right_on(slice(60, 300)), "full": TASK.counts(ACTUAL, most)[None]}
+    assert decide(ACCURACY, counts, ORDER, REPORT, 17, folds=FOLDS).choice == "full"
+    assert nested(ACCURACY, counts, ORDER, REPORT, 17, 1, FOLDS) == pytest.approx((0 + 4 * 57) / 300)
 
 
 def test_how_many_rows_would_prove_it():

@@ -474,6 +474,39 @@ def test_the_verdict_on_a_tie_names_the_gains():
     assert "To be 95% sure, label more texts" in verdict(tied).next
 
 
+def test_the_verdict_offers_folds_with_their_time():
+    tied = weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": answered([0, 1, 0, 1, 0, 0, 0, 1] * 25, MIXED)})
+    assert tied.decision.proven != tied.choice
+    about = dataclasses.replace(ABOUT, texts=1400, machine="Linux, 2 cores")
+    said = verdict(tied, about).next
+    # Five methods, each of five trainings of a second and 1,400 answers of 2 ms.
+    assert said.startswith(
+        "To be surer, make each of the 1,400 texts a test text: `dvc exp run -S 'folds=[5]'`, about 39 s on the "
+        "machine that trained (Linux, 2 cores). What another training changes is then in it, too."
+    )
+    assert "seeds=" not in said
+    assert "label more texts" in verdict(tied, dataclasses.replace(about, texts=0)).next  # splits of its own
+    proven = weigh({**NONE_LEARNS_BUT_FULL, "full": answered([0, 1, 0, 1, 0, 1, 0, 0] * 25, MIXED)})
+    assert "folds=" not in verdict(proven, about).next and "seeds=" in verdict(proven, about).next
+
+
+def folded(one: Predictions) -> Predictions:
+    return predictions_of(one.table.assign(fold=np.arange(len(one.table)) // 100 + 1))
+
+
+def test_with_folds_the_page_says_so():
+    methods = {**NONE_LEARNS_BUT_FULL, "lora-v1": answered([0, 1, 0, 1, 0, 0, 0, 1] * 25, MIXED)}
+    found = weigh({name: folded(one) for name, one in methods.items()})
+    assert found.decision.folds == 2 and found.nested is not None
+    about = dataclasses.replace(ABOUT, texts=200, folds=2)
+    said = verdict(found, about).next
+    assert "folds=" not in said and "seeds=" not in said and "test split" not in said
+    assert sections.folded(found).startswith("Each of the 200 texts was answered by a training that had not seen it")
+    text = choice_sections.how_sure(found, ABOUT).text
+    assert f"in turn, the accuracy of the choice is {found.nested:.1%}." in text
+    assert sections.folded(weigh(methods)) == "" and weigh(methods).nested is None
+
+
 @pytest.mark.parametrize(
     ("best", "headline"),
     [
@@ -530,3 +563,18 @@ def test_two_labels_have_a_table_of_thresholds():
     # 0.8 is 0.667 with a temperature of 2: above 0.6 and below 0.7.
     answered_b = {row[0]: row[1] for row in section.table[1:]}
     assert (answered_b["0.6 (validation's)"], answered_b["0.7"]) == ("37.5%", "0.0%")
+
+
+def test_with_folds_a_threshold_is_each_folds_own():
+    found = weigh({name: folded(one) for name, one in NONE_LEARNS_BUT_FULL.items()})
+    fits = {
+        fold: {"temperature": temperature, "threshold": {"label": "b", "value": value}}
+        for fold, temperature, value in ((1, 1.0, 0.45), (2, 2.0, 0.6))
+    }
+    about = dataclasses.replace(ABOUT, details={**ABOUT.details, "full": {"fitted": {}, "folds": fits}})
+    section = classification.thresholds(found, about)
+    assert "Validation chose 0.45 to 0.6." in section.text
+    # 0.8 is 0.667 with the second fold's temperature, and stays 0.8 in the first.
+    answered_b = {row[0]: row[1] for row in section.table[1:]}
+    assert answered_b["0.6"] == "37.5%" and 0 < float(answered_b["0.7"].rstrip("%")) < 37.5
+    assert not [row for row in section.table if "validation" in row[0]]

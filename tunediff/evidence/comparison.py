@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from tunediff.core.methods import WITHOUT_LEARNING
 from tunediff.evidence import costs, uncertainty
-from tunediff.evidence.decision import Decision, by_cost, decide
+from tunediff.evidence.decision import Decision, by_cost, decide, nested
 from tunediff.evidence.of_task import of_task
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Figures, Interval
@@ -40,6 +40,11 @@ class Predictions:
     def counts(self) -> np.ndarray:
         """What the figures are computed from, shape [trainings, rows, counts]."""
         return np.stack([self.task.counts(self.actual, predicted) for predicted in self.predicted])
+
+    @property
+    def folds(self) -> np.ndarray | None:
+        """Which fold each row was tested by, shape [rows], if `folds.write` wrote the table."""
+        return self.table.fold.to_numpy() if "fold" in self.table else None
 
     @property
     def confidence(self) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +93,8 @@ class Evidence:
     task: Task
     report: Report
     decision: Decision
+    nested: float | None = None
+    """With folds: the deciding figure of the choice, on rows that did not choose it."""
     costs: np.ndarray | None = None
     """What each answer costs, see `costs.matrix`, if that decides: `cost` in `intervals`, of 1,000 texts."""
 
@@ -265,17 +272,18 @@ def weigh(
     first = next(iter(predictions.values()))
     max_length = max_length if first.task.cuts else sys.maxsize
     order = by_cost(methods, report.cost_order)
-    intervals = intervals_of(predictions, report.confidence)
+    intervals, scale, decisive = intervals_of(predictions, report.confidence), 1.0, report
     if error_costs is None:
         figure, sign = first.figures(report.figure), first.task.figures[report.figure].sign
-        decision = decide(figure, {name: one.counts for name, one in predictions.items()}, order, report, seed, sign)
+        deciding = {name: one.counts for name, one in predictions.items()}
     else:
-        dearest, figure = error_costs.max(), costs.figures(error_costs)
-        spent = {name: costs.counts(error_costs, one.actual, one.predicted) for name, one in predictions.items()}
-        scaled = report.model_copy(update={"margin": report.margin / dearest})
-        decision = decide(figure, spent, order, scaled, seed, costs.COST.sign)
-        found = {name: _flat(uncertainty.intervals(figure, each, report.confidence)) for name, each in spent.items()}
-        intervals = intervals.join(1000 * dearest * pd.DataFrame.from_dict(found, orient="index"))
+        figure, sign, scale = costs.figures(error_costs), costs.COST.sign, 1000 * error_costs.max()
+        deciding = {name: costs.counts(error_costs, one.actual, one.predicted) for name, one in predictions.items()}
+        decisive = report.model_copy(update={"margin": 1000 * report.margin / scale})
+        found = {name: _flat(uncertainty.intervals(figure, each, report.confidence)) for name, each in deciding.items()}
+        intervals = intervals.join(scale * pd.DataFrame.from_dict(found, orient="index"))
+    parts = (figure, deciding, order, decisive, seed, sign, first.folds)
+    decision = decide(*parts)
     return Evidence(
         methods=methods,
         trained=trained,
@@ -294,5 +302,6 @@ def weigh(
         task=first.task,
         report=report,
         decision=decision,
+        nested=None if first.folds is None else scale * nested(*parts),
         costs=error_costs,
     )

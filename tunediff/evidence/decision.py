@@ -41,7 +41,10 @@ class Decision:
     rows_to_prove: int | None
     """Test texts that would about prove `choice`, if it is as it looks; None if it lacks more than the margin."""
     trainings: int
-    """The most that any method has: with one, what another training would change is not in the probabilities."""
+    """The most that any method has, of each fold if there are any."""
+    folds: int | None = None
+    """How many, if every row is a test row. Without, and with one training, what another one would change is not in
+    the probabilities."""
 
 
 def by_cost(table: pd.DataFrame, costs: list[str]) -> list[str]:
@@ -65,14 +68,23 @@ def _ranks(costs: np.ndarray) -> np.ndarray:
 
 
 def decide(
-    figure: Figures, counts: dict[str, np.ndarray], order: list[str], report: Report, seed: int, sign: int = 1
+    figure: Figures,
+    counts: dict[str, np.ndarray],
+    order: list[str],
+    report: Report,
+    seed: int,
+    sign: int = 1,
+    folds: np.ndarray | None = None,
 ) -> Decision:
     """The decision by one figure; `counts` has each method's, shape [trainings, rows, counts].
 
-    `sign` is -1 if a lower figure is better.
+    `sign` is -1 if a lower figure is better. `folds` says which fold each row was tested by, shape [rows], if there are
+    any: trainings of different folds are different ones.
     """
     values = {method: figure(each.sum(1, dtype=float)).item() for method, each in counts.items()}
     drawn = sign * _drawn(figure, counts, seed)
+    if folds is not None:
+        drawn = drawn + _between_folds(figure, counts, folds, drawn, seed)
     lead = drawn - drawn.max(1, keepdims=True)
     probabilities = dict(zip(counts, map(float, (lead >= -report.margin - 1e-12).mean(0)), strict=True))
 
@@ -93,6 +105,7 @@ def decide(
         rows=rows,
         rows_to_prove=_rows_to_prove(lead[:, list(counts).index(choice)], report, rows),
         trainings=max(len(each) for each in counts.values()),
+        folds=None if folds is None else len(np.unique(folds)),
     )
 
 
@@ -112,6 +125,44 @@ def _drawn(figure: Figures, counts: dict[str, np.ndarray], seed: int) -> np.ndar
         stretch = np.sqrt(trainings / max(1, trainings - 1))
         drawn.append(each.mean(1) + stretch * ((often - 1 / trainings) * each).sum(1))
     return np.stack(drawn, axis=1)
+
+
+def _between_folds(
+    figure: Figures, counts: dict[str, np.ndarray], folds: np.ndarray, drawn: np.ndarray, seed: int
+) -> np.ndarray:
+    """Noise that `drawn`, figures of resampled rows and trainings, does not show; both of shape [resamples, methods].
+
+    Each fold has trainings of its own. So what a figure differs by from fold to fold has the variance of its mean in
+    it, that of rows and of trainings. What is more than the resamples' is added.
+    """
+    of_folds = [
+        [figure(each[:, folds == fold].sum(1, dtype=float)).item() for each in counts.values()]
+        for fold in np.unique(folds)
+    ]
+    more = np.maximum(0, np.var(of_folds, axis=0, ddof=1) / len(of_folds) - drawn.var(0))
+    return np.sqrt(more) * np.random.default_rng([seed, 2]).normal(size=drawn.shape)
+
+
+def nested(
+    figure: Figures,
+    counts: dict[str, np.ndarray],
+    order: list[str],
+    report: Report,
+    seed: int,
+    sign: int,
+    folds: np.ndarray,
+) -> float:
+    """The figure of what `decide` chooses, on rows that did not choose: each fold's are answered by the choice of the
+    others.
+    """
+    chosen = []
+    for fold in np.unique(folds):
+        rest = folds != fold
+        others = {method: each[:, rest] for method, each in counts.items()}
+        several = folds[rest] if len(np.unique(folds)) > 2 else None  # one fold alone does not differ from others
+        own = counts[decide(figure, others, order, report, seed, sign, several).choice][:, ~rest]
+        chosen.append(own.sum(1, dtype=float).mean(0))
+    return figure(np.sum(chosen, axis=0)[None]).item()
 
 
 def _rows_to_prove(lead: np.ndarray, report: Report, rows: int) -> int | None:

@@ -127,13 +127,21 @@ def quality_against_cost(evidence: Evidence) -> Section:
 def how_sure(evidence: Evidence, about: About) -> Section:
     decision, report = evidence.decision, evidence.report
     noise = "test texts and trainings are" if evidence.several else "test texts are"
+    again = ", with what folds differ by beyond that" if decision.folds else ""
     said = (
         f"Good enough is {within(evidence)}, which is whichever method is best in each of 10,000 draws: {noise} drawn "
-        f"again and again. The recommendation is the cheapest method that is good enough with a probability of "
+        f"again and again{again}. The recommendation is the cheapest method that is good enough with a probability of "
         f"{100 * report.assurance:g}% (`report.assurance`); proven is one with {100 * report.confidence:g}%. "
     )
     known = {method: figures for method, figures in about.validation.items() if report.figure in figures}
-    if known and evidence.costs is None:
+    if evidence.nested is not None:
+        figure = evidence.deciding
+        shown = f"{evidence.nested:.0f}" if evidence.costs is not None else figure.show(evidence.nested)
+        said += (
+            f"This choice used the test texts, so the figure of `{decision.choice}` is slightly flattered. Chosen on "
+            f"all folds but one and judged on that one, in turn, the {figure.words} of the choice is {shown}."
+        )
+    elif known and evidence.costs is None:
         figure = evidence.task.figures[report.figure]
         chosen = max(known, key=lambda method: figure.sign * known[method][figure.name])
         said += (

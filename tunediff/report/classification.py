@@ -157,20 +157,29 @@ def by_label(evidence: Evidence) -> Section:
 
 
 def thresholds(evidence: Evidence, about: About) -> Section | None:
-    """For two labels: what each threshold gives; nothing if there are more, or if none was fitted."""
+    """For two labels: what each threshold gives; nothing if there are more, or if none was fitted.
+
+    With folds, each row's probability has the temperature of its fold.
+    """
     detail = about.details[evidence.choice]
-    fitted = next(iter(detail.get("fitted", {}).values()), {})
-    threshold = fitted.get("threshold") or detail.get("threshold")
+    ordinary = {"threshold": detail.get("threshold"), **next(iter(detail.get("fitted", {}).values()), {})}
+    fits = detail.get("folds") or {0: ordinary}
+    threshold = next(iter(fits.values())).get("threshold")
     if len(evidence.task.labels) != 2 or not threshold:
         return None
     one, label = evidence.predictions[evidence.choice], threshold["label"]
+    # Of two labels that are alike often, a fold may find the other one rarer.
+    values = [fit["threshold"]["value"] for fit in fits.values() if fit["threshold"]["label"] == label]
+    fold = 0 if one.folds is None else one.folds
+    temperature = np.vectorize({name: fit.get("temperature", 1) for name, fit in fits.items()}.get)(fold)
     place = evidence.task.labels.index(label)
     chances = one.table[f"p_{label}"].to_numpy(float).clip(1e-9, 1 - 1e-9)
     # Predictions are without the temperature; the threshold is for probabilities with it.
-    chances = 1 / (1 + ((1 - chances) / chances) ** (1 / fitted.get("temperature", 1)))
+    chances = 1 / (1 + ((1 - chances) / chances) ** (1 / temperature))
     costs = evidence.costs if evidence.costs is not None else 1 - np.eye(2)
     missed, alarm = costs[place, 1 - place], costs[1 - place, place]
-    table = coverage.by_threshold(chances, one.actual == place, threshold["value"], np.array([missed, alarm]))
+    chosen = values[0] if one.folds is None else None
+    table = coverage.by_threshold(chances, one.actual == place, chosen, np.array([missed, alarm]))
     rows = [
         [
             f"{row.threshold:.3g}" + " (validation's)" * row.fitted,
@@ -179,12 +188,13 @@ def thresholds(evidence: Evidence, about: About) -> Section | None:
         ]
         for row in table.itertuples()
     ]
+    limits = dict.fromkeys(f"{value:.3g}" for value in (min(values), max(values)))
     said = (
-        f"`{evidence.choice}` answers `{label}` from a probability on. Validation chose {threshold['value']:.3g}. The "
+        f"`{evidence.choice}` answers `{label}` from a probability on. Validation chose {' to '.join(limits)}. The "
         "others are on test, to read and not to choose by."
     )
     head = ["from probability", f"{label} answered", "precision", "recall", "F1", "cost of errors, 1,000 texts"]
-    return Section("Where to draw the line", said, [head, *rows], chosen=f"{threshold['value']:.3g} (validation's)")
+    return Section("Where to draw the line", said, [head, *rows], chosen=f"{values[0]:.3g} (validation's)")
 
 
 def confidences(table: pd.DataFrame) -> pd.Series:

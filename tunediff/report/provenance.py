@@ -21,6 +21,7 @@ def provenance(profile: dict[str, Any], model: str, about: "About") -> dict[str,
     return {
         "data": f"{profile['data']}: {'; '.join(profile['source'].values())}",
         "texts": splits,
+        **({"folds": f"{about.folds}, each of other trainings"} if about.folds else {}),
         **({"remarks on the data": "; ".join(profile["remarks"])} if profile.get("remarks") else {}),
         **_labels(profile),
         "model": f"{model}: revision {origin['revision']}, SHA-256 {origin['sha256'] or 'not pinned'}",

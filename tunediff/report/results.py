@@ -40,6 +40,10 @@ class About:
     """See `growth_with_rows`."""
     noise: pd.DataFrame
     """What `label_noise` wrote."""
+    texts: int = 0
+    """Rows of all splits, if folds could make each of them a test row."""
+    folds: int | None = None
+    """How many have done so."""
 
 
 def about(settings: Reporting, methods: list[str], folders: argparse.Namespace) -> About:
@@ -48,7 +52,7 @@ def about(settings: Reporting, methods: list[str], folders: argparse.Namespace) 
     figures = TASKS[settings.task].each_epoch
     validation = {method: folders.metrics / "validation" / f"{method}.json" for method in methods}
     return About(
-        details={method: read_json(folders.detail / f"{method}.json") for method in methods},
+        details={method: details(method, folders.detail, settings.folds) for method in methods},
         validation={method: read_json(path) for method, path in validation.items() if path.exists()},
         validated=rows["validation"],
         adapters=settings.adapters,
@@ -58,7 +62,18 @@ def about(settings: Reporting, methods: list[str], folders: argparse.Namespace) 
         growth=growth_with_rows(settings, folders.metrics, rows["train"], figures),
         # Labels such as 007 or NA are text.
         noise=pd.read_csv(folders.label_noise, dtype={"label": str, "suggested": str}, keep_default_na=False),
+        texts=sum(rows.values()) if settings.foldable else 0,
+        folds=settings.folds,
     )
+
+
+def details(method: str, folder: Path, folds: int | None) -> dict[str, Any]:
+    """metrics/detail/METHOD.json; with `folds`, what was fitted in each of them, by its number, of the first seed."""
+    found = read_json(folder / f"{method}.json")
+    if folds:
+        fitted = read_json(folder / "folds" / f"{method}.json")["fitted"]
+        found["folds"] = {int(fold): next(iter(seeds.values())) or {} for fold, seeds in fitted.items()}
+    return found
 
 
 def methods_table(methods: list[str], metrics: Path, cost: Path, quality: str) -> pd.DataFrame:

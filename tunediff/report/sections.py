@@ -16,7 +16,12 @@ SHOWN = 10  # parts of the test texts that a sentence names
 
 def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> list[Section]:
     """All that have something to say, in order; `made_from` is what `provenance` gives."""
-    words = list(filter(None, [several(evidence), missing_labels(evidence), nothing_learned(evidence, about.prompted)]))
+    words = list(
+        filter(
+            None,
+            [folded(evidence), several(evidence), missing_labels(evidence), nothing_learned(evidence, about.prompted)],
+        )
+    )
     task = of_task(evidence.task)
     found = [
         choice_sections.methods(evidence, bool(about.adapters), words),
@@ -41,6 +46,17 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
 
 
 # --- all methods
+
+
+def folded(evidence: Evidence) -> str:
+    """A sentence if every row is a test row, or nothing."""
+    if evidence.decision.folds is None:
+        return ""
+    return (
+        f"Each of the {evidence.decision.rows:,} texts was answered by a training that had not seen it: one of "
+        f"{evidence.decision.folds} folds. Costs and learning curves are those of the ordinary split, on which the "
+        "models to use were trained."
+    )
 
 
 def several(evidence: Evidence) -> str:

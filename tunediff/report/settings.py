@@ -19,6 +19,10 @@ class Reporting(Section):
     """Baselines of `baseline.more`."""
     prompted: list[str]
     """Methods that asked a language model."""
+    folds: int | None = None
+    """How many folds make every row a test row, if they were asked for."""
+    foldable: bool = False
+    """Whether they could be."""
     adapters: dict[str, str]
     """Those of them that are adapters, in a few words: type, size, place."""
     costs: dict[str, dict[str, float]] = {}

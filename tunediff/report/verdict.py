@@ -9,19 +9,22 @@ from tunediff.evidence.comparison import Evidence
 from tunediff.evidence.decision import ALIKE
 from tunediff.report.of_task import of_task
 from tunediff.report.page import Tile, Verdict
+from tunediff.report.results import About
 from tunediff.report.words import duration, names, percent, size
 
 MORE_SEEDS = 3  # trainings of each method, where there was one
+FOLDS = 5  # that make every text a test text
 
 
-def verdict(evidence: Evidence) -> Verdict:
+def verdict(evidence: Evidence, about: About | None = None) -> Verdict:
+    """Without `about`, folds are not spoken of."""
     costs = evidence.methods.set_index("method")
     return Verdict(
         headline=headline(evidence),
         reason=reason(evidence, costs),
         tiles=tiles(evidence, costs.loc[evidence.choice]),
         sure=sure(evidence),
-        next=what_next(evidence, costs),
+        next=what_next(evidence, costs, about),
     )
 
 
@@ -119,18 +122,14 @@ def sure(evidence: Evidence) -> str:
     return f"{chance}. {decision.rows:,} test texts prove no method at {confidence}."
 
 
-def what_next(evidence: Evidence, costs: pd.DataFrame) -> str:
-    decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
-    steps = []
-    if decision.proven != decision.choice:
-        if decision.rows_to_prove and decision.rows_to_prove > decision.rows:
-            steps.append(
-                f"To be {confidence} sure, label more texts: if it is as it looks, about {decision.rows_to_prove:,} in "
-                f"the test split would do, instead of {decision.rows:,}."
-            )
-        else:
-            steps.append(f"To be {confidence} sure, label more texts for the test split: it has {decision.rows:,}.")
-    if decision.trainings == 1:
+def what_next(evidence: Evidence, costs: pd.DataFrame, about: About | None) -> str:
+    decision, steps = evidence.decision, []
+    folds = about is not None and about.texts > 0 and decision.folds is None and decision.proven != decision.choice
+    if folds:
+        steps.append(with_folds(evidence, costs, about))
+    elif decision.proven != decision.choice:
+        steps.append(more_texts(evidence))
+    if decision.trainings == 1 and not folds and decision.folds is None:
         seconds = MORE_SEEDS * costs.train_seconds[evidence.trained].sum()
         steps.append(
             "This counts the luck of the test texts alone; another training may change it. To count that too: "
@@ -139,6 +138,34 @@ def what_next(evidence: Evidence, costs: pd.DataFrame) -> str:
     if not steps:
         steps.append("Nothing more to run for this choice.")
     return " ".join(steps)
+
+
+def with_folds(evidence: Evidence, costs: pd.DataFrame, about: About) -> str:
+    """All texts as test texts, and the time of it by what trainings and answers took."""
+    decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
+    each = FOLDS * costs.train_seconds + about.texts / 1000 * costs.answer_seconds
+    said = (
+        f"To be surer, make each of the {about.texts:,} texts a test text: `dvc exp run -S 'folds=[{FOLDS}]'`, about "
+        f"{duration(decision.trainings * each.sum())} on the machine that trained ({about.machine}). What "
+        "another training changes is then in it, too."
+    )
+    if (needed := decision.rows_to_prove) is None or needed <= decision.rows:
+        return said
+    enough = "would about do" if needed <= about.texts else "would do: label more, too"
+    return f"{said} To be {confidence} sure, {needed:,} test texts {enough}, if `{decision.choice}` is as it looks."
+
+
+def more_texts(evidence: Evidence) -> str:
+    decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
+    split = "in all" if decision.folds else "in the test split"
+    if decision.rows_to_prove and decision.rows_to_prove > decision.rows:
+        return (
+            f"To be {confidence} sure, label more texts: if it is as it looks, about {decision.rows_to_prove:,} "
+            f"{split} would do, instead of {decision.rows:,}."
+        )
+    if decision.folds:
+        return f"To be {confidence} sure, label more texts: there are {decision.rows:,}."
+    return f"To be {confidence} sure, label more texts for the test split: it has {decision.rows:,}."
 
 
 # --- words

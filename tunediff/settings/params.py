@@ -1,11 +1,13 @@
 """params.yaml: its sections, each of which is a class of the room that it belongs to, checked against each other."""
 
-from pydantic import Field, ValidationInfo, field_validator
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from tunediff.baselines.settings import Baseline
 from tunediff.core.errors import suggestion
 from tunediff.core.methods import BASELINES
-from tunediff.core.settings import MethodName, Precision, Section, Seed
+from tunediff.core.settings import MethodName, Precision, Section, Seed, number
 from tunediff.evidence.settings import Evaluate, Report
 from tunediff.prompting.settings import Prompts
 from tunediff.tasks.settings import Generate
@@ -29,6 +31,8 @@ class Params(Section):
     """Seed of splits, subsets and resampling."""
     seeds: list[Seed] = Field(min_length=1)
     """Every method is trained once with each; models/METHOD is the first one's."""
+    folds: list[Annotated[int, BeforeValidator(number), Field(ge=2)]] = Field(default=[], max_length=1)
+    """How many folds make every row a test row; a list, because DVC makes a stage for each entry of one."""
     precision: Precision
     launcher: str
     """What dvc.yaml starts the training stages by: `python`, `torchrun ...` or `accelerate launch ...`. It is code."""

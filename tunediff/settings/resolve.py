@@ -7,13 +7,14 @@ from typing import Any
 
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.settings import Section
+from tunediff.evidence.fold_training import FoldTraining
 from tunediff.evidence.growth import Growth
 from tunediff.evidence.settings import Evaluation
 from tunediff.models.settings import Adapted, Pretrained
 from tunediff.prompting.settings import Prompting
 from tunediff.report.settings import Reporting
 from tunediff.settings.params import Params
-from tunediff.settings.study import Study
+from tunediff.settings.study import Study, foldable
 from tunediff.tasks.settings import Generate
 from tunediff.training.settings import Training
 from tunediff.use.settings import Exporting
@@ -36,13 +37,12 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             baseline=params.baseline,
             trainings={method: trainings[method] for method in params.training_rows.methods if method in trainings},
         ),
-        "evaluate": Evaluation(
-            task=study.data.task,
-            seeds=params.seeds,
-            precision=params.precision,
-            batch_size=params.evaluate.batch_size,
-            generate=generate(study),
-        ),
+        "evaluate": evaluation(study),
+        **{
+            f"folds/{method}": FoldTraining(training=each, evaluation=evaluation(study))
+            for method, each in trainings.items()
+            if params.folds
+        },
         "export": Exporting(seed=params.seed, confidence=params.report.confidence),
         "report": Reporting(
             data=params.data,
@@ -52,6 +52,8 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             trained=params.trained,
             more=params.baseline.more or None,
             prompted=params.prompts.methods,
+            folds=next(iter(params.folds), None),
+            foldable=foldable(study.data),
             adapters=adapters(params),
             costs=getattr(study.data, "costs", {}),  # a key that not every task has
             shares=sorted(params.training_rows.shares),
@@ -61,7 +63,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
         ),
     }
     files = {path: section.model_dump(mode="json", exclude_none=True) for path, section in resolved.items()}
-    return {"prepare": preparation(study), **files}
+    return {"prepare": preparation(study), **folding(study), **files}
 
 
 def preparation(study: Study) -> dict[str, Any]:
@@ -75,6 +77,24 @@ def preparation(study: Study) -> dict[str, Any]:
         "model": _only(study.model, Pretrained),
         "model_path": study.model_path.as_posix(),
     }
+
+
+def folding(study: Study) -> dict[str, dict[str, Any]]:
+    """What `folds` reads, by the file's name; nothing if there are none."""
+    if not study.params.folds:
+        return {}
+    values = {key: value for key, value in preparation(study).items() if key in ("seed", "data", "data_path")}
+    return {"folds": {"number": study.params.folds[0], **values}}
+
+
+def evaluation(study: Study) -> Evaluation:
+    return Evaluation(
+        task=study.data.task,
+        seeds=study.params.seeds,
+        precision=study.params.precision,
+        batch_size=study.params.evaluate.batch_size,
+        generate=generate(study),
+    )
 
 
 def without_fine_tuning(study: Study, seed: int) -> WithoutFineTuning:

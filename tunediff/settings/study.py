@@ -67,6 +67,7 @@ def load(root: Path = Path()) -> Study:
         *wrong_methods(params, study.task),
         *without_full(study),
         *not_done(params, study.task),
+        *not_folded(study),
     ]
     if problems:
         raise mistakes(root / "params.yaml", problems)
@@ -154,6 +155,26 @@ def wrong_methods(params: Params, task: type[Task]) -> list[str]:
         + (f"expected some of {', '.join(known)}{suggestion(name, known)}" if known else "leave the list empty")
         for name in params.baseline.more
         if name not in known
+    ]
+
+
+def foldable(data: DataConf) -> bool:
+    """Whether validation and test are drawn here: rows of the source's own splits stay where they are."""
+    return {"validation", "test"} <= set(data.cut_splits)
+
+
+def not_folded(study: Study) -> list[str]:
+    """What is wrong with folds: data may bring its own splits, and some baselines have none."""
+    if not study.params.folds:
+        return []
+    if study.params.baseline.more:
+        return ["baseline.more: these are not fitted once per fold: set it to [], or folds to []"]
+    if foldable(study.data):
+        return []
+    named = ", ".join(f"{side}: {name}" for side, name in study.data.named_splits.items())
+    return [
+        f"folds: {study.data_path} names splits of the source ({named}), and their rows stay there: give shares for "
+        "validation and test, or set folds to []"
     ]
 
 

@@ -1,0 +1,51 @@
+"""Give every row one fold that tests it; the other rows of a fold are its train and validation.
+
+dvc exp run -S 'folds=[5]'
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tunediff.core import arguments
+from tunediff.core.files import atomic, output, read_json
+from tunediff.core.process import run
+from tunediff.core.settings import check
+from tunediff.core.splits import load_split
+from tunediff.sources import folds
+from tunediff.sources.settings import SPLITS, DataConf
+from tunediff.tasks import TASKS, with_keys
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
+    parser.add_argument("--splits", type=Path, required=True, help="folder with SPLIT.parquet")
+    parser.add_argument("--folds", type=output, required=True, help="Parquet file: the side of each row in each fold")
+    args = arguments.parse(parser, "number")
+    settings = read_json(args.settings)
+    path = Path(settings["data_path"])
+    conf = check(settings["data"], with_keys(DataConf, settings["data"]["task"]), args.settings)
+    splits = [load_split(args.splits, side) for side in SPLITS]
+    task = TASKS[settings["data"]["task"]].of(splits[0].features)
+
+    named = ("split", "row", "text")
+    tables = [
+        pd.DataFrame({**{name: split[name][:] for name in named}, "stratum": list(task.strata(split))})
+        for split in splits
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    table = table.assign(group=folds.groups(table, conf, path, task))
+    train, validation = len(splits[0]), len(splits[1])
+    sides = folds.assign(table, settings["number"], validation / (train + validation), settings["seed"])
+    parts = zip(*(task.parts(task.targets(split)) for split in splits), strict=True)
+    folds.check(sides, ((each[0][0], np.concatenate([rows for _, rows in each])) for each in parts))
+    with atomic(args.folds) as partial:
+        sides.to_parquet(partial, index=False)
+    print(f"{args.folds}: {len(sides):,} rows, each tested by one of {settings['number']} folds")
+
+
+if __name__ == "__main__":
+    run(main)

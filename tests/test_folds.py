@@ -1,0 +1,304 @@
+"""Every row as a test row: which fold tests which, what is put together of them, and the stages that do it."""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ENVIRONMENT, Project, make_project
+from datasets import ClassLabel, Dataset, Features, Value
+from test_interruption import checkpoints, kill_all, stages_of, start, wait_for
+from test_splitting import leaky_table
+
+import stages.folds
+from tunediff.baselines.of_task import of_task as baselines_of
+from tunediff.core.errors import UserError
+from tunediff.core.splits import load_split
+from tunediff.evidence import folds as evidence_folds
+from tunediff.evidence.fold_training import answer
+from tunediff.settings import resolve
+from tunediff.settings.study import load
+from tunediff.sources import folds
+from tunediff.tasks.classification import Classification
+
+FOLDS = ("--settings", "data/settings/folds.json", "--splits", "data/prepared", "--folds", "data/folds.parquet")
+
+
+def sides_of(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns=["split", "row"])
+
+
+# --- which fold tests which row
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_row_is_tested_once_and_no_fold_divides_a_text_or_group(seed: int):
+    table = leaky_table(seed).assign(split="all")
+    sides = sides_of(folds.assign(table, 5, 0.2, seed))
+    assert ((sides == "test").sum(axis=1) == 1).all()
+    same_text = [" ".join(text.casefold().split()) for text in table.text]
+    grouped = table.group != ""
+    for side in sides:
+        assert set(sides[side]) == {"train", "validation", "test"}
+        assert (sides[side].astype(str).groupby(same_text).nunique() == 1).all()
+        assert (sides[side][grouped].astype(str).groupby(table.group[grouped]).nunique() == 1).all()
+
+
+def test_each_side_of_each_fold_has_the_labels_shares():
+    labels = ["a"] * 700 + ["b"] * 200 + ["c"] * 100
+    table = pd.DataFrame({"split": "all", "row": range(1000), "text": map(str, range(1000)), "group": ""})
+    sides = sides_of(folds.assign(table.assign(stratum=labels), 5, 0.25, 17))
+    for fold in sides:
+        counts = pd.crosstab(sides[fold], pd.Series(labels))
+        assert counts.loc["test"].tolist() == [140, 40, 20]
+        assert counts.loc["validation"].tolist() == [140, 40, 20]
+    again = sides_of(folds.assign(table.assign(stratum=labels), 5, 0.25, 17))
+    other = sides_of(folds.assign(table.assign(stratum=labels), 5, 0.25, 18))
+    assert again.equals(sides) and not other.equals(sides)
+
+
+def test_a_label_that_a_fold_could_not_learn_is_refused():
+    table = pd.DataFrame({"split": "all", "row": range(40), "text": map(str, range(40)), "group": ""})
+    rare = np.arange(40) < 2
+    one_group = table.assign(group=np.where(rare, "g", ""), stratum=np.where(rare, "rare", "a"))
+    with pytest.raises(
+        UserError, match=r"^params.yaml: folds: label 'rare' has 2 rows, too few to train on in each of"
+    ):
+        folds.check(folds.assign(one_group, 3, 0.2, 17), [("a", ~rare), ("rare", rare)])
+    folds.check(folds.assign(one_group.assign(group=""), 3, 0.2, 17), [("a", ~rare), ("rare", rare)])
+    folds.check(folds.assign(one_group, 3, 0.2, 17), [("a", ~rare), ("nowhere", rare & ~rare)])
+
+
+def prepare_folds(project: Project, monkeypatch: pytest.MonkeyPatch, number: int) -> pd.DataFrame:
+    project.edit_yaml("params.yaml", folds=[number])
+    project.prepare_here(monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["folds", *FOLDS, "--number", str(number)])
+    stages.folds.main()
+    return pd.read_parquet(project.folder / "data/folds.parquet")
+
+
+def test_groups_of_the_source_stay_together(project: Project, monkeypatch: pytest.MonkeyPatch):
+    """Prepared splits have no groups: the stage reads them where `prepare` did."""
+    path = project.folder / "data/raw/tiny.csv"
+    table = pd.read_csv(path).assign(author=lambda rows: [f"author {place // 4}" for place in range(len(rows))])
+    table.to_csv(path, index=False)
+    project.edit_yaml("conf/data/tiny.yaml", group="author")
+    found = prepare_folds(project, monkeypatch, 4)
+    assert (found.groupby(table.author[found.row - 1].to_numpy())["1"].nunique() == 1).all()
+    rows = pd.concat([load_split(project.folder / "data/prepared", side).to_pandas() for side in evidence_folds.SIDES])
+    assert found.row.tolist() == rows.row.tolist()
+
+
+# --- settings
+
+
+def test_splits_of_the_source_have_no_folds(project: Project, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(project.folder)
+    project.edit_yaml("params.yaml", folds=["5"])  # as `-S` may write it
+    assert load().params.folds == [5]
+    project.edit_yaml("conf/data/tiny.yaml", splits={"train": "a", "validation": 0.2, "test": "b"})
+    with pytest.raises(UserError) as refused:
+        load()
+    assert refused.value.lines == (
+        "params.yaml: folds: conf/data/tiny.yaml names splits of the source (train: a, test: b), and their rows stay "
+        "there: give shares for validation and test, or set folds to []",
+    )
+    project.edit_yaml("conf/data/tiny.yaml", splits={"train": "a", "validation": 0.2, "test": 0.2})
+    load()
+    for wrong in ([5, 10], [1], 5):
+        project.edit_yaml("params.yaml", folds=wrong)
+        with pytest.raises(UserError, match=r"^params.yaml: folds"):
+            load()
+
+
+def test_without_folds_the_other_stages_settings_are_as_they_were(project: Project, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(project.folder)
+    without = resolve.resolve(load())
+    project.edit_yaml("params.yaml", folds=[2])
+    given = resolve.resolve(load())
+    methods = ("full", "lora-v1", "lora-v2")
+    assert set(given) - set(without) == {"folds", *(f"folds/{method}" for method in methods)}
+    assert {name for name in without if without[name] != given[name]} == {"report"}
+
+
+# --- what is put together
+
+
+TASK = Classification(["a", "b"])
+
+
+def rows(first: int, labels: list[int]) -> Dataset:
+    features = Features(
+        {"split": Value("string"), "row": Value("int64"), "text": Value("string"), "tokens": Value("int64"),
+         "label": ClassLabel(names=TASK.labels)}
+    )  # fmt: skip
+    numbers = range(first, first + len(labels))
+    columns = {"split": ["all"] * len(labels), "row": [*numbers], "text": [f"text {i}" for i in numbers]}
+    return Dataset.from_dict({**columns, "tokens": [3] * len(labels), "label": labels}, features)
+
+
+def sure_of(answers: list[int], probability: float = 0.9) -> np.ndarray:
+    return np.where(np.eye(2)[answers] == 1, probability, 1 - probability)
+
+
+def test_figures_are_of_all_rows_and_seeds_stay_apart(tmp_path: Path):
+    answered = {
+        "1": evidence_folds.Answered(
+            {"test": rows(1, [0, 0, 0, 1])},
+            {17: sure_of([0, 0, 0, 0]), 18: sure_of([0, 0, 0, 1])},
+            {17: {}, 18: {"x": 2}},
+        ),
+        "2": evidence_folds.Answered(
+            {"test": rows(5, [1, 1])}, {17: sure_of([1, 1], 0.6), 18: sure_of([0, 1])}, {17: {}, 18: {}}
+        ),
+    }
+    folders = argparse.Namespace(metrics=tmp_path / "m", detail=tmp_path / "d", predictions=tmp_path / "p")
+    evidence_folds.write("one", TASK, answered, folders)
+
+    figures = json.loads((folders.metrics / "one.json").read_text())
+    assert figures["accuracy"] == pytest.approx(5 / 6)  # both seeds
+    # From the sums of both folds: three `a` are right and one is too many, two of three `b` are right.
+    assert figures["f1"] == pytest.approx(np.mean([np.mean([6 / 7, 4 / 5]), np.mean([6 / 7, 4 / 5])]), abs=1e-6)
+    losses = [np.mean([-np.log(0.9)] * 3 + [-np.log(0.1)] + [-np.log(0.6)] * 2),
+              np.mean([-np.log(0.9)] * 5 + [-np.log(0.1)])]  # fmt: skip
+    assert figures["loss"] == pytest.approx(np.mean(losses), abs=1e-6)
+    detail = json.loads((folders.detail / "one.json").read_text())
+    assert detail["folds"]["1"]["18"]["accuracy"] == 1 and detail["fitted"]["1"]["18"] == {"x": 2}
+    table = pd.read_parquet(folders.predictions / "one.parquet")
+    assert table.seed.tolist() == [17] * 6 + [18] * 6
+    assert table.row.tolist() == [1, 2, 3, 4, 5, 6] * 2 and table.fold.tolist() == [1, 1, 1, 1, 2, 2] * 2
+
+
+def with_other_labels(split: Dataset) -> Dataset:
+    return Dataset.from_dict({**split.to_dict(), "label": [1 - label for label in split["label"]]}, split.features)
+
+
+@pytest.mark.slow
+def test_nothing_is_trained_or_fitted_on_what_is_tested(project: Project, monkeypatch: pytest.MonkeyPatch):
+    """With other labels on the rows that a fold tests, all that it answers and has fitted is the same."""
+    train = project.read_yaml("params.yaml")["train"]
+    project.edit_yaml("params.yaml", train={**train, "epochs": 1})
+    prepare_folds(project, monkeypatch, 2)
+    study = load()
+    splits = evidence_folds.folds_of(Path("data/prepared"), Path("data/folds.parquet"))["2"]
+    changed = {**splits, "test": with_other_labels(splits["test"])}
+    places = [set(zip(split["split"], split["row"], strict=True)) for split in splits.values()]
+    assert sum(map(len, places)) == len(set.union(*places)) == 200
+
+    task, settings = TASK.of(splits["train"].features), resolve.without_fine_tuning(study, 17)
+    plain, other = (baselines_of(task).answers(each, task, settings) for each in (splits, changed))
+    for method, answers in plain.items():
+        assert np.array_equal(answers.test, other[method].test)
+    training = stages_settings(study)
+    made = [answer(each, task, training, "2", []) for each in (splits, changed)]
+    assert np.array_equal(made[0].answers[17], made[1].answers[17])
+    assert made[0].fitted == made[1].fitted and made[0].fitted[17]["temperature"] > 0
+    # The labels of validation do count, so that this test can fail.
+    changed = {**splits, "validation": with_other_labels(splits["validation"])}
+    assert answer(changed, task, training, "2", []).fitted != made[0].fitted
+
+
+def stages_settings(study):
+    from tunediff.evidence.fold_training import FoldTraining
+
+    return FoldTraining(training=resolve.training(study, "lora-v1"), evaluation=resolve.evaluation(study))
+
+
+# --- the stages
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts) -> Project:
+    """A project of which everything is up to date and committed: `full`, and one variant of LoRA, without folds."""
+    project = make_project(tmp_path_factory.mktemp("folds") / "project", tiny_model, tiny_texts)
+    params = project.read_yaml("params.yaml")
+    project.edit_yaml(
+        "params.yaml",
+        train={**params["train"], "epochs": 6, "batch_size": 4, "patience": 0},
+        train_lora={"v1": params["train_lora"]["v1"]},
+        evaluate={**params["evaluate"], "methods": ["full", "lora-v1"]},
+        training_rows={"shares": [], "methods": ["tfidf"]},
+    )
+    project.run("git", "init", "-q", "-b", "main")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "code")
+    project.run("dvc", "repro", "-q")
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-qm", "results")
+    return project
+
+
+def copy_of(made: Project, folder: Path) -> Project:
+    return Project(shutil.copytree(made.folder, folder, symlinks=True))
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"^Running stage '(.+)':$", output, re.MULTILINE)
+
+
+def content(project: Project, *folders: str) -> dict[str, bytes]:
+    files = (path for name in folders for path in (project.folder / name).rglob("*") if path.is_file())
+    return {path.relative_to(project.folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.slow
+def test_an_experiment_with_folds_runs_these_stages_alone(made: Project, tmp_path: Path):
+    project = copy_of(made, tmp_path / "project")
+    before = content(project, "metrics", "models", "plots/uncertainty")
+    done = project.run("dvc", "exp", "run", "-S", "folds=[2]", "-n", "folds")
+    assert sorted(ran(done.stdout)) == [
+        *("fold_baseline@2", "fold_train@2-full", "fold_train@2-lora-v1", "folds@2", "report", "settings"),
+    ]
+    assert re.search(r"full: 2 folds with 1 training each answer 200 texts; \d+ cores: about \d+ min", done.stdout)
+    after = content(project, "metrics", "models")
+    assert {path: after[path] for path in before if path in after} == {
+        path: value for path, value in before.items() if path in after
+    }
+    # All rows, each once, in one order; the page is of them.
+    tables = {
+        method: pd.read_parquet(project.folder / f"data/predictions/folds/{method}.parquet")
+        for method in ("majority", "tfidf", "probe", "untrained", "full", "lora-v1")
+    }
+    for method, table in tables.items():
+        assert sorted(table.row) == list(range(1, 201)) and table.row.tolist() == tables["full"].row.tolist()
+        accuracy = (table.actual.astype(str) == table.predicted.astype(str)).mean()
+        assert project.read_json(f"metrics/folds/{method}.json")["accuracy"] == pytest.approx(accuracy)
+    assert set(project.read_json("metrics/detail/folds/full.json")["fitted"]) == {"1", "2"}
+    page = (project.folder / "plots/report.md").read_text(encoding="utf-8")
+    assert "Each of the 200 texts was answered by a training that had not seen it: one of 2 folds." in page
+    assert "Chosen on all folds but one and judged on that one" in page and "folds=[" not in page
+    intervals = pd.read_csv(project.folder / "plots/uncertainty/intervals.csv", index_col="method")
+    assert intervals.accuracy["tfidf"] == project.read_json("metrics/folds/tfidf.json")["accuracy"]
+    assert "up to date" in project.run("dvc", "status").stdout
+
+    # And back.
+    project.run("git", "checkout", "-q", "params.yaml", "dvc.lock")
+    assert set(ran(project.run("dvc", "repro").stdout)) <= {"settings", "report"}
+    assert {path: (project.folder / path).read_bytes() for path in before} == before
+
+
+@pytest.mark.slow
+def test_killed_in_the_second_fold_it_goes_on_there(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(ENVIRONMENT, "XDG_CACHE_HOME", str(tmp_path / "cache"))
+    stage, written = "fold_train@2-full", ("metrics/folds", "metrics/detail/folds", "data/predictions/folds")
+    project = copy_of(made, tmp_path / "project")
+    project.edit_yaml("params.yaml", folds=[2])
+    project.run("dvc", "repro", stage)
+    expected = content(project, *written)
+    for folder in written:
+        shutil.rmtree(project.folder / folder)
+
+    dvc = start(project, "dvc", "repro", "--no-run-cache", stage)
+    wait_for(lambda: len({path.parent for path in checkpoints(project)}) == 2)  # of both folds
+    kill_all(stages_of(dvc, "fold_train"))
+    dvc.wait()
+    assert not (project.folder / "data/predictions/folds/full.parquet").exists()
+    again = project.run("dvc", "repro", "--no-run-cache", stage)
+    assert len(re.findall("goes on after epoch", again.stderr)) == 2
+    assert content(project, *written) == expected
+    assert not checkpoints(project)
