@@ -1,0 +1,88 @@
+"""What `dvc repro` would run and in which order, by DVC's own graph; and that order in the files that DVC writes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dvc.dvcfile import LOCK_FILE, PROJECT_FILE
+from dvc.exceptions import DvcException
+from dvc.repo import Repo, lock_repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+from tunediff.core.errors import UserError, reason
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages that `dvc repro` would look at, by their names in DVC."""
+
+    order: list[str]
+    """The order in which `dvc repro` looks at them: each after those that it depends on."""
+    before: dict[str, set[str]]
+    """The stages that must have ended before each one begins."""
+    changed: set[str]
+    """The stages that DVC would run as things are now; after them others may have to run too."""
+    locked: set[str]
+    """The stages that dvc.lock has already."""
+
+    @cached_property
+    def depth(self) -> dict[str, int]:
+        """For each stage, how many run one after the other from it to the end: the longest chain is to begin first."""
+        depth = dict.fromkeys(self.order, 1)
+        for name in reversed(self.order):
+            for earlier in self.before[name]:
+                depth[earlier] = max(depth[earlier], depth[name] + 1)
+        return depth
+
+
+def make(targets: Sequence[str]) -> Plan:
+    """The plan for the targets, as `dvc repro` understands them: all stages, if there are none.
+
+    Git ignores the outputs from now on, since DVC would name them in .gitignore in the order in which stages end.
+    Raises UserError with what DVC says.
+    """
+    try:
+        with Repo() as repo, lock_repo(repo), repo.scm_context(quiet=True):
+            graph = repo.index.graph
+            stages = plan_repro(get_active_graph(graph), collect_stages(repo, targets or [PROJECT_FILE]))
+            order = [stage.addressing for stage in stages]
+            # With the frozen ones too, whose dependencies DVC does not run, but must not be written while it looks.
+            before = {
+                stage.addressing: {other.addressing for other in graph.successors(stage)}.intersection(order)
+                for stage in stages
+            }
+            changed = set(repo.status(targets=order)) if order else set()
+            for stage in stages if changed else ():
+                for output in stage.outs:
+                    output.ignore()
+            return Plan(order, before, changed, set(_locked()))
+    except DvcException as error:
+        raise UserError(reason(error)) from None
+
+
+def still_changed(names: list[str]) -> set[str]:
+    """Those of the stages that DVC would run now; all of them, if another process of DVC does not let it look."""
+    try:
+        with Repo() as repo:
+            return set(repo.status(targets=names))
+    except DvcException:
+        return set(names)
+
+
+def sort_lock(plan: Plan) -> None:
+    """Put what is new in dvc.lock into the order of the plan, as `dvc repro` does, whichever stage ended first."""
+    place = {name: number for number, name in enumerate(plan.order) if name not in plan.locked}
+    with Repo() as repo, lock_repo(repo), repo.scm_context(quiet=True) as context:
+        written = _locked()
+        wanted = sorted(written, key=lambda name: place.get(name, -1))
+        if written != wanted:
+            with modify_yaml(LOCK_FILE) as lock:
+                for name in wanted:
+                    lock["stages"].move_to_end(name)
+            context.track_file(LOCK_FILE)
+
+
+def _locked() -> list[str]:
+    return list(load_yaml(LOCK_FILE).get("stages", ())) if Path(LOCK_FILE).exists() else []

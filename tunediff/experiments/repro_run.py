@@ -1,0 +1,208 @@
+"""Stages that do not depend on each other, run at once: a `dvc repro --single-item` for each one that is ready."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from tunediff.core.errors import UserError
+from tunediff.experiments.repro_plan import Plan, sort_lock, still_changed
+from tunediff.experiments.running import trainings
+from tunediff.experiments.status import COLUMNS, training_row
+
+LOGS = Path(".dvc/tmp/repro")  # what a stage says until it has ended well
+GRACE = 10.0  # seconds that interrupted stages have to end
+AGAIN = 1.0  # seconds from one picture of the table to the next
+# DVC as a process that ends when the one that started it is gone, and then its stage ends too.
+DVC = """
+import sys
+from tunediff.core.processes import end_with
+end_with(int(sys.argv.pop(1)))
+sys.argv[0] = "dvc"
+from dvc.cli import main
+sys.exit(main())
+"""
+
+
+@dataclass
+class Run:
+    """The state of a plan's stages. Each is first in `waiting`, then in `ready`, `running`, and `done` or `failed`."""
+
+    plan: Plan
+    environment: dict[str, str]
+    console: Console
+    waiting: list[str] = field(init=False)
+    ready: list[str] = field(default_factory=list)
+    running: dict[str, psutil.Popen] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    """The stages that have run well, and those that need not run."""
+    ran: set[str] = field(default_factory=set)
+    failed: list[str] = field(default_factory=list)
+    """The first one first."""
+
+    def __post_init__(self) -> None:
+        self.waiting = list(self.plan.order)
+
+    def look(self) -> None:
+        """Find the stages that are ready, and pass over those that need not run."""
+        while came := [name for name in self.waiting if self.plan.before[name] <= self.done]:
+            self.waiting = [name for name in self.waiting if name not in came]
+            unsure = [name for name in came if name not in self.plan.changed and self.plan.before[name] & self.ran]
+            changed = self.plan.changed | (still_changed(unsure) if unsure else set())
+            self.ready += [name for name in came if name in changed]
+            self.done.update(name for name in came if name not in changed)
+        self.ready.sort(key=self.plan.depth.get, reverse=True)
+
+    def start(self) -> None:
+        """Start the first stage that is ready."""
+        name = self.ready.pop(0)
+        with _log(name).open("w", encoding="utf-8") as log:
+            self.running[name] = psutil.Popen(
+                [sys.executable, "-c", DVC, str(os.getpid()), "--wait-for-lock", "repro", "--single-item", name],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is not for it: see `end`
+            )
+        self.say(f"{name}: begins")
+
+    def collect(self) -> None:
+        """Take the stages that have ended out of those that run, and say how they ended."""
+        for name, process in list(self.running.items()):
+            if process.poll() is None:
+                continue
+            del self.running[name]
+            seconds = _seconds(process)
+            log = _log(name)
+            if process.returncode:
+                self.failed.append(name)
+                self.say(f"{name}: FAILED after {seconds}", log.read_text(encoding="utf-8", errors="replace"))
+            else:
+                self.done.add(name)
+                self.ran.add(name)
+                self.say(f"{name}: done in {seconds}", _own_words(log.read_text(encoding="utf-8", errors="replace")))
+                log.unlink()
+                self.look()
+
+    def say(self, line: str, words: str = "") -> None:
+        """Print a line, and below it what a stage has said."""
+        for each in (line, *(f"    {word}" for word in words.splitlines() if word.strip())):
+            self.console.out(each, highlight=False)
+
+    def table(self) -> Table:
+        """The stages that run now, and how far the trainings among them are."""
+        here = os.path.realpath(".")
+        beats = {beat["stage"]: beat for beat in trainings() if os.path.realpath(beat["project"]) == here}
+        shown = slice(COLUMNS.index("epoch"), COLUMNS.index("since"))
+        waits = len(self.waiting) + len(self.ready)
+        caption = f"{len(self.done)} of {len(self.plan.order)} stages are done, {waits} wait"
+        table = Table("stage", "for", *COLUMNS[shown], box=SIMPLE_HEAD, caption=caption, caption_justify="left")
+        for name, process in self.running.items():
+            table.add_row(name, _seconds(process), *(training_row(beats[name])[shown] if name in beats else ()))
+        return table
+
+
+def run(plan: Plan, jobs: int, environment: dict[str, str], stop: bool) -> None:
+    """Run what the plan needs, `jobs` stages at once; `stop` ends all of them when the first fails.
+
+    Without it, all that does not depend on what failed runs to its end. Raises UserError if a stage failed.
+    """
+    LOGS.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    work = Run(plan, environment, console)
+    try:
+        with _shown(work) as show:
+            work.look()
+            while work.running or work.ready:
+                while work.ready and len(work.running) < jobs:
+                    work.start()
+                show()
+                time.sleep(0.1)
+                work.collect()
+                if work.failed and stop:
+                    break
+    finally:
+        end(list(work.running.values()))
+        sort_lock(plan)
+    if work.failed:
+        left = [name for name in plan.order if name not in work.done and name not in work.failed]
+        raise UserError(
+            f"{work.failed[0]} failed: its words are above, and in {_log(work.failed[0])}"
+            + (f"; then failed {', '.join(work.failed[1:])}" if work.failed[1:] else "")
+            + (f"; did not run or end: {', '.join(left)}" if left else "")
+        )
+
+
+@contextmanager
+def _shown(work: Run) -> Iterator:
+    """A function that draws the table anew if a second has passed; it does nothing where no one looks at a terminal."""
+    if not work.console.is_terminal:
+        yield lambda: None
+        return
+    drawn = 0.0
+    with Live(console=work.console, auto_refresh=False, transient=True) as live:
+
+        def show() -> None:
+            nonlocal drawn
+            if time.monotonic() - drawn >= AGAIN:
+                drawn = time.monotonic()
+                live.update(work.table(), refresh=True)
+
+        yield show
+
+
+def end(processes: list[psutil.Popen]) -> None:
+    """Interrupt the stages that these processes of DVC run, and wait: DVC itself may be writing dvc.lock.
+
+    What is there after GRACE seconds, or at a second Ctrl-C, is killed.
+    """
+    told: set[psutil.Process] = set()
+    until = time.monotonic() + GRACE
+    try:
+        while time.monotonic() < until and any(process.poll() is None for process in processes):
+            for process in set().union(*map(_below, processes)) - told:
+                told.add(process)
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+    finally:
+        for process in processes:
+            for each in (*_below(process), process):
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+        psutil.wait_procs(processes)
+
+
+def _below(process: psutil.Process) -> set[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return set(process.children(recursive=True))
+    return set()
+
+
+def _log(name: str) -> Path:
+    return LOGS / f"{name.replace('/', '-')}.log"
+
+
+def _seconds(process: psutil.Popen) -> str:
+    return str(timedelta(seconds=round(time.time() - process.create_time())))
+
+
+def _own_words(output: str) -> str:
+    """What the stage has said, between DVC's words: its command, and that dvc.lock is written."""
+    words = output.partition("\n> ")[2].partition("\n")[2]
+    for end_of_words in ("\nUpdating lock file", "\nGenerating lock file"):
+        words = f"\n{words}".partition(end_of_words)[0].removeprefix("\n")
+    return words
