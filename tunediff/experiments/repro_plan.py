@@ -56,7 +56,9 @@ def make(targets: Sequence[str]) -> Plan:
             changed = set(repo.status(targets=order)) if order else set()
             for stage in stages if changed else ():
                 for output in stage.outs:
-                    output.ignore()
+                    if output.use_scm_ignore:
+                        Path(output.fs_path).parent.mkdir(parents=True, exist_ok=True)
+                        output.ignore()
             return Plan(order, before, changed, set(_locked()))
     except DvcException as error:
         raise UserError(reason(error)) from None
@@ -74,7 +76,7 @@ def still_changed(names: list[str]) -> set[str]:
 def sort_lock(plan: Plan) -> None:
     """Put what is new in dvc.lock into the order of the plan, as `dvc repro` does, whichever stage ended first."""
     place = {name: number for number, name in enumerate(plan.order) if name not in plan.locked}
-    with Repo() as repo, lock_repo(repo), repo.scm_context(quiet=True) as context:
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo), repo.scm_context(quiet=True) as context:
         written = _locked()
         wanted = sorted(written, key=lambda name: place.get(name, -1))
         if written != wanted:
