@@ -1,6 +1,7 @@
 """Stages that do not depend on each other, run at once: a `dvc repro --single-item` for each one that is ready."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -87,19 +88,21 @@ class Run:
             del self.running[name]
             seconds = _seconds(process)
             log = _log(name)
+            output = log.read_bytes().decode(errors="replace")
             if process.returncode:
                 self.failed.append(name)
-                self.say(f"{name}: FAILED after {seconds}", log.read_text(encoding="utf-8", errors="replace"))
+                self.say(f"{name}: FAILED after {seconds}", output)
             else:
                 self.done.add(name)
                 self.ran.add(name)
-                self.say(f"{name}: done in {seconds}", _own_words(log.read_text(encoding="utf-8", errors="replace")))
+                self.say(f"{name}: done in {seconds}", _own_words(output))
                 log.unlink()
                 self.look()
 
     def say(self, line: str, words: str = "") -> None:
-        """Print a line, and below it what a stage has said."""
-        for each in (line, *(f"    {word}" for word in words.splitlines() if word.strip())):
+        """Print a line, and below it what a stage has said, without its progress bars."""
+        ends = [each.rpartition("\r")[2] for each in words.split("\n")]
+        for each in (line, *(f"    {end}" for end in ends if end.strip())):
             self.console.out(each, highlight=False)
 
     def table(self) -> Table:
@@ -201,8 +204,7 @@ def _seconds(process: psutil.Popen) -> str:
 
 
 def _own_words(output: str) -> str:
-    """What the stage has said, between DVC's words: its command, and that dvc.lock is written."""
-    words = output.partition("\n> ")[2].partition("\n")[2]
-    for end_of_words in ("\nUpdating lock file", "\nGenerating lock file"):
-        words = f"\n{words}".partition(end_of_words)[0].removeprefix("\n")
-    return words
+    """What the stage has said, without bars, between DVC's words: its command, and that dvc.lock is written."""
+    _, _, words = output.partition("\n> ")
+    words = re.split(r"^(?:Updating|Generating) lock file", words, maxsplit=1, flags=re.MULTILINE)[0]
+    return "\n".join(line for line in words.split("\n")[1:] if "\r" not in line)
