@@ -41,8 +41,8 @@ def small(tmp_path: Path, environment: dict[str, str]) -> Project:
     """A DVC project of shell commands, of which `a` and `b` end well only at the same time, and `a` last."""
     made = Project(tmp_path / "project")
     made.folder.mkdir()
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("dvc", "init", "-q")
+    made.run("git", "init", "-q", "-b", "main", environment=environment)
+    made.run("dvc", "init", "-q", environment=environment)
     made.write_yaml("params.yaml", {"x": 1, "y": 1, "unused": 1})
     made.write_yaml(
         "dvc.yaml",
@@ -58,8 +58,8 @@ def small(tmp_path: Path, environment: dict[str, str]) -> Project:
             }
         },
     )
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-qm", "code")
+    made.run("git", "add", "-A", environment=environment)
+    made.run("git", "commit", "-qm", "code", environment=environment)
     return made
 
 
@@ -100,7 +100,7 @@ def test_two_at_once_write_the_files_of_dvc_repro(small: Project, environment: d
     plain = Project(shutil.copytree(small.folder, tmp_path / "plain", symlinks=True))
     for name in ("a.begun", "b.begun", "alone"):  # nobody waits
         (plain.folder / name).touch()
-    plain.run("dvc", "repro")
+    plain.run("dvc", "repro", environment=environment)
 
     done = repro(small, environment, "--jobs", "2")
     assert done.returncode == 0, done.stderr
@@ -115,10 +115,10 @@ def test_two_at_once_write_the_files_of_dvc_repro(small: Project, environment: d
     assert begun(repro(small, environment)) == {"settings"}
     small.edit_yaml("params.yaml", y=2)
     assert begun(repro(small, environment, "each@w")) == {"settings", "each@w"}
-    assert small.run("dvc", "status", "--json").stdout.count("changed deps") == 1  # of each@v
+    assert small.run("dvc", "status", "--json", environment=environment).stdout.count("changed deps") == 1  # of each@v
     for project in (plain, small):
         project.edit_yaml("params.yaml", unused=2, y=2)
-    plain.run("dvc", "repro")
+    plain.run("dvc", "repro", environment=environment)
     repro(small, environment)
     assert files(small) == files(plain)
 
@@ -205,7 +205,7 @@ def test_the_longest_chain_begins_first():
 def test_a_frozen_stage_waits_for_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """DVC does not run what it depends on for its sake, but reads it, and it must not be written meanwhile."""
     made = Project(tmp_path)
-    made.run("dvc", "init", "-q", "--no-scm")
+    made.run("dvc", "init", "-q", "--no-scm", environment=ENVIRONMENT)
     stages = {"first": {"cmd": "echo > x", "outs": ["x"]}}
     stages["second"] = {"cmd": "cp x y", "deps": ["x"], "outs": ["y"], "frozen": True}
     made.write_yaml("dvc.yaml", {"stages": stages})
