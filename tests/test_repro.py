@@ -26,7 +26,7 @@ WAITS = "python -c 'import time; from tunediff.core.process import run; run(lamb
 # Two stages that each wait until the other has begun: they end well only at the same time.
 MEETS = "touch {0}.begun; for i in $(seq 300); do test -e {1}.begun && break; sleep 0.1; done; test -e {1}.begun && "
 # In dvc.lock it comes after what depends on the other.
-LAST = "until test -e alone || grep -qs each@w dvc.lock; do sleep 0.1; done; "
+LAST = "until test -e alone || grep -qs each@w dvc.lock; do sleep 0.1; done && "
 
 
 @pytest.fixture
@@ -127,10 +127,11 @@ def test_two_at_once_write_the_files_of_dvc_repro(small: Project, environment: d
 def test_a_failure_is_named_and_what_does_not_depend_on_it_ends(small: Project, environment: dict[str, str]):
     stages = small.read_yaml("dvc.yaml")["stages"]
     stages["b"]["cmd"] = "echo 'error: no such label'; exit 3"
-    stages["a"]["cmd"] = "sleep 3; cp x a"
+    stages["a"]["cmd"] = "until test -e go; do sleep 0.1; done; cp x a"
     small.write_yaml("dvc.yaml", {"stages": stages})
     stopped = repro(small, environment, "--stop")
     assert stopped.returncode == 1 and not (small.folder / "a").exists()
+    (small.folder / "go").touch()
     done = repro(small, environment)
     assert done.returncode == 1 and (small.folder / "a").read_text() == "x: 1\n"
     assert re.search(r"^b: FAILED after 0:00:\d\d\n(    .*\n)*    error: no such label$", done.stdout, re.MULTILINE)
