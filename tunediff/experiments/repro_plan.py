@@ -40,11 +40,10 @@ class Plan:
 def make(targets: Sequence[str]) -> Plan:
     """The plan for the targets, as `dvc repro` understands them: all stages, if there are none.
 
-    Git ignores the outputs from now on, since DVC would name them in .gitignore in the order in which stages end.
     Raises UserError with what DVC says.
     """
     try:
-        with Repo() as repo, lock_repo(repo), repo.scm_context(quiet=True):
+        with Repo() as repo, lock_repo(repo):
             graph = repo.index.graph
             stages = plan_repro(get_active_graph(graph), collect_stages(repo, targets or [PROJECT_FILE]))
             order = [stage.addressing for stage in stages]
@@ -54,11 +53,6 @@ def make(targets: Sequence[str]) -> Plan:
                 for stage in stages
             }
             changed = set(repo.status(targets=order)) if order else set()
-            for stage in stages if changed else ():
-                for output in stage.outs:
-                    if output.use_scm_ignore:
-                        Path(output.fs_path).parent.mkdir(parents=True, exist_ok=True)
-                        output.ignore()
             return Plan(order, before, changed, set(_locked()))
     except DvcException as error:
         raise UserError(reason(error)) from None
@@ -71,6 +65,21 @@ def still_changed(names: list[str]) -> set[str]:
             return set(repo.status(targets=names))
     except DvcException:
         return set(names)
+
+
+def ignore_outputs(plan: Plan) -> None:
+    """Name the outputs in .gitignore, as DVC does when a stage ends, but in the order of the plan.
+
+    Raises UserError with what DVC says.
+    """
+    try:
+        with Repo(_wait_for_lock=True) as repo, lock_repo(repo), repo.scm_context(quiet=True):
+            stages = {stage.addressing: stage for stage in repo.index.stages}
+            for output in (output for name in plan.order for output in stages[name].outs if output.use_scm_ignore):
+                Path(output.fs_path).parent.mkdir(parents=True, exist_ok=True)
+                output.ignore()
+    except DvcException as error:
+        raise UserError(reason(error)) from None
 
 
 def sort_lock(plan: Plan) -> None:

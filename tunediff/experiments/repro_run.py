@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from tunediff.core.errors import UserError
-from tunediff.experiments.repro_plan import Plan, sort_lock, still_changed
+from tunediff.experiments.repro_plan import Plan, ignore_outputs, sort_lock, still_changed
 from tunediff.experiments.running import trainings
 from tunediff.experiments.status import COLUMNS, training_row
 
@@ -52,6 +52,8 @@ class Run:
     ran: set[str] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
     """The first one first."""
+    ignored: bool = False
+    """Whether git ignores the outputs of all stages."""
 
     def __post_init__(self) -> None:
         self.waiting = list(self.plan.order)
@@ -69,6 +71,9 @@ class Run:
     def start(self) -> None:
         """Start the first stage that is ready."""
         name = self.ready.pop(0)
+        if not self.ignored and name != self.plan.order[0]:  # which is `settings`, and checks names in their paths
+            ignore_outputs(self.plan)
+            self.ignored = True
         with _log(name).open("w", encoding="utf-8") as log:
             self.running[name] = psutil.Popen(
                 [sys.executable, "-c", DVC, str(os.getpid()), "--wait-for-lock", "repro", "--single-item", name],
