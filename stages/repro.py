@@ -5,7 +5,6 @@ python -m stages.repro --jobs 4 report    # and only what `dvc repro report` wou
 """
 
 import argparse
-import os
 import signal
 
 from tunediff.core.process import run
@@ -26,10 +25,7 @@ def main() -> None:
     if not plan.changed:
         print("Data and pipelines are up to date.")
         return
-    from tunediff.core import devices  # PyTorch, which takes seconds to import
-
-    jobs, sharing = devices.places(args.jobs)
-    repro_run.run(plan, jobs, {**os.environ, devices.PER_DEVICE: str(sharing)}, args.stop)
+    repro_run.run(plan, *repro_run.places(args.jobs), args.stop)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ENVIRONMENT, ROOT, Project
 from rich.console import Console
 
-from tunediff.core import devices
+from tunediff.core.devices import PER_DEVICE
 from tunediff.core.errors import UserError
 from tunediff.experiments import repro_plan, repro_run
 
@@ -250,21 +251,21 @@ def test_a_training_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ({}, 3, None, (3, 1)),
         ({}, 3, 2, (2, 1)),
         ({}, 3, 4, (4, 2)),
-        ({devices.PER_DEVICE: "2"}, 3, None, (6, 2)),
-        ({devices.PER_DEVICE: "1"}, 1, 2, (2, 1)),  # the second waits
+        ({PER_DEVICE: "2"}, 3, None, (6, 2)),
+        ({PER_DEVICE: "1"}, 1, 2, (2, 1)),  # the second waits
         ({"CUDA_VISIBLE_DEVICES": "2"}, 1, None, (1, 1)),
     ],
 )
 def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch, told: dict[str, str], count: int, jobs, expected):
-    for name in (devices.PER_DEVICE, "CUDA_VISIBLE_DEVICES"):
+    for name in (PER_DEVICE, "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     for name, value in told.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: count)
-    assert devices.places(jobs) == expected
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert repro_run.places(jobs) == expected
 
 
 def test_a_wrong_number_of_sharers_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(devices.PER_DEVICE, "none")
+    monkeypatch.setenv(PER_DEVICE, "none")
     with pytest.raises(UserError, match="TUNEDIFF_PER_DEVICE=none"):
-        devices.places(2)
+        repro_run.places(2)

@@ -1,6 +1,5 @@
 """Several processes on one machine: each takes a device that is free, or its part of the processor's threads."""
 
-import math
 import os
 import sys
 import time
@@ -37,20 +36,6 @@ def take() -> None:
         threads = max(1, torch.get_num_threads() // sharing)
         torch.set_num_threads(threads)
         threadpool_limits(threads)  # of NumPy's and scikit-learn's libraries
-
-
-def places(jobs: int | None) -> tuple[int, int]:
-    """How many processes run at once, and what PER_DEVICE is to be for them.
-
-    `jobs` is how many were asked for. None: one for each GPU, or two that share the processor. What the environment
-    says of PER_DEVICE holds. Raises UserError if that is no number.
-    """
-    count = torch.cuda.device_count()
-    devices = len(choices(os.environ, count)) or 1
-    sharing = math.ceil(jobs / devices) if jobs else 1 if count else 2
-    if PER_DEVICE in os.environ:
-        sharing = per_device(os.environ)
-    return jobs or devices * sharing, sharing
 
 
 def per_device(environment: Mapping[str, str]) -> int:

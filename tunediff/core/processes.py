@@ -35,13 +35,6 @@ def end_with_dvc() -> None:
     threading.Thread(target=_watch, daemon=True).start()
 
 
-def end_with(parent: int) -> None:
-    """End this process when the one that started it, whose number is `parent`, is gone."""
-    _above.append((psutil.Process(), parent))
-    check_dvc()
-    threading.Thread(target=_watch, daemon=True).start()
-
-
 def check_dvc() -> None:
     """End this process at once if DVC was killed: to be called before anything is published."""
     with suppress(psutil.NoSuchProcess):

@@ -1,6 +1,7 @@
 """What `dvc repro` would run and in which order, by DVC's own graph; and that order in the files that DVC writes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,20 +43,17 @@ def make(targets: Sequence[str]) -> Plan:
 
     Raises UserError with what DVC says.
     """
-    try:
-        with Repo() as repo, lock_repo(repo):
-            graph = repo.index.graph
-            stages = plan_repro(get_active_graph(graph), collect_stages(repo, targets or [PROJECT_FILE]))
-            order = [stage.addressing for stage in stages]
-            # With the frozen ones too, whose dependencies DVC does not run, but must not be written while it looks.
-            before = {
-                stage.addressing: {other.addressing for other in graph.successors(stage)}.intersection(order)
-                for stage in stages
-            }
-            changed = set(repo.status(targets=order)) if order else set()
-            return Plan(order, before, changed, set(_locked()))
-    except DvcException as error:
-        raise UserError(reason(error)) from None
+    with _named_errors(), Repo() as repo, lock_repo(repo):
+        graph = repo.index.graph
+        stages = plan_repro(get_active_graph(graph), collect_stages(repo, targets or [PROJECT_FILE]))
+        order = [stage.addressing for stage in stages]
+        # With the frozen ones too, whose dependencies DVC does not run, but must not be written while it looks.
+        before = {
+            stage.addressing: {other.addressing for other in graph.successors(stage)}.intersection(order)
+            for stage in stages
+        }
+        changed = set(repo.status(targets=order)) if order else set()
+        return Plan(order, before, changed, set(_locked()))
 
 
 def still_changed(names: list[str]) -> set[str]:
@@ -72,27 +70,42 @@ def ignore_outputs(plan: Plan) -> None:
 
     Raises UserError with what DVC says.
     """
-    try:
-        with Repo(_wait_for_lock=True) as repo, lock_repo(repo), repo.scm_context(quiet=True):
-            stages = {stage.addressing: stage for stage in repo.index.stages}
-            for output in (output for name in plan.order for output in stages[name].outs if output.use_scm_ignore):
-                Path(output.fs_path).parent.mkdir(parents=True, exist_ok=True)
-                output.ignore()
-    except DvcException as error:
-        raise UserError(reason(error)) from None
+    with _to_write() as repo:
+        stages = {stage.addressing: stage for stage in repo.index.stages}
+        for output in (output for name in plan.order for output in stages[name].outs if output.use_scm_ignore):
+            Path(output.fs_path).parent.mkdir(parents=True, exist_ok=True)
+            output.ignore()
 
 
 def sort_lock(plan: Plan) -> None:
-    """Put what is new in dvc.lock into the order of the plan, as `dvc repro` does, whichever stage ended first."""
+    """Put what is new in dvc.lock into the order of the plan, as `dvc repro` does, whichever stage ended first.
+
+    Raises UserError with what DVC says.
+    """
     place = {name: number for number, name in enumerate(plan.order) if name not in plan.locked}
-    with Repo(_wait_for_lock=True) as repo, lock_repo(repo), repo.scm_context(quiet=True) as context:
+    with _to_write() as repo:
         written = _locked()
         wanted = sorted(written, key=lambda name: place.get(name, -1))
         if written != wanted:
             with modify_yaml(LOCK_FILE) as lock:
                 for name in wanted:
                     lock["stages"].move_to_end(name)
-            context.track_file(LOCK_FILE)
+            repo.scm_context.track_file(LOCK_FILE)
+
+
+@contextmanager
+def _to_write() -> Iterator[Repo]:
+    """DVC's view of this project with its lock, for which it waits."""
+    with _named_errors(), Repo(_wait_for_lock=True) as repo, lock_repo(repo), repo.scm_context(quiet=True):
+        yield repo
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except DvcException as error:
+        raise UserError(reason(error)) from None
 
 
 def _locked() -> list[str]:

@@ -1,5 +1,6 @@
 """Stages that do not depend on each other, run at once: a `dvc repro --single-item` for each one that is ready."""
 
+import math
 import os
 import re
 import signal
@@ -28,9 +29,12 @@ GRACE = 10.0  # seconds that interrupted stages have to end
 AGAIN = 1.0  # seconds from one picture of the table to the next
 # DVC as a process that ends when the one that started it is gone, and then its stage ends too.
 DVC = """
-import sys
-from tunediff.core.processes import end_with
-end_with(int(sys.argv.pop(1)))
+import os, sys, threading, time
+def watch(parent):
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+threading.Thread(target=watch, args=[int(sys.argv.pop(1))], daemon=True).start()
 sys.argv[0] = "dvc"
 from dvc.cli import main
 sys.exit(main())
@@ -123,14 +127,32 @@ class Run:
         return table
 
 
-def run(plan: Plan, jobs: int, environment: dict[str, str], stop: bool) -> None:
-    """Run what the plan needs, `jobs` stages at once; `stop` ends all of them when the first fails.
+def places(jobs: int | None) -> tuple[int, int]:
+    """How many stages run at once, and how many of them share a device.
 
-    Without it, all that does not depend on what failed runs to its end. Raises UserError if a stage failed.
+    `jobs` is how many were asked for. None: one for each GPU, or two that share the processor. What the environment
+    says of PER_DEVICE holds. Raises UserError if that is no number.
+    """
+    import torch  # which takes seconds
+
+    from tunediff.core.devices import PER_DEVICE, choices, per_device
+
+    count = torch.cuda.device_count()
+    devices = len(choices(os.environ, count)) or 1
+    sharing = math.ceil(jobs / devices) if jobs else 1 if count else 2
+    if PER_DEVICE in os.environ:
+        sharing = per_device(os.environ)
+    return jobs or devices * sharing, sharing
+
+
+def run(plan: Plan, jobs: int, sharing: int, stop: bool) -> None:
+    """Run what the plan needs, `jobs` stages at once, of which `sharing` share a device; see `places`.
+
+    `stop` ends all stages when the first fails. Without it, all that does not depend on what failed runs to its end.
+    Raises UserError if a stage failed.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
-    console = Console()
-    work = Run(plan, environment, console)
+    work = Run(plan, {**os.environ, "TUNEDIFF_PER_DEVICE": str(sharing)}, Console())
     try:
         with _shown(work) as show:
             work.look()
