@@ -262,7 +262,8 @@ def test_how_many_at_once(monkeypatch: pytest.MonkeyPatch, told: dict[str, str],
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert repro_run.places(jobs) == expected
+    at_once, environment = repro_run.places(jobs)
+    assert (at_once, int(environment[PER_DEVICE])) == expected
 
 
 def test_a_wrong_number_of_sharers_is_named(monkeypatch: pytest.MonkeyPatch):

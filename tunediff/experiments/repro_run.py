@@ -127,8 +127,8 @@ class Run:
         return table
 
 
-def places(jobs: int | None) -> tuple[int, int]:
-    """How many stages run at once, and how many of them share a device.
+def places(jobs: int | None) -> tuple[int, dict[str, str]]:
+    """How many stages run at once, and their environment, by which `devices.take` knows how many share a device.
 
     `jobs` is how many were asked for. None: one for each GPU, or two that share the processor. What the environment
     says of PER_DEVICE holds. Raises UserError if that is no number.
@@ -142,17 +142,16 @@ def places(jobs: int | None) -> tuple[int, int]:
     sharing = math.ceil(jobs / devices) if jobs else 1 if count else 2
     if PER_DEVICE in os.environ:
         sharing = per_device(os.environ)
-    return jobs or devices * sharing, sharing
+    return jobs or devices * sharing, {**os.environ, PER_DEVICE: str(sharing)}
 
 
-def run(plan: Plan, jobs: int, sharing: int, stop: bool) -> None:
-    """Run what the plan needs, `jobs` stages at once, of which `sharing` share a device; see `places`.
+def run(plan: Plan, jobs: int, environment: dict[str, str], stop: bool) -> None:
+    """Run what the plan needs, `jobs` stages at once; `stop` ends all of them when the first fails.
 
-    `stop` ends all stages when the first fails. Without it, all that does not depend on what failed runs to its end.
-    Raises UserError if a stage failed.
+    Without it, all that does not depend on what failed runs to its end. Raises UserError if a stage failed.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
-    work = Run(plan, {**os.environ, "TUNEDIFF_PER_DEVICE": str(sharing)}, Console())
+    work = Run(plan, environment, Console())
     try:
         with _shown(work) as show:
             work.look()
