@@ -308,10 +308,15 @@ def test_a_share_that_leaves_a_label_without_rows_is_refused(copy: Project):
     assert "Traceback" not in message
 
 
-def test_two_runs_from_scratch_give_the_same_lock_but_for_cost(finished: Project, tmp_path: Path):
+def test_stages_at_once_from_scratch_give_the_files_of_dvc_repro_but_for_cost(finished: Project, tmp_path: Path):
     finished.run("git", "clone", "-q", str(finished.folder), str(tmp_path / "again"))
     again = Project(tmp_path / "again")
-    again.run("dvc", "repro", environment=ENVIRONMENT)  # the clone has no cache: everything runs
+    # The clone has no cache: everything runs. Nor has it the files to which DVC adds what stages write.
+    for name in ("dvc.lock", *again.run("git", "ls-files", "*/.gitignore", ":!.dvc").stdout.split()):
+        (again.folder / name).unlink()
+    again.run("python", "-m", "stages.repro", "--jobs", "2", environment=ENVIRONMENT)
+    changed_files = again.run("git", "diff", "--name-only").stdout.split()
+    assert [name for name in changed_files if not re.search(r"cost|^dvc\.lock$", name)] == []
 
     def without_cost(project: Project) -> dict:
         """Nor the folder that holds cost too, nor the page, which shows it and names the commit."""
@@ -327,6 +332,7 @@ def test_two_runs_from_scratch_give_the_same_lock_but_for_cost(finished: Project
         }
 
     assert without_cost(again) == without_cost(finished)
+    assert list(without_cost(again)) == list(without_cost(finished))
     assert [name for name, stage in without_cost(again).items() if not stage["outs"]] == []
 
 

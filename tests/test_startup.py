@@ -30,7 +30,7 @@ USED = {  # by stages and commands that use the same, which are imported in one 
     ("training_rows",): {"datasets", "huggingface_hub", "pandas", "torch"},
     ("report",): {"matplotlib", "pandas", "scipy"},
     ("leaderboard",): {"dvc", "matplotlib", "pandas"},
-    ("status",): {"dvc"},
+    ("status", "repro"): {"dvc"},
     ("cluster",): {"distributed", "dvc"},
     ("sweep",): {"dvc", "matplotlib", "optuna", "pandas", "scipy"},
     ("export",): MODEL,

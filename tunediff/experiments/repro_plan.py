@@ -1,0 +1,112 @@
+"""What `dvc repro` would run and in which order, by DVC's own graph; and that order in the files that DVC writes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dvc.dvcfile import LOCK_FILE, PROJECT_FILE
+from dvc.exceptions import DvcException
+from dvc.repo import Repo, lock_repo
+from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+from tunediff.core.errors import UserError, reason
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages that `dvc repro` would look at, by their names in DVC."""
+
+    order: list[str]
+    """The order in which `dvc repro` looks at them: each after those that it depends on."""
+    before: dict[str, set[str]]
+    """The stages that must have ended before each one begins."""
+    changed: set[str]
+    """The stages that DVC would run as things are now; after them others may have to run too."""
+    locked: set[str]
+    """The stages that dvc.lock has already."""
+
+    @cached_property
+    def depth(self) -> dict[str, int]:
+        """For each stage, how many run one after the other from it to the end: the longest chain is to begin first."""
+        depth = dict.fromkeys(self.order, 1)
+        for name in reversed(self.order):
+            for earlier in self.before[name]:
+                depth[earlier] = max(depth[earlier], depth[name] + 1)
+        return depth
+
+
+def make(targets: Sequence[str]) -> Plan:
+    """The plan for the targets, as `dvc repro` understands them: all stages, if there are none.
+
+    Raises UserError with what DVC says.
+    """
+    with _named_errors(), Repo() as repo, lock_repo(repo):
+        graph = repo.index.graph
+        stages = plan_repro(get_active_graph(graph), collect_stages(repo, targets or [PROJECT_FILE]))
+        order = [stage.addressing for stage in stages]
+        # With the frozen ones too, whose dependencies DVC does not run, but must not be written while it looks.
+        before = {
+            stage.addressing: {other.addressing for other in graph.successors(stage)}.intersection(order)
+            for stage in stages
+        }
+        changed = set(repo.status(targets=order)) if order else set()
+        return Plan(order, before, changed, set(_locked()))
+
+
+def still_changed(names: list[str]) -> set[str]:
+    """Those of the stages that DVC would run now; all of them, if another process of DVC does not let it look."""
+    try:
+        with Repo() as repo:
+            return set(repo.status(targets=names))
+    except DvcException:
+        return set(names)
+
+
+def ignore_outputs(plan: Plan) -> None:
+    """Name the outputs in .gitignore, as DVC does when a stage ends, but in the order of the plan.
+
+    Raises UserError with what DVC says.
+    """
+    with _to_write() as repo:
+        stages = {stage.addressing: stage for stage in repo.index.stages}
+        for output in (output for name in plan.order for output in stages[name].outs if output.use_scm_ignore):
+            Path(output.fs_path).parent.mkdir(parents=True, exist_ok=True)
+            output.ignore()
+
+
+def sort_lock(plan: Plan) -> None:
+    """Put what is new in dvc.lock into the order of the plan, as `dvc repro` does, whichever stage ended first.
+
+    Raises UserError with what DVC says.
+    """
+    place = {name: number for number, name in enumerate(plan.order) if name not in plan.locked}
+    with _to_write() as repo:
+        written = _locked()
+        wanted = sorted(written, key=lambda name: place.get(name, -1))
+        if written != wanted:
+            with modify_yaml(LOCK_FILE) as lock:
+                for name in wanted:
+                    lock["stages"].move_to_end(name)
+            repo.scm_context.track_file(LOCK_FILE)
+
+
+@contextmanager
+def _to_write() -> Iterator[Repo]:
+    """DVC's view of this project with its lock, for which it waits."""
+    with _named_errors(), Repo(_wait_for_lock=True) as repo, lock_repo(repo), repo.scm_context(quiet=True):
+        yield repo
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except DvcException as error:
+        raise UserError(reason(error)) from None
+
+
+def _locked() -> list[str]:
+    return list(load_yaml(LOCK_FILE).get("stages", ())) if Path(LOCK_FILE).exists() else []
