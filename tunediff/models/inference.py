@@ -119,13 +119,18 @@ def embed(
 
     Without a `title` there is no progress bar.
     """
-    encoder = model.base_model.to(device()).eval()
+    encoder = encoder_of(model).to(device()).eval()
 
     def mean_state(batch):
         mask = batch["attention_mask"].unsqueeze(-1)
         return (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
 
     return _by_length(mean_state, tokenizer, encoded, batch_size, precision, title)
+
+
+def encoder_of(model: "PreTrainedModel") -> nn.Module:
+    """The model without its head, and without its decoder if it has an encoder beside it."""
+    return model.base_model.get_encoder() if model.config.is_encoder_decoder else model.base_model
 
 
 def _by_length(
