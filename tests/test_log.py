@@ -27,7 +27,7 @@ def test_a_log_has_a_line_for_each_epoch_and_says_what_was_made(repository: Proj
         "epoch 2 of 2",
     ]
     assert "it/s" not in said and "%|" not in said and "{'" not in said
-    made = r"^data/trained/full: epoch (\d) of 2 is the best: validation f1 0\.\d+(; it is the last one, so more epochs .*)?$"
+    made = r"^data/trained/full: epoch (\d) of 2 is the best: validation f1 0\.\d+(; it is the last one.*)?$"
     [(best, still)] = re.findall(made, said, re.MULTILINE)
     assert bool(still) == (best == "2")
     for line in ("data/settings: data tiny, model tiny, to be trained: full", "  more in data/profile.json"):
