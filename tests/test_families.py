@@ -2,6 +2,7 @@
 says before any training why not.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ MLA = {"head_dim": 8}  # that of the rotary part
 MORE: dict[str, dict[str, Any]] = {
     "axk1": MLA,
     "axk2": MLA,
-    "cohere_compass_text": {"layer_types": ["full_attention"] * 2},
+    "cohere_compass_text": {
+        "layer_types": ["full_attention"] * 2,
+        "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}},
+    },
     "deepseek_v2": {**MLA, "num_experts_per_tok": 2},
     "deepseek_v3": MLA,
     "funnel": {"block_sizes": [1, 1]},
@@ -63,6 +67,7 @@ MORE: dict[str, dict[str, Any]] = {
     "layoutlmv3": {"coordinate_size": 5, "shape_size": 6},
     "lilt": {"hidden_size": 48, "num_attention_heads": 2},
     "mistral4": {"head_dim": None},
+    "qwen3_5": {"text_config": {"layer_types": ["linear_attention", "full_attention"]}},
     "reformer": {"axial_pos_embds_dim": (16, 16), "axial_pos_shape": (8, 8)},
     "t5": {"decoder_start_token_id": 0},
     "zamba": {"num_hidden_layers": 8},
@@ -81,7 +86,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def tiny(family: str, vocabulary: int) -> PreTrainedConfig:
     """The family's config, with a few thousand parameters."""
     kind = CONFIG_MAPPING[family]
-    values = {**tiny_values(kind(), vocabulary), **MORE.get(family, {})}
+    values = tiny_values(kind(), vocabulary)
+    for name, value in MORE.get(family, {}).items():
+        values[name] = {**values[name], **value} if isinstance(values.get(name), dict) else value
     return kind(**{name: value for name, value in values.items() if value is not None})
 
 
@@ -152,12 +159,20 @@ def outcome(family: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> st
     return ""
 
 
-# What does not work, and the end of the line that says so. All others are trained and reloaded.
-REFUSED: dict[str, str] = {}
+READS_PADDING = "it would read the padding, and answer otherwise for a text beside a longer one"
+# What does not work, and what the line says. All others are trained and reloaded.
+REFUSED = {
+    **dict.fromkeys(("canine", "convbert", "fnet", "nystromformer", "yoso", "t5gemma", "t5gemma2"), READS_PADDING),
+    "funnel": "it has not one state for each token",
+    "layoutlmv2": "needs a package that is not here: LayoutLMv2Model requires the detectron2 library",
+    "perceiver": "the weights of .* are not those that its config.json means",  # transformers reads bytes, not tokens
+    "reformer": "If training, make sure that config.axial_pos_shape factors",
+    "xmod": "Input language unknown",
+}
 
 
 @pytest.mark.parametrize("family", MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
 def test_a_family_works_or_is_refused_before_training(family: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path):
     refusal = outcome(family, tokenizer, tmp_path)
     assert (family in REFUSED) == bool(refusal), refusal
-    assert refusal.endswith(REFUSED.get(family, ""))
+    assert re.search(REFUSED.get(family, ""), refusal)

@@ -95,8 +95,7 @@ def fit(
         args = arguments(training, task, seed, precision, folder)
         trainer = make_trainer(model, tokenizer, task, encoded, training, args, loss, callbacks)
         trainer.optimizer = optimizer  # not by its `optimizers`, which sharded weights forbid
-        title = f"{training.method}, seed {seed}" if len(training.seeds) > 1 else training.method
-        trainer.add_callback(Progress(title, task.each_epoch))
+        trainer.add_callback(Progress(training, seed, task.each_epoch))
         trainer.add_callback(Heartbeat(trainer, task.each_epoch, training.method, seed))
         try:
             trainer.train(last)

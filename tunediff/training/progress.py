@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from tunediff.training.settings import Training
+
 
 class Progress(TrainerCallback):
     """Instead of transformers' own, which prints figures as they are in Python and does not name the method."""
 
-    def __init__(self, title: str, figures: Iterable[str]):
+    def __init__(self, training: Training, seed: int, figures: Iterable[str]):
         """`figures` are those of validation."""
-        self.title, self.figures = title, figures
+        self.title = f"{training.method}, seed {seed}" if len(training.seeds) > 1 else training.method
+        self.figures = figures
         self.loss = ""
 
     def on_train_begin(self, args, state, control, **kwargs):
