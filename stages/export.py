@@ -41,6 +41,7 @@ def main() -> None:
     write_json(args.metrics, {"rows": len(test), **answers})
     speed = compare_speed({name: system.classifier.predict for name, system in systems.items()}, texts, settings.seed)
     write_json(args.cost, {"threads": torch.get_num_threads(), **speed})
+    print(f"{args.exported}: compared with PyTorch in {args.metrics} and {args.cost}")
 
 
 if __name__ == "__main__":

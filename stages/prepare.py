@@ -53,7 +53,7 @@ def main() -> None:
             told["splits"][side] = profile.of_split(rows, task.describe(rows.label), model.max_length)
         write_json(folder / "source.json", profile.source(settings["name"], conf))
         write_json(args.profile, told)
-    profile.log(told)
+    profile.log(told, args.profile)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ def main() -> None:
     methods = results.methods_table(names, args.metrics / answered, args.cost, quality=task.headline[0])
     predictions = results.predictions(methods.method, args.predictions / answered, task)
     about = results.about(settings, names, args)
-    print(methods.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    shown = methods[["method", *task.headline, "train_seconds", "trainable_parameters"]]
+    print(shown.to_string(index=False, float_format="{:.4g}".format))
 
     # Compare, and recommend.
     errors = costs.matrix(predictions["majority"].task, settings.costs, f"conf/data/{settings.data}.yaml")
@@ -53,6 +54,7 @@ def main() -> None:
     shown = sections(evidence, provenance(read_json(args.profile), settings.model, about), about)
     title = f"{settings.data} with {settings.model}: fine-tune, adapt, or neither?"
     page.write(title, advice, shown, args.html, args.markdown)
+    print(f"open {args.html}, or read {args.markdown}")
 
 
 if __name__ == "__main__":

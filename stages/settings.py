@@ -27,7 +27,8 @@ def main() -> None:
     args = parser.parse_args()
 
     try:
-        resolved = resolve(load())
+        study = load()
+        resolved = resolve(study)
     except UserError as error:
         first, *others = error.lines
         raise UserError(first + undo(args.out), *others) from None
@@ -35,6 +36,10 @@ def main() -> None:
     with atomic(args.out) as folder:
         for path, values in resolved.items():
             write_json(folder / f"{path}.json", values)
+    params = study.params
+    print(f"{args.out}: data {params.data}, model {params.model}, to be trained: {', '.join(params.trained)}")
+    if remark := study.unwatched():
+        print(remark)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def main() -> None:
     for method in tqdm(settings.methods, desc=f"{len(part)} rows", unit="method"):
         figures[method] = validate(method, task, part, validation, settings, checkpoints)
     write_figures(args.metrics, figures)
+    print(f"{args.metrics}: {len(part)} of {len(train)} rows, {', '.join(settings.methods)}")
     for each in checkpoints:
         each.remove()
 

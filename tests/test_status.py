@@ -201,3 +201,22 @@ def test_the_best_epoch_is_that_which_would_be_chosen(select_by: str, expected: 
     figures = [{"epoch": epoch, "f1": f1, "loss": loss} for epoch, f1, loss in ((1, 0.6, 0.5), (2, 0.7, 0.6))]
     assert status.best(figures, select_by) == expected
     assert status.best([], select_by) == ""
+
+
+def test_a_long_row_fits_100_columns(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(status, "queue", lambda: "")
+    beat = {"experiment": "tepid-joys", "project": os.getcwd(), "stage": "train_lora@v1", "method": "lora-v1"}
+    beat |= {"seed": 17, "epoch": 12.5, "epochs": 100, "loss": 0.5234, "select_by": "f1", "seconds_left": 3723}
+    beat |= {
+        "validation": [{"epoch": 12, "f1": 0.785}],
+        "started": 1,
+        "updated": time.time(),
+        "host": "other",
+        "pid": 1,
+    }
+    heartbeat.write_json(cache / "1.json", beat)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(status.overview([]))
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    assert any("tepid-joys" in line and "epoch 12" in line for line in lines)
+    assert max(map(len, lines)) <= 100

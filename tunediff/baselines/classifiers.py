@@ -11,6 +11,7 @@ from tunediff.baselines.linear import on_states, on_tfidf, parameters
 from tunediff.baselines.saved import Linear, States, Words, predict
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.cost import peak_memory_bytes
+from tunediff.models import trial
 from tunediff.models.inference import choose_precision, embed, outputs
 from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
 from tunediff.tasks.features import encode
@@ -63,6 +64,7 @@ def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[
     """`probe`: logistic regression on frozen mean-pooled states; `untrained`: the answers of the new head."""
     tokenizer = load_tokenizer(settings.model, settings.model_path)
     model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
+    trial.check(model, tokenizer, settings.model, settings.model_path, states=True)
     size = count_parameters(model)["total_parameters"]
     options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision)}
 

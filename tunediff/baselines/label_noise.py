@@ -11,6 +11,7 @@ from tqdm import tqdm
 from tunediff.baselines.linear import on_states, on_tfidf
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.csv_cells import harmless
+from tunediff.models import trial
 from tunediff.models.inference import choose_precision, embed
 from tunediff.models.loading import load_pretrained, load_tokenizer
 from tunediff.tasks.features import encode
@@ -34,6 +35,7 @@ def judges(
     """
     tokenizer = load_tokenizer(settings.model, settings.model_path)
     model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
+    trial.check(model, tokenizer, settings.model, settings.model_path, states=True)
     encoded = encode(tokenizer, texts)
     precision = choose_precision(settings.precision)
     states = embed(model, tokenizer, encoded, settings.batch_size, precision, "label noise: states")

@@ -70,4 +70,5 @@ def write(
             for pair in evidence.confused(task, actual, task.answers(probabilities, fitted[seed]))
         ]
         pd.DataFrame(confused, columns=["actual", "predicted"]).map(harmless).to_csv(partial, index=False)
-    print(f"{method}: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+    told = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    print(f"{method}: {told} ({folders.metrics / method}.json)")

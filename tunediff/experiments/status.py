@@ -17,7 +17,7 @@ from tunediff.core.errors import reason
 from tunediff.experiments.running import in_this_project, trainings
 from tunediff.tasks import FIGURES
 
-COLUMNS = ["experiment", "stage", "method", "seed", "epoch", "loss", "best on validation", "left", "since"]
+COLUMNS = ["experiment", "stage", "method", "seed", "epoch", "loss", "best so far", "left", "since"]
 
 
 def overview(died: list[dict[str, Any]]) -> Group:
@@ -29,7 +29,7 @@ def overview(died: list[dict[str, Any]]) -> Group:
     died += [beat for beat in beats if beat["state"] == "died"]
     running = [beat for beat in beats if beat["state"] != "died"]
     rows = [training_row(beat) for beat in (*died, *running)] + other_stages({beat["pid"] for beat in running})
-    table = Table(*COLUMNS, box=SIMPLE_HEAD)
+    table = Table(*COLUMNS, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)  # fits 100 columns
     for row in rows:
         table.add_row(*row)
     return Group(table if rows else "Nothing runs.", queue())
@@ -85,7 +85,9 @@ def _name(experiment: str | None, project: str) -> str:
 
 
 def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%d %b %H:%M")
+    """The time of today, or an earlier day."""
+    moment = datetime.fromtimestamp(seconds)
+    return moment.strftime("%H:%M" if moment.date() == datetime.now().date() else "%d %b")
 
 
 def queue() -> Table | str:

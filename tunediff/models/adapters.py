@@ -6,7 +6,6 @@ checks them, fills in what follows from the model, and tries the adapted model o
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from peft import PeftConfig, TaskType, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -19,6 +18,7 @@ from tunediff.models.layers import ends_in, head_modules, named_layers
 from tunediff.models.own_methods import OWN
 from tunediff.models.peft_fields import check_entry, config_class
 from tunediff.models.settings import Adapted
+from tunediff.models.trial import check_answers
 from tunediff.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def adapt(
             adapted = _with_adapter(model, _config(peft_type, fields, head, model))
     except Exception as error:  # PEFT raises errors of any kind
         raise UserError(f"{misfit}: {reason(error)}") from None
-    _try_out(adapted, tokenizer, misfit)
+    check_answers(adapted, tokenizer, misfit)
     return adapted
 
 
@@ -92,29 +92,3 @@ def _with_adapter(model: PreTrainedModel, config: PeftConfig) -> "PeftModel":
             first = (part["default"].weight.detach().clone() for part in (layer.lora_A, layer.lora_B))
             layer.start = (weights[layer.base_layer], *first)
     return adapted
-
-
-@torch.no_grad()
-def _try_out(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, misfit: str) -> None:
-    """Classify two texts, before a training that would be in vain.
-
-    Raises UserError, which begins with `misfit`, if the model cannot answer, or answers otherwise for a text beside a
-    longer one.
-    """
-    short = "shares"
-    long = "shares rose on monday after the report"
-    model.eval()
-    try:
-        alone, padded = (
-            model(**tokenizer(texts, padding=True, truncation=True, return_token_type_ids=False, return_tensors="pt"))
-            for texts in ([short], [short, long])
-        )
-    except Exception as error:
-        raise UserError(f"{misfit}: {reason(error)}") from None
-    one, other = alone.logits[0], padded.logits[0]
-    if one.ndim > 1:  # an answer for each token
-        if len(one) != len(tokenizer(short)["input_ids"]):
-            raise UserError(f"{misfit}: it would answer for its prompt as well, and here each token has one answer")
-        other = other[: len(one)]
-    if not torch.allclose(one, other, atol=1e-3, rtol=1e-3):
-        raise UserError(f"{misfit}: it would read the padding, and answer otherwise for a text beside a longer one")

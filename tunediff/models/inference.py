@@ -120,7 +120,7 @@ def embed(
 
     Without a `title` there is no progress bar.
     """
-    encoder = model.base_model.to(device()).eval()
+    encoder = encoder_of(model).to(device()).eval()
 
     def mean_state(batch):
         mask = batch["attention_mask"].unsqueeze(-1)
@@ -138,10 +138,15 @@ def embed_tokens(
     title: str,
 ) -> list[np.ndarray]:
     """The last hidden states of each text's tokens, float32, shape [tokens, hidden] each, ordered as `encoded`."""
-    encoder = model.base_model.to(device()).eval()
+    encoder = encoder_of(model).to(device()).eval()
     return _by_length(
         lambda batch: encoder(**batch).last_hidden_state, tokenizer, encoded, batch_size, precision, title
     )
+
+
+def encoder_of(model: "PreTrainedModel") -> nn.Module:
+    """The model without its head, and without its decoder if it has an encoder beside it."""
+    return model.base_model.get_encoder() if model.config.is_encoder_decoder else model.base_model
 
 
 def _by_length(

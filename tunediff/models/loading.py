@@ -24,7 +24,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import get_checkpoint_shard_files, resolve_revision
 
-from tunediff.core.errors import UserError
+from tunediff.core.errors import UserError, reason
 from tunediff.core.files import sha256
 from tunediff.models import heads, weights
 from tunediff.models.pretrained import GGUF, check_hash, hub_error, hub_id, locate
@@ -55,6 +55,12 @@ def load_tokenizer(conf: Pretrained, place: Path) -> PreTrainedTokenizerBase:
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        known = ", ".join(tokenizer.all_special_tokens) or "<unk>"
+        raise UserError(
+            f"{place}: name: the tokenizer of {conf.name} has no token for padding and none for the end: copy the "
+            f'model to a folder and add "pad_token" to tokenizer_config.json there, one of its tokens (such as {known})'
+        )
     return tokenizer
 
 
@@ -93,6 +99,8 @@ def load_pretrained(
             output_loading_info=True,
             **options,
         )
+    except ImportError as error:
+        raise UserError(f"{place}: name: {conf.name} needs a package that is not here: {reason(error)}") from None
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None
     _begin_head(model, loading, conf, place, task, seed, kept)
@@ -119,7 +127,8 @@ def _config(
     )
     if task.writes:
         check_decoder(config, conf, place)
-    if (longest := getattr(config, "max_position_embeddings", None)) and conf.max_length > longest:
+    longest = getattr(config, "max_position_embeddings", None) or 0  # -1 of XLNet, which has no limit
+    if 0 < longest < conf.max_length:
         raise UserError(f"{place}: max_length: {conf.max_length}, but {conf.name} reads at most {longest} tokens")
     config.use_cache = False  # as the Trainer sets it: keys and values of earlier tokens, which nobody reads
     config.tunediff = {
@@ -160,8 +169,17 @@ def _begin_head(
         heads.begin(model, loading, seed, kept)
     except ValueError as error:
         raise UserError(f"{place}: keep_head: {conf.name}: {error}; leave keep_head out for a new head") from None
-    if hasattr(model, "score") and task.peft_type == "SEQ_CLS":
+    place_padding(model, task)
+
+
+def place_padding(model: PreTrainedModel, task: Task | type[Task]) -> None:
+    """Let a loaded model find a text's last token, where its head reads that, whatever padding follows it."""
+    if task.peft_type != "SEQ_CLS":
+        return
+    if hasattr(model, "score"):
         model.register_forward_pre_hook(padding_first, with_kwargs=True)
+    elif hasattr(model, "sequence_summary") and model.config.summary_type == "last":  # XLNet
+        model.register_forward_pre_hook(ids_last, with_kwargs=True)
 
 
 def auto_class(task: Task) -> type:
@@ -193,17 +211,31 @@ def padding_first(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tu
     embeddings, mask = kwargs.get("inputs_embeds"), kwargs.get("attention_mask")
     if embeddings is None or mask is None:
         return None
-    length = mask.shape[1]
-    padding = length - mask.sum(1, keepdim=True).long()
-    places = torch.arange(length, device=mask.device) - padding  # of what comes to stand there
-    places = torch.where(places < 0, places + length, places)
-    mask = mask.gather(1, places)
+    places, mask = _last(mask)
     return args, {
         **kwargs,
         "inputs_embeds": embeddings.gather(1, places.unsqueeze(-1).expand_as(embeddings)),
         "attention_mask": mask,
         "position_ids": (mask.long().cumsum(1) - 1).clamp(min=0),
     }
+
+
+def ids_last(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    """Move the padding of `input_ids` from the right to the left of a model that counts no positions."""
+    ids, mask = kwargs.get("input_ids"), kwargs.get("attention_mask")
+    if ids is None or mask is None:
+        return None
+    places, mask = _last(mask)
+    return args, {**kwargs, "input_ids": ids.gather(1, places), "attention_mask": mask}
+
+
+def _last(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """For padding on the left instead of the right: the places of what comes to stand at each, and the new mask."""
+    length = mask.shape[1]
+    padding = length - mask.sum(1, keepdim=True).long()
+    places = torch.arange(length, device=mask.device) - padding
+    places = torch.where(places < 0, places + length, places)
+    return places, mask.gather(1, places)
 
 
 def load_decoder_config(conf: Pretrained, place: Path) -> PreTrainedConfig:

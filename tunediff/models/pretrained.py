@@ -10,7 +10,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from tunediff.core.errors import UserError, reason
-from tunediff.core.files import sha256
+from tunediff.core.files import read_json, sha256
 from tunediff.models.settings import Pretrained
 
 GGUF = ".gguf"
@@ -93,6 +93,30 @@ def _package_path(name: str, place: Path) -> Path:
     )
 
 
+def weights_hash(conf: Pretrained, place: Path) -> str | None:
+    """The SHA-256 of a model's weights, as `check_hash` takes it.
+
+    None for a model on the Hub, whose revision names them, and for one that is not there, of which loading will tell.
+    """
+    try:
+        path = _local_path(conf.name, place)
+    except UserError:
+        return None
+    files = _weight_files(path) if path else []
+    return sha256(*files) if files else None
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """Those of a GGUF file or a model's folder: all its parts, by name."""
+    one, index = path / "model.safetensors", path / "model.safetensors.index.json"
+    if path.is_file() or one.is_file():
+        return [path if path.is_file() else one]
+    if not index.is_file():
+        return []
+    parts = sorted({path / name for name in read_json(index)["weight_map"].values()})
+    return parts if all(part.is_file() for part in parts) else []
+
+
 @cache
 def _digest(file: Path, changed: int) -> str:
     """The SHA-256 of a file, computed once in a process as long as `changed`, the file's time, stays."""
@@ -104,7 +128,7 @@ def check_hash(actual: str, conf: Pretrained, place: Path) -> None:
     if conf.sha256 not in (None, actual):
         raise UserError(
             f"{place}: sha256: the weights of {conf.name} have SHA-256 {actual}, expected {conf.sha256}; reinstall "
-            "the model, or correct the value if you mean these weights"
+            "the model, or correct the value if you mean these weights (dvc repro -f settings, if it has none)"
         )
 
 

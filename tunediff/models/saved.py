@@ -14,7 +14,7 @@ from transformers import (
 
 from tunediff.core.errors import UserError, reason
 from tunediff.models import own_methods
-from tunediff.models.loading import auto_class, load_pretrained
+from tunediff.models.loading import auto_class, load_pretrained, place_padding
 from tunediff.models.peft_fields import check_own, read_adapter_config
 from tunediff.models.settings import Adapted
 from tunediff.models.trained_config import check_trained
@@ -57,6 +57,7 @@ def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel
                 output_loading_info=True,
             )
             check_all(folder, loading["missing_keys"], loading["unexpected_keys"], reshaped(loading))
+            place_padding(model, task_of(config))
     except UserError:
         raise
     except Exception as error:  # PEFT raises errors of any kind

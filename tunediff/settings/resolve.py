@@ -3,6 +3,7 @@
 A stage depends on its own file alone, so a value that one method uses trains that method alone.
 """
 
+from pathlib import Path
 from typing import Any
 
 from tunediff.baselines.settings import WithoutFineTuning
@@ -10,7 +11,8 @@ from tunediff.core.settings import Section
 from tunediff.evidence.fold_training import FoldTraining
 from tunediff.evidence.growth import Growth
 from tunediff.evidence.settings import Evaluation
-from tunediff.models.settings import Adapted, Pretrained
+from tunediff.models.pretrained import weights_hash
+from tunediff.models.settings import Adapted, ModelConf, Pretrained
 from tunediff.prompting.settings import Prompting
 from tunediff.report.settings import Reporting
 from tunediff.settings.params import Params
@@ -22,6 +24,7 @@ from tunediff.use.settings import Exporting
 
 def resolve(study: Study) -> dict[str, dict[str, Any]]:
     """The content of each file, by its path in the folder of resolved settings."""
+    study = pinned(study)
     params = study.params
     trainings = {method: training(study, method) for method in params.trained}
     resolved: dict[str, Section] = {
@@ -64,6 +67,17 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
     }
     files = {path: section.model_dump(mode="json", exclude_none=True) for path, section in resolved.items()}
     return {"prepare": preparation(study), **folding(study), **files}
+
+
+def pinned(study: Study) -> Study:
+    """The study with the hash of each model's weights on this machine: weights that change train again."""
+
+    def with_hash(model: ModelConf, path: Path) -> ModelConf:
+        return model if model.sha256 else model.model_copy(update={"sha256": weights_hash(model, path)})
+
+    asked = {method: (with_hash(model, path), path) for method, (model, path) in study.language_models.items()}
+    update = {"model": with_hash(study.model, study.model_path), "language_models": asked}
+    return study.model_copy(update=update)
 
 
 def preparation(study: Study) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from tunediff.core.errors import UserError, nearest, suggestion
 from tunediff.core.methods import MORE_BASELINES
 from tunediff.core.settings import Section, check, mistakes, read, read_values
+from tunediff.models.pretrained import hub_id
 from tunediff.models.settings import ModelConf
 from tunediff.settings.params import Params
 from tunediff.sources.settings import DataConf
@@ -31,8 +32,19 @@ class Study(Section):
     def task(self) -> type[Task]:
         return TASKS[self.data.task]
 
+    def unwatched(self) -> str:
+        """A sentence if the model is a folder that no stage depends on, as all do on `conf/model`."""
+        folder = Path(self.model.name)
+        if hub_id(self.model.name) or not folder.is_dir() or folder.absolute().is_relative_to(FILES.absolute()):
+            return ""
+        return (
+            f"{self.model_path}: name: {folder} is outside {FILES}: DVC does not see if it changes, and `dvc repro -f "
+            f"settings` does; in a folder of {FILES} it is seen"
+        )
+
 
 MODELS = "models"  # outputs of stages
+FILES = Path("conf/model")
 
 
 def load(root: Path = Path()) -> Study:

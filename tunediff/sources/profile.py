@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,8 +77,8 @@ def source(name: str, conf: DataConf) -> dict[str, Any]:
     }
 
 
-def log(profile: dict[str, Any]) -> None:
-    """Print the profile for a reader of the log."""
+def log(profile: dict[str, Any], file: Path) -> None:
+    """Print the profile, which is in `file`, for a reader of the log."""
     rows = profile["rows"]
     print(
         f"{profile['data']}: {rows['read']} rows read, {rows['kept']} kept, {rows['dropped']} dropped, "
@@ -114,3 +115,4 @@ def log(profile: dict[str, Any]) -> None:
             f"  {name}: {part['rows']} rows, {part['tokens']['mean']} tokens on average, "
             f"{part['tokens']['rows_over_max_length']} longer than max_length"
         )
+    print(f"  more in {file}")

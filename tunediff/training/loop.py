@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.errors import UserError
@@ -21,6 +27,7 @@ from tunediff.training import fast, record
 from tunediff.training.checkpoints import Checkpoints, made_from
 from tunediff.training.curves import Curves, live
 from tunediff.training.heartbeat import Heartbeat
+from tunediff.training.progress import Progress
 from tunediff.training.ranks import of_the_first, ranks, sharded
 from tunediff.training.settings import Training
 from tunediff.training.trainer import BestWeights, ResumableTrainer
@@ -88,6 +95,7 @@ def fit(
         args = arguments(training, task, seed, precision, folder)
         trainer = make_trainer(model, tokenizer, task, encoded, training, args, loss, callbacks)
         trainer.optimizer = optimizer  # not by its `optimizers`, which sharded weights forbid
+        trainer.add_callback(Progress(training, seed, task.each_epoch))
         trainer.add_callback(Heartbeat(trainer, task.each_epoch, training.method, seed))
         try:
             trainer.train(last)
@@ -126,7 +134,7 @@ def make_trainer(
     """The trainer of the encoded splits, train and validation."""
     if training.train.patience:
         callbacks = [*callbacks, EarlyStoppingCallback(training.train.patience)]
-    return ResumableTrainer(
+    trainer = ResumableTrainer(
         task,
         BestWeights(task.figures[training.train.select_by]),
         training.train.batch_size,
@@ -140,6 +148,8 @@ def make_trainer(
         preprocess_logits_for_metrics=task.condensed if task.writes else None,
         callbacks=callbacks,
     )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def check_division(training: Training) -> None:
@@ -186,7 +196,7 @@ def arguments(training: Training, task: Task, seed: int, precision: str, folder:
     settings = training.train
     return TrainingArguments(
         output_dir=folder or ".",  # which the Trainer makes, and writes nothing else to
-        disable_tqdm=False,
+        disable_tqdm=True,  # `progress.py` has another bar
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=math.ceil(settings.batch_size / ranks().num_processes / settings.accumulation),
         gradient_accumulation_steps=settings.accumulation,

@@ -13,6 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunediff.core.errors import UserError
+from tunediff.models import trial
 from tunediff.models.adapters import adapt
 from tunediff.models.loading import load_pretrained, load_tokenizer
 from tunediff.tasks import TASKS
@@ -94,4 +95,5 @@ def train(
     tokenizer = load_tokenizer(training.model, training.model_path)
     model = load_pretrained(training.model, training.model_path, tokenizer, task, seed)
     model, optimizer = method(model, tokenizer, training)
+    trial.check(model, tokenizer, training.model, training.model_path)
     return fit(model, tokenizer, task, train, validation, training, seed, curves, optimizer)

@@ -50,6 +50,16 @@ def main(description: str, method: Method, item: str | None = None) -> None:
     leave()
 
 
+def told(fit: Fit, training: Training, trained: Path) -> str:
+    """What a training made, in a line."""
+    best, last = fit.best["best_epoch"], training.train.epochs
+    figure = training.train.select_by
+    line = f"{trained}: epoch {best} of {fit.best['epochs']} is the best: validation {figure} {fit.best[figure]:.4f}"
+    if best == last > 1:
+        line += f"; it is the last one, so more epochs may give more: -S train.epochs={2 * last}"
+    return line
+
+
 def save(fits: Iterable[Fit | None], training: Training, args: argparse.Namespace) -> None:
     """Write the outputs of a training stage, one training after the other; the learning curves are there already.
 
@@ -66,6 +76,7 @@ def save(fits: Iterable[Fit | None], training: Training, args: argparse.Namespac
             saving.save(fit.model, fit.tokenizer, folder(trained, fit.seed, training.seeds))
             logits.append(fit.validation_logits)
             seeds[fit.seed] = fit.best
+            print(told(fit, training, folder(args.trained, fit.seed, training.seeds)))
             costs.append({"train_seconds": fit.train_seconds, "peak_memory_bytes": fit.peak_memory_bytes})
             checkpoints.append(fit.checkpoints)
             made = {

@@ -1,0 +1,116 @@
+"""A loaded model is tried on a few texts, before a work that would be in vain or end in a traceback."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunediff.core.errors import UserError, reason
+from tunediff.models.inference import encoder_of
+from tunediff.models.settings import Pretrained
+from tunediff.tasks import TASKS
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+SHORT, LONG = "shares", "shares rose on monday after the report"
+
+
+def check(
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    conf: Pretrained,
+    place: Path,
+    states: bool = False,
+) -> None:
+    """Raises UserError, which names the model's file `place`, if the model cannot label texts of up to `max_length`.
+
+    With `states`, also if it has not one state for each token. A model that writes texts is not tried.
+    """
+    if model.can_generate():
+        return
+    misfit = f"{place}: name: {conf.name} cannot be used as a classifier"
+    check_answers(model, tokenizer, misfit)
+    if states:
+        check_states(model, tokenizer, misfit)
+    check_length(model, tokenizer, conf, place)
+
+
+@torch.no_grad()
+def check_answers(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, misfit: str) -> None:
+    """Classify two texts.
+
+    Raises UserError, which begins with `misfit`, if the model cannot answer, or answers otherwise for a text beside a
+    longer one.
+    """
+    both = _encoded(tokenizer, [SHORT, LONG], padding=True, truncation=True)
+    try:
+        model.train()
+        with torch.random.fork_rng(devices=[]):  # a training begins with the same random numbers as without this
+            model(**both)
+        model.eval()
+        one = model(**_encoded(tokenizer, [SHORT], truncation=True)).logits[0]
+        other = model(**both).logits[0]
+    except Exception as error:  # of models, as of adapters, whatever comes
+        raise UserError(f"{misfit}: {reason(error)}") from None
+    if other.ndim > 1:  # there are some for each token, and those of the padding do not matter
+        of_tokens = TASKS[model.config.tunediff["task"]].peft_type == "TOKEN_CLS"
+        if of_tokens and len(one) != len(tokenizer(SHORT)["input_ids"]):
+            raise UserError(f"{misfit}: it would answer for its prompt as well, and here each token has one answer")
+        other = other[: len(one)]
+    if not torch.allclose(one, other, atol=1e-3, rtol=1e-3):
+        raise UserError(f"{misfit}: it would read the padding, and answer otherwise for a text beside a longer one")
+
+
+@torch.no_grad()
+def check_states(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, misfit: str) -> None:
+    """Raises UserError, which begins with `misfit`, if the model has not one state for each token of a text."""
+    inputs = _encoded(tokenizer, [LONG], truncation=True)
+    try:
+        shape = encoder_of(model)(**inputs).last_hidden_state.shape
+    except Exception as error:
+        raise UserError(f"{misfit}: {reason(error)}") from None
+    if shape[:-1] != inputs["input_ids"].shape:
+        raise UserError(f"{misfit}: it has not one state for each token, of which the probe reads the mean")
+
+
+@torch.no_grad()
+def check_length(
+    model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, conf: Pretrained, place: Path
+) -> None:
+    """Classify a text of `max_length` tokens. Raises UserError with the true limit if that is too long.
+
+    The config need not say it: RoBERTa counts positions from the one after the padding's, and prompts take some.
+    """
+    model.eval()
+    prompt = getattr(getattr(model, "active_peft_config", None), "num_virtual_tokens", 0)
+    longest = getattr(model.config, "max_position_embeddings", None) or 0  # -1 of XLNet, which has no limit
+    most = min(conf.max_length, longest - prompt) if longest > 0 else conf.max_length
+    why = reads(model, tokenizer, most)
+    if not why and most == conf.max_length:
+        return
+    least = 0 if why else most  # which is read, and `most` is not
+    while why and most - least > 1:
+        middle = (least + most) // 2
+        if reads(model, tokenizer, middle):
+            most = middle
+        else:
+            least = middle
+    if not least:
+        raise UserError(f"{place}: name: {conf.name} cannot read a text: {why}")
+    beside = f" beside a prompt of {prompt}" if prompt else ""
+    raise UserError(f"{place}: max_length: {conf.max_length}, but {conf.name} reads at most {least} tokens{beside}")
+
+
+def reads(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, length: int) -> str:
+    """Give the model a text of that many tokens; what it says if it cannot read it, else empty."""
+    try:
+        model(**_encoded(tokenizer, [" ".join([SHORT] * length)], truncation=True, max_length=length))
+    except Exception as error:
+        return reason(error) or type(error).__name__
+    return ""
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any) -> dict[str, torch.Tensor]:
+    return tokenizer(texts, return_token_type_ids=False, return_tensors="pt", **options)
