@@ -20,6 +20,7 @@ from tunediff.core.csv_cells import harmless
 from tunediff.models.generation import write
 from tunediff.models.inference import choose_precision, embed, outputs
 from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
+from tunediff.tasks import task_of
 from tunediff.tasks.features import encode
 from tunediff.tasks.generation import Answers, Generation
 from tunediff.tasks.text_figures import unread
@@ -81,6 +82,7 @@ def nearest(states: Any, train: Any) -> np.ndarray:
 def pretrained(splits: Splits, task: Generation, settings: WithoutFineTuning) -> dict[str, Answered]:
     tokenizer = load_tokenizer(settings.model, settings.model_path)
     model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
+    task = task_of(model.config)
     size = count_parameters(model)["total_parameters"]
     options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision)}
 

@@ -15,6 +15,7 @@ from tunediff.evidence.of_task import of_task
 from tunediff.evidence.settings import Evaluation
 from tunediff.models.inference import choose_precision, outputs
 from tunediff.models.saved import load_saved
+from tunediff.tasks import task_of
 from tunediff.tasks.interface import Task
 
 # A lost head or adapter moves logits by whole units; another machine's arithmetic by no more than this.
@@ -57,6 +58,7 @@ def evaluate(
     for seed, expected in zip(settings.seeds, trainer_logits, strict=True):
         path = folder(trained, seed, settings.seeds)
         model, tokenizer = load_saved(path)
+        task = task_of(model.config)
         encoded = task.encode(tokenizer, splits["validation"])
         reloaded = outputs(task, model, tokenizer, encoded, title=f"{trained.name}: validation", **options)
         differences.append(compare(path, reloaded, expected, TOLERANCE[precision]))

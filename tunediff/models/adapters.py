@@ -19,7 +19,7 @@ from tunediff.models.layers import head_modules, named_layers
 from tunediff.models.own_methods import OWN
 from tunediff.models.peft_fields import check_entry, config_class
 from tunediff.models.settings import Adapted
-from tunediff.tasks import TASKS
+from tunediff.tasks import task_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -66,7 +66,7 @@ def adapt(
 
 def _config(peft_type: str, fields: dict[str, Any], head: list[str], model: PreTrainedModel) -> PeftConfig:
     config = config_class(peft_type)(**fields)
-    config.task_type = TaskType[TASKS[model.config.tunediff["task"]].peft_type]
+    config.task_type = TaskType[task_of(model.config).peft_type]
     config.modules_to_save = head or None
     for name in SIZES:
         if getattr(config, name, 0) is None:
@@ -100,12 +100,15 @@ def _try_out(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenize
     """
     short = "shares"
     long = "shares rose on monday after the report"
+    task = task_of(model.config)
     model.eval()
+
+    def answered(*texts: str) -> Any:
+        batch = tokenizer(texts, padding=True, truncation=True, return_token_type_ids=False, return_tensors="pt")
+        return model(**batch, **(task.architecture.begun(len(texts)) if task.writes else {}))
+
     try:
-        alone, padded = (
-            model(**tokenizer(texts, padding=True, truncation=True, return_token_type_ids=False, return_tensors="pt"))
-            for texts in ([short], [short, long])
-        )
+        alone, padded = answered(short), answered(short, long)
     except Exception as error:
         raise UserError(f"{misfit}: {reason(error)}") from None
     one, other = alone.logits[0], padded.logits[0]

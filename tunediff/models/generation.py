@@ -9,7 +9,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from tunediff.core.errors import UserError
 from tunediff.models.inference import HALVES, device
-from tunediff.tasks.generation import Generation, padded
+from tunediff.tasks.generation import Generation
 from tunediff.tasks.settings import Generate
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ def write(
     precision: str,
     title: str,
 ) -> list[str]:
-    """What the model writes for each text, in their order; in batches of prompts of like length, padded on the left.
+    """What the model writes for each text, in their order; in batches of prompts of like length.
 
     A text's answer does not depend on those beside it, but for the last digits of the numbers. Raises UserError if
     prompt and answer may be more than the model reads.
     """
     prompt = task.prompt(tokenizer)
-    check_room(model, tokenizer.model_max_length, settings)
+    check_room(model, task.architecture.before(tokenizer.model_max_length), settings)
     prompts = [prompt.ids(text) for text in texts]
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # memory runs out at once or never
     place = device()
@@ -48,6 +48,7 @@ def write(
         pad_token_id=tokenizer.pad_token_id,
         stop_strings=settings.stop or None,
         use_cache=True,
+        **prompt.generating,
     )
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     answers = [""] * len(prompts)
@@ -55,13 +56,13 @@ def write(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             some = [prompts[row] for row in rows]
-            batch = {name: tensor.to(place) for name, tensor in padded(some, tokenizer.pad_token_id).items()}
-            del batch["position_ids"]  # which are counted from the mask
+            inputs = task.architecture.inputs(tokenizer, some)
+            batch = {name: tensor.to(place) for name, tensor in inputs.items()}
             drawn = LogitsProcessorList([Drawn(settings, some)] if settings.temperature else [])
             ids = model.generate(
                 **batch, generation_config=model.generation_config, tokenizer=tokenizer, logits_processor=drawn
             )
-            written = tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+            written = tokenizer.batch_decode(task.architecture.written(ids, batch), skip_special_tokens=True)
             for row, text in zip(rows, written, strict=True):
                 answers[row] = before(text, settings.stop).strip()
             progress.update(len(rows))
@@ -95,10 +96,12 @@ def before(text: str, stops: list[str]) -> str:
     return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
 
 
-def check_room(model: "PreTrainedModel | PeftModel", max_length: int, settings: Generate) -> None:
+def check_room(model: "PreTrainedModel | PeftModel", before: int, settings: Generate) -> None:
+    """`before`: how many positions the prompt takes of those that the answer needs."""
     longest = getattr(model.config, "max_position_embeddings", None)
-    if longest and max_length + settings.max_new_tokens > longest:
+    if longest and before + settings.max_new_tokens > longest:
+        prompt = f" after a prompt of up to {before} tokens (max_length of the model's file)" if before else ""
         raise UserError(
-            f"params.yaml: generate.max_new_tokens: {settings.max_new_tokens} after a prompt of up to {max_length} "
-            f"tokens (max_length of the model's file), but the model reads {longest}: lower one of them"
+            f"params.yaml: generate.max_new_tokens: {settings.max_new_tokens}{prompt}, but the model reads {longest}: "
+            f"lower {'one of them' if before else 'it'}"
         )

@@ -116,7 +116,7 @@ def embed(
     title: str,
 ) -> np.ndarray:
     """Mean of the last hidden states over each text's tokens, float32, shape [texts, hidden], ordered as `encoded`."""
-    encoder = model.base_model.to(device()).eval()
+    encoder = (model.get_encoder() if model.config.is_encoder_decoder else model.base_model).to(device()).eval()
 
     def mean_state(batch):
         mask = batch["attention_mask"].unsqueeze(-1)
