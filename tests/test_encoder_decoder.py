@@ -93,7 +93,11 @@ def marian(folder: Path) -> transformers.PreTrainedModel:
 
     (folder / "texts.txt").write_text("\n".join(TEXTS), encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "texts.txt"), model_prefix=str(folder / "source"), vocab_size=90, minloglevel=2
+        input=str(folder / "texts.txt"),
+        model_prefix=str(folder / "source"),
+        vocab_size=90,
+        hard_vocab_limit=False,
+        minloglevel=2,
     )
     model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.model"))
     words = ["</s>", "<unk>", *(piece for i in range(len(model)) if (piece := model.id_to_piece(i))[0] != "<"), "<pad>"]

@@ -49,7 +49,7 @@ def vectorizer(baseline: Baseline) -> TfidfVectorizer:
 
 def majority(splits: Splits, task: Generation, baseline: Baseline) -> Answered:
     started = time.perf_counter()
-    targets = [target for _, target in task.targets(splits["train"])]
+    targets = [target for _, target, *_ in task.targets(splits["train"])]
     states = vectorizer(baseline).fit_transform(targets)
     typical = targets[int(np.argmax(states @ np.asarray(states.sum(0)).ravel()))]
     trained = time.perf_counter()
@@ -59,7 +59,7 @@ def majority(splits: Splits, task: Generation, baseline: Baseline) -> Answered:
 
 def retrieved(splits: Splits, task: Generation, states: dict[str, Any], seconds: float) -> Answered:
     """The targets of the nearest training texts; `states` are rows of length 1 for each text, made in `seconds`."""
-    targets = [target for _, target in task.targets(splits["train"])]
+    targets = [target for _, target, *_ in task.targets(splits["train"])]
 
     def near(name: str) -> Answers:
         return Answers([targets[row] for row in nearest(states[name], states["train"])])
@@ -115,8 +115,8 @@ def label_noise(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Targets with numbers that their sources have not, rounded neither: no model can have read them."""
     table = train.select_columns(["split", "row", "text"]).to_pandas()
-    table["label"] = [target for _, target in task.targets(train)]
-    found = [unread(source, target) for source, target in task.targets(train)]
+    table["label"] = [target for _, target, *_ in task.targets(train)]
+    found = [unread(source, target) for source, target, *_ in task.targets(train)]
     table["unread"] = [" ".join(numbers) for numbers in found]
     table["suspected"] = [bool(numbers) for numbers in found]
     order = np.argsort([-len(numbers) for numbers in found], kind="stable")

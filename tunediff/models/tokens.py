@@ -82,7 +82,7 @@ def lengths(
     counted = []
     for _, row in rows.iterrows():
         counted.append(len(prompt.ids(row.text, cut=False)))
-        target = len(prompt.target(row.label))
+        target = len(prompt.target(task.learnt(row.label)))
         before = task.architecture.before(min(counted[-1], conf.max_length))
         if longest and before + target > longest:
             prompt_s = f", of which the prompt may take {conf.max_length} (max_length in {path}): lower max_length, or"

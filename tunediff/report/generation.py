@@ -104,7 +104,7 @@ def habits(evidence: Evidence) -> list[Section]:
 
     No section where there is no such habit.
     """
-    targets = [target for _, target in next(iter(evidence.predictions.values())).actual]
+    targets = [target for _, target, *_ in next(iter(evidence.predictions.values())).actual]
     wanted = {name: np.array([bool(re.search(pattern, text)) for text in targets]) for name, pattern in HABITS.items()}
     wanted = {name: has for name, has in wanted.items() if has.any()}
     if not wanted:

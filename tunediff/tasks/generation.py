@@ -27,9 +27,13 @@ CHUNK = 8
 """Rows whose softmax is computed at once."""
 
 
+BETWEEN = "\x1e"
+"""What separates several targets of a row until they are stored: ASCII's record separator."""
+
+
 class Keys(Section):
     target: str
-    """Column of the texts that are to be written."""
+    """Column of the texts that are to be written: a text, or a list of texts that are equally good."""
     instruction: str = ""
     """What the model is told to do, before every text."""
     figure: Literal["rougeL", "chrf", "exact"] = "rougeL"
@@ -93,7 +97,16 @@ class Generation:
 
     @staticmethod
     def target(record: dict[str, Any], keys: Keys) -> str:
-        return as_text(record, keys.target).strip()
+        """A list's texts with `BETWEEN` between them, the first of which is learnt."""
+        value = record.get(keys.target)
+        values = value if isinstance(value, list) else [value]
+        texts = [as_text({keys.target: one}, keys.target).replace(BETWEEN, " ").strip() for one in values]
+        return BETWEEN.join(dict.fromkeys(filter(None, texts)))
+
+    @staticmethod
+    def learnt(label: str) -> str:
+        """Of what `target` gave, the text that is learnt."""
+        return label.partition(BETWEEN)[0]
 
     @staticmethod
     def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
@@ -113,20 +126,33 @@ class Generation:
 
     def feature(self) -> dict[str, Any]:
         """The instruction is the same for all rows, and a name of a class takes no room in each of them."""
-        from datasets import ClassLabel, Value
+        from datasets import ClassLabel, List, Value
 
-        return {"target": Value("string"), "instruction": ClassLabel(names=[self.instruction])}
+        return {
+            "target": Value("string"),
+            "others": List(Value("string")),
+            "instruction": ClassLabel(names=[self.instruction]),
+        }
 
     def encoded(self, targets: "pd.Series") -> "pd.Series":
-        return targets.map(lambda target: {"target": target, "instruction": 0})
+        def stored(label: str) -> dict[str, Any]:
+            target, *others = label.split(BETWEEN)
+            return {"target": target, "others": others, "instruction": 0}
+
+        return targets.map(stored)
 
     def schema(self) -> dict[str, Any]:
         return {"task": self.name, "instruction": self.instruction}
 
     @staticmethod
     def describe(targets: "pd.Series") -> dict[str, Any]:
-        words = targets.str.split().str.len()
-        return {"target_words": {"mean": round(float(words.mean()), 1), "max": int(words.max())}}
+        each = targets.str.split(BETWEEN)
+        words = each.str[0].str.split().str.len()
+        several = {"mean": round(float(each.str.len().mean()), 1), "max": int(each.str.len().max())}
+        return {
+            "target_words": {"mean": round(float(words.mean()), 1), "max": int(words.max())},
+            **({"targets": several} if several["max"] > 1 else {}),
+        }
 
     # --- a model for it
 
@@ -215,7 +241,8 @@ class Generation:
 
     @staticmethod
     def targets(split: "Dataset") -> list[Pair]:
-        return list(zip(split["text"][:], (label["target"] for label in split["label"][:]), strict=True))
+        labels = split["label"][:]
+        return [(text, label["target"], *label["others"]) for text, label in zip(split["text"][:], labels, strict=True)]
 
     @staticmethod
     def strata(split: "Dataset") -> list[str]:
