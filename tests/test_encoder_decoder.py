@@ -210,6 +210,9 @@ def test_a_batch_of_one_answers_as_a_batch_of_many(folders: dict[str, Path], kin
     many, alone = (generation.write(task, model, tokenizer, SOURCES, settings, size, "fp32", "test") for size in (4, 1))
     assert many == alone
     assert not any(token in text for text in many for token in tokenizer.all_special_tokens)
+    parts: list[str] = []
+    done = generation.stream(task, model, tokenizer, SOURCES[0], settings, parts.append, lambda: False)
+    assert "".join(parts) == done.text == many[0]
 
 
 def test_an_answer_that_has_no_room_is_refused(folders: dict[str, Path]):

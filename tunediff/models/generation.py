@@ -1,14 +1,25 @@
-"""Texts that a language model writes: the one function for every method, in evaluation and in use."""
+"""Texts that a language model writes: the same for every method, in evaluation and in use."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TopPLogitsWarper,
+)
+from transformers.generation.streamers import BaseStreamer
 
 from tunediff.core.errors import UserError
 from tunediff.models.inference import HALVES, device
+from tunediff.tasks.architecture import Reader
 from tunediff.tasks.generation import Generation
 from tunediff.tasks.settings import Generate
 
@@ -40,16 +51,7 @@ def write(
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # memory runs out at once or never
     place = device()
     model.to(place).eval()
-    model.generation_config = GenerationConfig(  # not the model's own, which may punish repetitions or draw
-        max_new_tokens=settings.max_new_tokens,
-        num_beams=settings.beams,
-        do_sample=False,
-        eos_token_id=prompt.end,
-        pad_token_id=tokenizer.pad_token_id,
-        stop_strings=settings.stop or None,
-        use_cache=True,
-        **prompt.generating,
-    )
+    model.generation_config = configured(prompt, tokenizer, settings)
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     answers = [""] * len(prompts)
     with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:
@@ -67,6 +69,121 @@ def write(
                 answers[row] = before(text, settings.stop).strip()
             progress.update(len(rows))
     return answers
+
+
+@dataclass(frozen=True)
+class Written:
+    """One answer, and what it took."""
+
+    text: str
+    prompt_tokens: int
+    tokens: int
+    ended: bool
+    """Whether the model ended it, or a stop did; else it is as long as it may be."""
+
+
+def stream(
+    task: Generation,
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    text: str,
+    settings: Generate,
+    tell: Callable[[str], None],
+    stopped: Callable[[], bool],
+) -> Written:
+    """What the model writes for one text, as `write` does; `tell` is told each part of it as it comes.
+
+    It is written no further as soon as `stopped`. Beams are known at the end alone, and told then.
+    """
+    prompt = task.prompt(tokenizer)
+    ids = prompt.ids(text)
+    place = device()
+    model.to(place).eval()
+    model.generation_config = configured(prompt, tokenizer, settings)
+    parts = Parts(tokenizer, settings.stop, tell)
+    inputs = task.architecture.inputs(tokenizer, [ids])
+    batch = {name: tensor.to(place) for name, tensor in inputs.items()}
+    with torch.inference_mode():
+        given = model.generate(
+            **batch,
+            generation_config=model.generation_config,
+            tokenizer=tokenizer,
+            logits_processor=LogitsProcessorList([Drawn(settings, [ids])] if settings.temperature else []),
+            stopping_criteria=StoppingCriteriaList([Stopped(stopped)]),
+            streamer=parts if settings.beams == 1 else None,
+        )
+    tokens = task.architecture.written(given, batch)[0].tolist()
+    whole = parts.complete(tokens)
+    ended = len(tokens) < settings.max_new_tokens or tokens[-1] == prompt.end or parts.cut(tokens)
+    return Written(whole, len(ids), len(tokens), ended)
+
+
+class Parts(BaseStreamer):
+    """Tells an answer part by part: together they are the text that `write` gives."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", stops: list[str], tell: Callable[[str], None]):
+        self.tokenizer = tokenizer
+        self.stops = stops
+        self.tell = tell
+        self.told = ""
+        self._tokens: list[int] = []
+        self._begun = False
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._begun:
+            self._tokens.extend(value.flatten().tolist())
+            text = self._text(self._tokens)
+            for stop in self.stops:  # what may become one is held back, as is half a character
+                ends = (size for size in range(len(stop) - 1, 0, -1) if text.endswith(stop[:size]))
+                text = text[: len(text) - next(ends, 0)]
+            self._tell(text.rstrip("\ufffd").strip())
+        self._begun = True  # the first that is put is what the model read
+
+    def end(self) -> None:
+        pass
+
+    def complete(self, tokens: list[int]) -> str:
+        """The text of all tokens, of which the rest is told."""
+        text = self._text(tokens).strip()
+        self._tell(text)
+        return text
+
+    def cut(self, tokens: list[int]) -> bool:
+        """Whether the answer ends before a stop."""
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return any(stop in text for stop in self.stops)
+
+    def _text(self, tokens: list[int]) -> str:
+        return before(self.tokenizer.decode(tokens, skip_special_tokens=True), self.stops)
+
+    def _tell(self, text: str) -> None:
+        if len(text) > len(self.told):
+            self.tell(text[len(self.told) :])
+            self.told = text
+
+
+class Stopped(StoppingCriteria):
+    """Ends the writing when nobody waits for it any more."""
+
+    def __init__(self, stopped: Callable[[], bool]):
+        self.stopped = stopped
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        return torch.full((len(input_ids),), self.stopped(), device=input_ids.device)
+
+
+def configured(prompt: Reader, tokenizer: "PreTrainedTokenizerBase", settings: Generate) -> GenerationConfig:
+    """Not the model's own, which may punish repetitions or draw."""
+    return GenerationConfig(
+        max_new_tokens=settings.max_new_tokens,
+        num_beams=settings.beams,
+        do_sample=False,
+        eos_token_id=prompt.end,
+        pad_token_id=tokenizer.pad_token_id,
+        stop_strings=settings.stop or None,
+        use_cache=True,
+        **prompt.generating,
+    )
 
 
 class Drawn(LogitsProcessor):
