@@ -104,7 +104,7 @@ def _try_out(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenize
     model.eval()
 
     def answered(*texts: str) -> Any:
-        batch = tokenizer(texts, padding=True, truncation=True, return_token_type_ids=False, return_tensors="pt")
+        batch = tokenizer([*texts], padding=True, truncation=True, return_token_type_ids=False, return_tensors="pt")
         return model(**batch, **(task.architecture.begun(len(texts)) if task.writes else {}))
 
     try:
