@@ -33,14 +33,14 @@ def main() -> None:
     evidence = evidence_of(task)
 
     for method, answers in baselines_of(task).answers(splits, task, settings).items():
-        fitted, more = {}, {}
+        fitted, more = {}, answers.detail
         if answers.validation is not None:
             targets = task.targets(splits["validation"])
             figures = scoring.score(task, targets, answers.validation)
             names = [name for name in task.each_epoch if name in figures] or task.headline
             write_figures(args.validation / f"{method}.json", {name: figures[name] for name in names})
             fitted = evidence.fit_baseline(task, answers.validation, targets, splits["train"])
-            more = evidence.try_baseline(task, task.targets(splits["test"]), answers.test, fitted)
+            more |= evidence.try_baseline(task, task.targets(splits["test"]), answers.test, fitted)
         parts = ({settings.seed: answers.test}, answers.cost, args, more, {settings.seed: fitted})
         scoring.write(method, task, splits["test"], *parts)
 

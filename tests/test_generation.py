@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from tunediff.core.errors import UserError
 from tunediff.evidence import generation as evidence
 from tunediff.evidence import uncertainty
-from tunediff.models import generation, loading, saved, saving
+from tunediff.models import elsewhere, generation, loading, saved, saving
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import outputs
 from tunediff.models.settings import ModelConf
@@ -209,6 +209,26 @@ def test_the_loss_is_that_of_all_logits_on_the_targets_tokens(llama: Path, task:
     scored = task.score_encoded(encoded, None, likely)
     assert scored["loss"] == pytest.approx(plain.item() * (accumulated or tokens) / tokens, abs=1e-4)
     assert scored["perplexity"] == pytest.approx(np.exp(scored["loss"]))
+
+
+@pytest.mark.parametrize("peft_type", [None, "PROMPT_TUNING"])
+def test_perplexity_elsewhere_is_that_of_every_token_but_the_first(
+    llama: Path, task: Generation, monkeypatch, peft_type: str | None
+):
+    texts = ("profit rose", "It gave no outlook. Zeta said")
+    monkeypatch.setattr(elsewhere, "TEXTS", texts)
+    model, tokenizer = load(conf(llama), task)
+    if peft_type:
+        model = adapt(model, tokenizer, peft_type, {"num_virtual_tokens": 3}, conf(llama), "entry")
+    total, tokens = 0.0, 0
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        likely = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.log_softmax(-1)[
+            0, bool(peft_type) * 3 :
+        ]
+        total -= sum(likely[place, token].item() for place, token in enumerate(ids[0, 1:]))
+        tokens += ids.shape[1] - 1
+    assert elsewhere.perplexity(model, tokenizer, "fp32") == pytest.approx(np.exp(total / tokens), rel=1e-4)
 
 
 # --- answers
@@ -493,9 +513,12 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
     assert "loss" in made.read_json("metrics/untrained.json")
     detail = made.read_json("metrics/detail/full.json")
     assert set(detail["references"]) == {"copy", "lead", "oracle"}
+    after = made.read_json("metrics/detail/lora-v1.json")["elsewhere"]
+    assert len({after, detail["elsewhere"], made.read_json("metrics/detail/untrained.json")["elsewhere"]}) == 3
     table = pd.read_parquet(made.folder / "data/predictions/full.parquet")
     assert {"text", "actual", "predicted", "log_likelihood"} <= set(table)
     page = (made.folder / "plots/report.md").read_text(encoding="utf-8")
+    assert "## Forgetting" in page and f"`lora-v1` {after:,.2f} (" in page
     assert "## Answers side by side" in page and "| lead |" in page and "## Calibration" not in page
 
     card = (made.folder / "models/lora-v1/README.md").read_text(encoding="utf-8")

@@ -1,7 +1,8 @@
 """Answers without fine-tuning: TF-IDF, a probe on frozen states, an untrained head."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -28,6 +29,8 @@ class Answers:
     cost: dict[str, float]
     validation: np.ndarray | None = None
     """Those of a method that has something to be chosen on validation."""
+    detail: dict[str, Any] = field(default_factory=dict)
+    """More for metrics/detail/METHOD.json."""
 
 
 def tfidf(splits: Splits, task: Task, settings: WithoutFineTuning) -> Answers:

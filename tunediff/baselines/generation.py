@@ -17,6 +17,7 @@ from tunediff.baselines.classifiers import Answers as Answered
 from tunediff.baselines.classifiers import Splits, cost
 from tunediff.baselines.settings import Baseline, WithoutFineTuning
 from tunediff.core.csv_cells import harmless
+from tunediff.models.elsewhere import perplexity
 from tunediff.models.generation import write
 from tunediff.models.inference import choose_precision, embed, outputs
 from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
@@ -99,7 +100,8 @@ def pretrained(splits: Splits, task: Generation, settings: WithoutFineTuning) ->
     texts = write(task, model, tokenizer, test["text"][:], settings.generate, title="untrained: test", **options)
     spent = cost(0.0, time.perf_counter() - started, 0, size)
     likely = outputs(task, model, tokenizer, task.encode(tokenizer, test), title="untrained: likelihood", **options)
-    return {"probe": near, "untrained": Answered(Answers(texts, likely), spent)}
+    known = {"elsewhere": perplexity(model, tokenizer, options["precision"])} if task.architecture.goes_on else {}
+    return {"probe": near, "untrained": Answered(Answers(texts, likely), spent, detail=known)}
 
 
 def words(task: Generation, train: Dataset, other: Dataset, baseline: Baseline, class_weights: str) -> Answers:

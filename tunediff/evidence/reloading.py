@@ -74,6 +74,10 @@ def evaluate(
         seconds.append(time.perf_counter() - started)
         if seed == settings.seeds[0]:
             detail |= evidence.try_model(task, targets["test"], logits, fitted)
+            if task.writes and task.architecture.goes_on:
+                from tunediff.models.elsewhere import perplexity
+
+                detail["elsewhere"] = perplexity(model, tokenizer, precision)
             origin = model.config.tunediff
             detail["model"] = {"revision": origin["revision"], "sha256": origin["sha256"], "seeds": settings.seeds}
     return Evaluated(answers, detail["fitted"], max(differences), statistics.fmean(seconds), detail)

@@ -44,7 +44,7 @@ def errors(one: Predictions) -> pd.DataFrame:
 
 
 def choice(evidence: Evidence, about: About) -> list[Section]:
-    return [without_training(evidence), written(evidence), *habits(evidence)]
+    return [without_training(evidence), written(evidence), *elsewhere(about), *habits(evidence)]
 
 
 def answers(evidence: Evidence, about: About) -> list[Section]:
@@ -97,6 +97,20 @@ def written(evidence: Evidence) -> Section:
         "stand in the source as well."
     )
     return Section("What is written", said, [head, *rows], chosen=evidence.choice)
+
+
+def elsewhere(about: About) -> list[Section]:
+    """What training cost the model on other texts; no section where that has no figure."""
+    known = {name: detail["elsewhere"] for name, detail in about.details.items() if "elsewhere" in detail}
+    if "untrained" not in known:
+        return []
+    before = known.pop("untrained")
+    after = ", ".join(f"`{name}` {value:,.2f} ({value / before - 1:+.1%})" for name, value in known.items())
+    said = (
+        "Perplexity on a few texts of this project about other things, which no method was trained on: "
+        f"{before:,.2f} before training; after it {after}. What is higher has been forgotten."
+    )
+    return [Section("Forgetting", said)]
 
 
 def habits(evidence: Evidence) -> list[Section]:

@@ -46,6 +46,9 @@ class Architecture(Protocol):
     pipeline: ClassVar[str]
     """What the Hub calls such a model."""
 
+    goes_on: ClassVar[bool]
+    """Whether it foretells any text's words, so that texts without targets have a perplexity."""
+
     def reader(self, tokenizer: "PreTrainedTokenizerBase", instruction: str) -> Reader:
         """Raises ValueError if the tokenizer cannot frame a text."""
 

@@ -91,6 +91,7 @@ class Causal:
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     peft_type: ClassVar[str] = "CAUSAL_LM"
     pipeline: ClassVar[str] = "text-generation"
+    goes_on: ClassVar[bool] = True
 
     @staticmethod
     def reader(tokenizer: "PreTrainedTokenizerBase", instruction: str) -> Prompt:

@@ -50,6 +50,7 @@ class EncoderDecoder:
     auto_model: ClassVar[str] = "AutoModelForSeq2SeqLM"
     peft_type: ClassVar[str] = "SEQ_2_SEQ_LM"
     pipeline: ClassVar[str] = "text2text-generation"
+    goes_on: ClassVar[bool] = False
 
     def __init__(self, start: int | None):
         """`start` is the config's token that a target begins after."""
