@@ -41,14 +41,14 @@ def main() -> None:
     else:
         methods = baselines.answers(splits, task, settings)
     for method, answers in methods.items():
-        fitted, more = answers.fitted, {}
+        fitted, more = answers.fitted, answers.detail
         if answers.validation is not None:
             targets = task.targets(splits["validation"])
             figures = task.validate(targets, answers.validation)
             names = [name for name in task.each_epoch if name in figures] or task.headline
             write_figures(args.validation / f"{method}.json", {name: figures[name] for name in names})
             fitted = evidence.fit_baseline(task, answers.validation, targets, splits["train"])
-            more = evidence.try_baseline(task, task.targets(splits["test"]), answers.test, fitted)
+            more |= evidence.try_baseline(task, task.targets(splits["test"]), answers.test, fitted)
         parts = ({settings.seed: answers.test}, answers.cost, args, more, {settings.seed: fitted}, splits["train"])
         scoring.write(method, task, splits["test"], *parts)
         if args.trained and method in KEPT_BASELINES:

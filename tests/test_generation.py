@@ -13,8 +13,9 @@ from datasets import Dataset
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 from tunediff.core.errors import UserError
+from tunediff.evidence import generation as evidence
 from tunediff.evidence import uncertainty
-from tunediff.models import generation, loading, saved, saving
+from tunediff.models import elsewhere, generation, loading, saved, saving
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import outputs
 from tunediff.models.settings import ModelConf
@@ -210,6 +211,26 @@ def test_the_loss_is_that_of_all_logits_on_the_targets_tokens(llama: Path, task:
     assert scored["perplexity"] == pytest.approx(np.exp(scored["loss"]))
 
 
+@pytest.mark.parametrize("peft_type", [None, "PROMPT_TUNING"])
+def test_perplexity_elsewhere_is_that_of_every_token_but_the_first(
+    llama: Path, task: Generation, monkeypatch, peft_type: str | None
+):
+    texts = ("profit rose", "It gave no outlook. Zeta said")
+    monkeypatch.setattr(elsewhere, "TEXTS", texts)
+    model, tokenizer = load(conf(llama), task)
+    if peft_type:
+        model = adapt(model, tokenizer, peft_type, {"num_virtual_tokens": 3}, conf(llama), "entry")
+    total, tokens = 0.0, 0
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        likely = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.log_softmax(-1)[
+            0, bool(peft_type) * 3 :
+        ]
+        total -= sum(likely[place, token].item() for place, token in enumerate(ids[0, 1:]))
+        tokens += ids.shape[1] - 1
+    assert elsewhere.perplexity(model, tokenizer, "fp32") == pytest.approx(np.exp(total / tokens), rel=1e-4)
+
+
 # --- answers
 
 
@@ -291,7 +312,63 @@ def test_figures_are_those_of_rouge_score_and_sacrebleu(rows: int):
     assert 100 * figures["chrf"] == pytest.approx(sacrebleu.corpus_chrf(given, [targets]).score)
     assert figures["exact"] == sum(a.split() == b.split() for a, b in zip(targets, given, strict=True)) / rows
     assert set(figures) | {"loss", "perplexity"} == set(Generation.figures)
-    assert text_figures.signatures()["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert text_figures.signatures([("", "a")])["bleu"].startswith(
+        "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"
+    )
+
+
+MORE = [["Acme profits down 3%", "Shares of Acme up 5%"], [], ["Mill to shut", "Oslo mill closes", "It ends"], ["x"]]
+
+
+@pytest.mark.parametrize("rows", [4, 2, 1])
+def test_several_references_count_as_the_libraries_count_them(rows: int):
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics import BLEU, CHRF
+
+    given = [*GIVEN[:2], "Oslo mill to close", "The mill shuts  "][:rows]
+    targets = [[target, *more] for target, more in zip(TARGETS, MORE, strict=True)][:rows]
+    streams = [[row[place] if place < len(row) else None for row in targets] for place in range(4)]
+    streams = [stream for stream in streams if any(stream)]
+    pairs = [("", *row) for row in targets]
+    figures = Generation().score(pairs, Answers(given))
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    for name in ("rouge1", "rouge2", "rougeL"):
+        each = [scorer.score_multi(row, text)[name].fmeasure for row, text in zip(targets, given, strict=True)]
+        assert figures[name] == pytest.approx(np.mean(each), abs=1e-12)
+    bleu, chrf = BLEU(), CHRF()
+    assert 100 * figures["bleu"] == pytest.approx(bleu.corpus_score(given, streams).score, abs=1e-9)
+    assert 100 * figures["chrf"] == pytest.approx(chrf.corpus_score(given, streams).score, abs=1e-9)
+    assert figures["exact"] == (rows == 4) / rows
+    signatures = text_figures.signatures(pairs)
+    assert (signatures["bleu"], signatures["chrf"]) == (bleu.get_signature().format(), chrf.get_signature().format())
+
+
+def test_a_list_of_targets_is_prepared_learnt_and_read_again(tmp_path: Path, monkeypatch):
+    made = make(tmp_path)
+    lines = [
+        {"brief": source, "headline": [target, f"{target} again", " ", target] if place % 2 else target}
+        for place, (source, target) in enumerate(PAIRS)
+    ]
+    (made.folder / "data/raw/pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made.prepare_here(monkeypatch)
+    assert made.profile()["splits"]["train"]["targets"]["max"] == 2
+    split = Dataset.from_parquet(str(made.folder / "data/prepared/train.parquet"), cache_dir=str(tmp_path))
+    pairs = Generation.targets(split)
+    assert {len(pair) for pair in pairs} == {2, 3}
+    assert all(more == (f"{target} again",) for _, target, *rest in pairs if (more := tuple(rest)))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tiny-llama")
+    task = Generation.of(split.features)
+    learnt = task.encode(tokenizer, split)["labels"][:]
+    prompt = task.prompt(tokenizer)
+    assert [[x for x in row if x != IGNORED] for row in learnt] == [prompt.target(target) for _, target, *_ in pairs]
+
+    given = Answers([target for _, *_, target in pairs])
+    table = pd.concat([evidence.predictions(task, split, seed, given) for seed in (1, 2)])
+    table.to_parquet(tmp_path / "it.parquet")
+    _, again, texts = evidence.read(pd.read_parquet(tmp_path / "it.parquet"), len(split))
+    assert again == pairs and texts == [given.texts] * 2
+    assert task.score(again, given)["exact"] == 1
+    assert evidence.detail(task, again, given)["signatures"]["bleu"].startswith("nrefs:var|")
 
 
 def test_all_sums_at_once_give_what_each_gives():
@@ -364,7 +441,7 @@ def test_the_shipped_study_is_complete(tmp_path: Path):
 
 def test_an_encoder_is_refused(tiny_model: Path, task: Generation):
     with pytest.raises(
-        UserError, match=r"tiny.yaml: name: .* is no model that writes texts \(bert\); choose a decoder"
+        UserError, match=r"tiny.yaml: name: .* is no model that writes texts \(bert\); choose a decoder or an"
     ):
         load(conf(tiny_model, max_length=32), task)
 
@@ -436,9 +513,12 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
     assert "loss" in made.read_json("metrics/untrained.json")
     detail = made.read_json("metrics/detail/full.json")
     assert set(detail["references"]) == {"copy", "lead", "oracle"}
+    after = made.read_json("metrics/detail/lora-v1.json")["elsewhere"]
+    assert len({after, detail["elsewhere"], made.read_json("metrics/detail/untrained.json")["elsewhere"]}) == 3
     table = pd.read_parquet(made.folder / "data/predictions/full.parquet")
     assert {"text", "actual", "predicted", "log_likelihood"} <= set(table)
     page = (made.folder / "plots/report.md").read_text(encoding="utf-8")
+    assert "## Forgetting" in page and f"`lora-v1` {after:,.2f} (" in page
     assert "## Answers side by side" in page and "| lead |" in page and "## Calibration" not in page
 
     card = (made.folder / "models/lora-v1/README.md").read_text(encoding="utf-8")
@@ -458,7 +538,3 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
     written = adapter.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :]
     both = made.run("python", "-m", "stages.predict", "--model", "models/lora-v1", "--compare", SOURCES[0]).stdout
     assert tokenizer.decode(written, skip_special_tokens=True).strip().split()[0] in both and "original" in both
-
-    served = made.run("python", "-m", "stages.serve", "--model", "models/full", "--port", "0", check=False)
-    assert served.returncode and "writes texts, which the service does not serve" in served.stderr
-    assert "Traceback" not in served.stderr

@@ -33,6 +33,8 @@ class Answers:
     """What is fitted without validation."""
     model: Linear | None = None
     """What answers, where it can be kept."""
+    detail: dict[str, Any] = field(default_factory=dict)
+    """More for metrics/detail/METHOD.json."""
 
 
 def tfidf(splits: Splits, task: Task, settings: WithoutFineTuning) -> Answers:

@@ -17,9 +17,11 @@ from tunediff.baselines.classifiers import Answers as Answered
 from tunediff.baselines.classifiers import Splits, cost
 from tunediff.baselines.settings import Baseline, WithoutFineTuning
 from tunediff.core.csv_cells import harmless
+from tunediff.models.elsewhere import perplexity
 from tunediff.models.generation import write
 from tunediff.models.inference import choose_precision, embed, outputs
 from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
+from tunediff.tasks import task_of
 from tunediff.tasks.features import encode
 from tunediff.tasks.generation import Answers, Generation
 from tunediff.tasks.text_figures import unread
@@ -48,7 +50,7 @@ def vectorizer(baseline: Baseline) -> TfidfVectorizer:
 
 def majority(splits: Splits, task: Generation, baseline: Baseline) -> Answered:
     started = time.perf_counter()
-    targets = [target for _, target in task.targets(splits["train"])]
+    targets = [target for _, target, *_ in task.targets(splits["train"])]
     states = vectorizer(baseline).fit_transform(targets)
     typical = targets[int(np.argmax(states @ np.asarray(states.sum(0)).ravel()))]
     trained = time.perf_counter()
@@ -58,7 +60,7 @@ def majority(splits: Splits, task: Generation, baseline: Baseline) -> Answered:
 
 def retrieved(splits: Splits, task: Generation, states: dict[str, Any], seconds: float) -> Answered:
     """The targets of the nearest training texts; `states` are rows of length 1 for each text, made in `seconds`."""
-    targets = [target for _, target in task.targets(splits["train"])]
+    targets = [target for _, target, *_ in task.targets(splits["train"])]
 
     def near(name: str) -> Answers:
         return Answers([targets[row] for row in nearest(states[name], states["train"])])
@@ -81,6 +83,7 @@ def nearest(states: Any, train: Any) -> np.ndarray:
 def pretrained(splits: Splits, task: Generation, settings: WithoutFineTuning) -> dict[str, Answered]:
     tokenizer = load_tokenizer(settings.model, settings.model_path)
     model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
+    task = task_of(model.config)
     size = count_parameters(model)["total_parameters"]
     options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision)}
 
@@ -97,7 +100,8 @@ def pretrained(splits: Splits, task: Generation, settings: WithoutFineTuning) ->
     texts = write(task, model, tokenizer, test["text"][:], settings.generate, title="untrained: test", **options)
     spent = cost(0.0, time.perf_counter() - started, 0, size)
     likely = outputs(task, model, tokenizer, task.encode(tokenizer, test), title="untrained: likelihood", **options)
-    return {"probe": near, "untrained": Answered(Answers(texts, likely), spent)}
+    known = {"elsewhere": perplexity(model, tokenizer, options["precision"])} if task.architecture.goes_on else {}
+    return {"probe": near, "untrained": Answered(Answers(texts, likely), spent, detail=known)}
 
 
 def words(task: Generation, train: Dataset, other: Dataset, baseline: Baseline, class_weights: str) -> Answers:
@@ -113,8 +117,8 @@ def label_noise(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Targets with numbers that their sources have not, rounded neither: no model can have read them."""
     table = train.select_columns(["split", "row", "text"]).to_pandas()
-    table["label"] = [target for _, target in task.targets(train)]
-    found = [unread(source, target) for source, target in task.targets(train)]
+    table["label"] = [target for _, target, *_ in task.targets(train)]
+    found = [unread(source, target) for source, target, *_ in task.targets(train)]
     table["unread"] = [" ".join(numbers) for numbers in found]
     table["suspected"] = [bool(numbers) for numbers in found]
     order = np.argsort([-len(numbers) for numbers in found], kind="stable")

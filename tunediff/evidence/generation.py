@@ -25,11 +25,11 @@ def detail(
 ) -> dict[str, Any]:
     """Lengths, empty answers, how the figures were computed, and what `references` would have."""
     answered = np.array([len(text.split()) for text in given.texts])
-    wanted = np.array([len(target.split()) for _, target in targets])
+    wanted = np.array([len(target.split()) for _, target, *_ in targets])
     return {
         "words": {"answers": float(answered.mean()), "targets": float(wanted.mean())},
         "empty_answers": int((answered == 0).sum()),
-        "signatures": text_figures.signatures(),
+        "signatures": text_figures.signatures(targets),
         "references": {name: score(task, targets, Answers(texts)) for name, texts in references(targets).items()},
     }
 
@@ -41,12 +41,12 @@ def references(targets: list[Pair]) -> dict[str, list[str]]:
     """
     rouge = text_figures.scorers()[0]
 
-    def closest(source: str, target: str) -> str:
-        return max(sentences(source), key=lambda sentence: rouge.score(target, sentence)["rougeL"].fmeasure)
+    def closest(source: str, *wanted: str) -> str:
+        return max(sentences(source), key=lambda sentence: rouge.score_multi(wanted, sentence)["rougeL"].fmeasure)
 
     return {
-        "copy": [source for source, _ in targets],
-        "lead": [sentences(source)[0] for source, _ in targets],
+        "copy": [source for source, *_ in targets],
+        "lead": [sentences(source)[0] for source, *_ in targets],
         "oracle": [closest(*pair) for pair in targets],
     }
 
@@ -83,23 +83,31 @@ def predictions(
     fitted: dict[str, Any] | None = None,
     train: "Dataset | None" = None,
 ) -> pd.DataFrame:
-    """Columns seed, split, row, text, tokens, actual, predicted; log_likelihood, of a target's token, where known."""
+    """Columns seed, split, row, text, tokens, actual, predicted; others, where a row has more targets than one.
+
+    And log_likelihood, of a target's token, where known.
+    """
+    pairs = task.targets(test)
     table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
-    table = table.assign(actual=[target for _, target in task.targets(test)], predicted=given.texts)
+    table = table.assign(actual=[target for _, target, *_ in pairs], predicted=given.texts)
+    if any(others for _, _, *others in pairs):
+        table["others"] = [others for _, _, *others in pairs]
     return table if given.likelihoods is None else table.assign(log_likelihood=given.likelihoods[:, 0])
 
 
 def read(table: pd.DataFrame, rows: int) -> tuple[Generation, list[Pair], list[list[str]]]:
-    """The pairs of source and target, and the answers of each training."""
+    """The pairs of source and targets, and the answers of each training."""
     first = table.head(rows)
+    others = first.others if "others" in first else [()] * rows
+    pairs = [(text, target, *more) for text, target, more in zip(first.text, first.actual, others, strict=True)]
     given = table.predicted.tolist()
     answers = [given[start : start + rows] for start in range(0, len(given), rows)]
-    return Generation(), list(zip(first.text, first.actual, strict=True)), answers
+    return Generation(), pairs, answers
 
 
 def confused(task: Generation, targets: list[Pair], answers: list[str]) -> Iterator[tuple[str, str]]:
     """The target's length and the answer's, by name."""
-    for (_, target), answer in zip(targets, answers, strict=True):
+    for (_, target, *_), answer in zip(targets, answers, strict=True):
         yield length(target), length(answer)
 
 

@@ -15,6 +15,7 @@ from tunediff.evidence.of_task import of_task
 from tunediff.evidence.settings import Evaluation
 from tunediff.models.inference import choose_precision, outputs
 from tunediff.models.saved import load_saved
+from tunediff.tasks import task_of
 from tunediff.tasks.interface import Task
 
 # A lost head or adapter moves logits by whole units; another machine's arithmetic by no more than this.
@@ -57,6 +58,7 @@ def evaluate(
     for seed, expected in zip(settings.seeds, trainer_logits, strict=True):
         path = folder(trained, seed, settings.seeds)
         model, tokenizer = load_saved(path)
+        task = task_of(model.config)
         encoded = task.encode(tokenizer, splits["validation"])
         reloaded = outputs(task, model, tokenizer, encoded, title=f"{trained.name}: validation", **options)
         differences.append(compare(path, reloaded, expected, TOLERANCE[precision]))
@@ -73,6 +75,10 @@ def evaluate(
         seconds.append(time.perf_counter() - started)
         if seed == settings.seeds[0]:
             detail |= evidence.try_model(task, targets["test"], logits, fitted)
+            if task.writes and task.architecture.goes_on:
+                from tunediff.models.elsewhere import perplexity
+
+                detail["elsewhere"] = perplexity(model, tokenizer, precision)
             origin = model.config.tunediff
             detail["model"] = {"revision": origin["revision"], "sha256": origin["sha256"], "seeds": settings.seeds}
     return Evaluated(answers, detail["fitted"], max(differences), statistics.fmean(seconds), detail)

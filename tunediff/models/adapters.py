@@ -19,7 +19,7 @@ from tunediff.models.own_methods import OWN
 from tunediff.models.peft_fields import check_entry, config_class
 from tunediff.models.settings import Adapted
 from tunediff.models.trial import check_answers
-from tunediff.tasks import TASKS
+from tunediff.tasks import task_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -47,7 +47,7 @@ def adapt(
     peft_type, fields = check_entry(peft_type, fields, place)
     extra_modules = fields.pop("modules_to_save", None)
     parts = conf.head if extra_modules is None else extra_modules
-    if TASKS[model.config.tunediff["task"]].peft_type != "SEQ_CLS":  # the file lists them for classifiers
+    if task_of(model.config).peft_type != "SEQ_CLS":  # the file lists them for classifiers
         parts = [part for part in parts if any(ends_in(name, [part]) for name, _ in model.named_modules())]
     head = [*head_modules(model), *parts]
     for key, value in fields.items():
@@ -69,7 +69,7 @@ def adapt(
 
 def _config(peft_type: str, fields: dict[str, Any], head: list[str], model: PreTrainedModel) -> PeftConfig:
     config = config_class(peft_type)(**fields)
-    config.task_type = TaskType[TASKS[model.config.tunediff["task"]].peft_type]
+    config.task_type = TaskType[task_of(model.config).peft_type]
     config.modules_to_save = head or None
     for name in SIZES:
         if getattr(config, name, 0) is None:

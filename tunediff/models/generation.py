@@ -1,15 +1,26 @@
-"""Texts that a language model writes: the one function for every method, in evaluation and in use."""
+"""Texts that a language model writes: the same for every method, in evaluation and in use."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TopPLogitsWarper
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TopPLogitsWarper,
+)
+from transformers.generation.streamers import BaseStreamer
 
 from tunediff.core.errors import UserError
 from tunediff.models.inference import HALVES, device
-from tunediff.tasks.generation import Generation, padded
+from tunediff.tasks.architecture import Reader
+from tunediff.tasks.generation import Generation
 from tunediff.tasks.settings import Generate
 
 if TYPE_CHECKING:
@@ -29,18 +40,148 @@ def write(
     precision: str,
     title: str,
 ) -> list[str]:
-    """What the model writes for each text, in their order; in batches of prompts of like length, padded on the left.
+    """What the model writes for each text, in their order; in batches of prompts of like length.
 
     A text's answer does not depend on those beside it, but for the last digits of the numbers. Raises UserError if
     prompt and answer may be more than the model reads.
     """
     prompt = task.prompt(tokenizer)
-    check_room(model, tokenizer.model_max_length, settings)
+    check_room(model, task.architecture.before(tokenizer.model_max_length), settings)
     prompts = [prompt.ids(text) for text in texts]
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # memory runs out at once or never
     place = device()
     model.to(place).eval()
-    model.generation_config = GenerationConfig(  # not the model's own, which may punish repetitions or draw
+    model.generation_config = configured(prompt, tokenizer, settings)
+    numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
+    answers = [""] * len(prompts)
+    with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            some = [prompts[row] for row in rows]
+            inputs = task.architecture.inputs(tokenizer, some)
+            batch = {name: tensor.to(place) for name, tensor in inputs.items()}
+            drawn = LogitsProcessorList([Drawn(settings, some)] if settings.temperature else [])
+            ids = model.generate(
+                **batch, generation_config=model.generation_config, tokenizer=tokenizer, logits_processor=drawn
+            )
+            written = tokenizer.batch_decode(task.architecture.written(ids, batch), skip_special_tokens=True)
+            for row, text in zip(rows, written, strict=True):
+                answers[row] = before(text, settings.stop).strip()
+            progress.update(len(rows))
+    return answers
+
+
+@dataclass(frozen=True)
+class Written:
+    """One answer, and what it took."""
+
+    text: str
+    prompt_tokens: int
+    tokens: int
+    ended: bool
+    """Whether the model ended it, or a stop did; else it is as long as it may be."""
+
+
+def stream(
+    task: Generation,
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    text: str,
+    settings: Generate,
+    tell: Callable[[str], None],
+    stopped: Callable[[], bool],
+) -> Written:
+    """What the model writes for one text, as `write` does; `tell` is told each part of it as it comes.
+
+    It is written no further as soon as `stopped`. Beams are known at the end alone, and told then.
+    """
+    prompt = task.prompt(tokenizer)
+    ids = prompt.ids(text)
+    place = device()
+    model.to(place).eval()
+    model.generation_config = configured(prompt, tokenizer, settings)
+    parts = Parts(tokenizer, settings.stop, tell)
+    inputs = task.architecture.inputs(tokenizer, [ids])
+    batch = {name: tensor.to(place) for name, tensor in inputs.items()}
+    with torch.inference_mode():
+        given = model.generate(
+            **batch,
+            generation_config=model.generation_config,
+            tokenizer=tokenizer,
+            logits_processor=LogitsProcessorList([Drawn(settings, [ids])] if settings.temperature else []),
+            stopping_criteria=StoppingCriteriaList([Stopped(stopped)]),
+            streamer=parts if settings.beams == 1 else None,
+        )
+    tokens = task.architecture.written(given, batch)[0].tolist()
+    whole = parts.complete(tokens)
+    ended = len(tokens) < settings.max_new_tokens or tokens[-1] == prompt.end or parts.cut(tokens)
+    return Written(whole, len(ids), len(tokens), ended)
+
+
+class Uncopied:
+    """What stays the same object where PEFT, with a trained prompt, copies all that it is given for `generate`."""
+
+    def __deepcopy__(self, memo: dict) -> "Uncopied":
+        return self
+
+
+class Parts(Uncopied, BaseStreamer):
+    """Tells an answer part by part: together they are the text that `write` gives."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", stops: list[str], tell: Callable[[str], None]):
+        self.tokenizer = tokenizer
+        self.stops = stops
+        self.tell = tell
+        self.told = ""
+        self._tokens: list[int] = []
+        self._begun = False
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._begun:
+            self._tokens.extend(value.flatten().tolist())
+            text = self._text(self._tokens)
+            for stop in self.stops:  # what may become one is held back, as is half a character
+                ends = (size for size in range(len(stop) - 1, 0, -1) if text.endswith(stop[:size]))
+                text = text[: len(text) - next(ends, 0)]
+            self._tell(text.rstrip("\ufffd").strip())
+        self._begun = True  # the first that is put is what the model read
+
+    def end(self) -> None:
+        pass
+
+    def complete(self, tokens: list[int]) -> str:
+        """The text of all tokens, of which the rest is told."""
+        text = self._text(tokens).strip()
+        self._tell(text)
+        return text
+
+    def cut(self, tokens: list[int]) -> bool:
+        """Whether the answer ends before a stop."""
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return any(stop in text for stop in self.stops)
+
+    def _text(self, tokens: list[int]) -> str:
+        return before(self.tokenizer.decode(tokens, skip_special_tokens=True), self.stops)
+
+    def _tell(self, text: str) -> None:
+        if len(text) > len(self.told):
+            self.tell(text[len(self.told) :])
+            self.told = text
+
+
+class Stopped(Uncopied, StoppingCriteria):
+    """Ends the writing when nobody waits for it any more."""
+
+    def __init__(self, stopped: Callable[[], bool]):
+        self.stopped = stopped
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        return torch.full((len(input_ids),), self.stopped(), device=input_ids.device)
+
+
+def configured(prompt: Reader, tokenizer: "PreTrainedTokenizerBase", settings: Generate) -> GenerationConfig:
+    """Not the model's own, which may punish repetitions or draw."""
+    return GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
         num_beams=settings.beams,
         do_sample=False,
@@ -48,27 +189,11 @@ def write(
         pad_token_id=tokenizer.pad_token_id,
         stop_strings=settings.stop or None,
         use_cache=True,
+        **prompt.generating,
     )
-    numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
-    answers = [""] * len(prompts)
-    with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            some = [prompts[row] for row in rows]
-            batch = {name: tensor.to(place) for name, tensor in padded(some, tokenizer.pad_token_id).items()}
-            del batch["position_ids"]  # which are counted from the mask
-            drawn = LogitsProcessorList([Drawn(settings, some)] if settings.temperature else [])
-            ids = model.generate(
-                **batch, generation_config=model.generation_config, tokenizer=tokenizer, logits_processor=drawn
-            )
-            written = tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-            for row, text in zip(rows, written, strict=True):
-                answers[row] = before(text, settings.stop).strip()
-            progress.update(len(rows))
-    return answers
 
 
-class Drawn(LogitsProcessor):
+class Drawn(Uncopied, LogitsProcessor):
     """Sampling that depends on the seed and on the row's own prompt, not on its batch.
 
     The likeliest token after Gumbel noise is a token drawn by the probabilities. Each row draws its own noise.
@@ -95,10 +220,12 @@ def before(text: str, stops: list[str]) -> str:
     return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
 
 
-def check_room(model: "PreTrainedModel | PeftModel", max_length: int, settings: Generate) -> None:
+def check_room(model: "PreTrainedModel | PeftModel", before: int, settings: Generate) -> None:
+    """`before`: how many positions the prompt takes of those that the answer needs."""
     longest = getattr(model.config, "max_position_embeddings", None)
-    if longest and max_length + settings.max_new_tokens > longest:
+    if longest and before + settings.max_new_tokens > longest:
+        prompt = f" after a prompt of up to {before} tokens (max_length of the model's file)" if before else ""
         raise UserError(
-            f"params.yaml: generate.max_new_tokens: {settings.max_new_tokens} after a prompt of up to {max_length} "
-            f"tokens (max_length of the model's file), but the model reads {longest}: lower one of them"
+            f"params.yaml: generate.max_new_tokens: {settings.max_new_tokens}{prompt}, but the model reads {longest}: "
+            f"lower {'one of them' if before else 'it'}"
         )

@@ -19,16 +19,18 @@ from transformers import (
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
 )
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import get_checkpoint_shard_files, resolve_revision
 
-from tunediff.core.errors import UserError, reason
+from tunediff.core.errors import UserError, nearest, reason
 from tunediff.core.files import sha256
 from tunediff.models import heads, weights
 from tunediff.models.pretrained import GGUF, check_hash, hub_error, hub_id, locate
 from tunediff.models.settings import Pretrained
+from tunediff.tasks import task_of
 from tunediff.tasks.interface import Task
 
 if TYPE_CHECKING:
@@ -43,14 +45,21 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 
 
 def load_tokenizer(conf: Pretrained, place: Path) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, cutting at `max_length` and padding on the right.
+    """The model's tokenizer, cutting at `max_length` and padding on the right, for the languages that `conf` names.
 
     GPT-2 and its kin have no padding token: the end-of-text token serves, and the model's `pad_token_id` must say so.
     """
+    languages = {"src_lang": conf.source_language, "tgt_lang": conf.target_language} if conf.source_language else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(locate(conf, place), revision=conf.revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            locate(conf, place), revision=conf.revision, trust_remote_code=False, **languages
+        )
     except (OSError, ValueError, httpx.HTTPError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None
+    except ImportError as error:  # of a package that a few tokenizers need
+        raise UserError(f"{place}: name: {conf.name}: its tokenizer cannot be loaded: {reason(error)}") from None
+    if languages:
+        check_languages(tokenizer, conf, place)
     tokenizer.model_max_length = conf.max_length
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
@@ -62,6 +71,21 @@ def load_tokenizer(conf: Pretrained, place: Path) -> PreTrainedTokenizerBase:
             f'model to a folder and add "pad_token" to tokenizer_config.json there, one of its tokens (such as {known})'
         )
     return tokenizer
+
+
+def check_languages(tokenizer: PreTrainedTokenizerBase, conf: Pretrained, place: Path) -> None:
+    """Raises UserError if the tokenizer has no codes of languages, or not those that `conf` names."""
+    if not hasattr(tokenizer, "tgt_lang"):
+        raise UserError(
+            f"{place}: source_language: the tokenizer of {conf.name} has no codes of languages; leave both out, and "
+            "say in the data's `instruction` what the model is to do"
+        )
+    for key in ("source_language", "target_language"):
+        code = getattr(conf, key)
+        if code not in tokenizer.all_special_tokens:
+            raise UserError(
+                f"{place}: {key}: {conf.name} knows no '{code}'; {nearest(code, tokenizer.all_special_tokens)}"
+            )
 
 
 def find(conf: Pretrained, place: Path) -> tuple[str, str]:
@@ -83,6 +107,7 @@ def load_pretrained(
         source, revision = find(conf, place)
         kept = _labels_to_keep(conf, place, source, revision, task) if conf.keep_head else None
         config = _config(conf, place, source, revision, tokenizer, task, seed)
+        task = task_of(config)  # which knows now what kind of model it is done by
         check_weights(conf, place, source, revision)
         if quantize := getattr(conf, "quantize", None):
             from tunediff.models.quantized import quantization
@@ -126,7 +151,7 @@ def _config(
         **fields,
     )
     if task.writes:
-        check_decoder(config, conf, place)
+        check_writer(config, conf, place)
     longest = getattr(config, "max_position_embeddings", None) or 0  # -1 of XLNet, which has no limit
     if 0 < longest < conf.max_length:
         raise UserError(f"{place}: max_length: {conf.max_length}, but {conf.name} reads at most {longest} tokens")
@@ -156,7 +181,7 @@ def _begin_head(
 
     A model that writes texts keeps the head that it has.
     """
-    if model.base_model is model:
+    if model.base_model is model and not task.writes:
         raise UserError(f"{place}: name: {conf.name}: its head is not known apart from its base; choose another model")
     if problem := weights.difference_of(loading) if task.writes else weights.difference_of_base(model, loading):
         raise UserError(
@@ -238,21 +263,22 @@ def _last(mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return places, mask.gather(1, places)
 
 
-def load_decoder_config(conf: Pretrained, place: Path) -> PreTrainedConfig:
+def load_writer_config(conf: Pretrained, place: Path) -> PreTrainedConfig:
     """The config of a model that writes texts. Raises UserError if there is none."""
     try:
         config = AutoConfig.from_pretrained(locate(conf, place), revision=conf.revision, trust_remote_code=False)
     except (OSError, ValueError, httpx.HTTPError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None
-    check_decoder(config, conf, place)
+    check_writer(config, conf, place)
     return config
 
 
-def check_decoder(config: PreTrainedConfig, conf: Pretrained, place: Path) -> None:
+def check_writer(config: PreTrainedConfig, conf: Pretrained, place: Path) -> None:
     """Raises UserError if the model reads texts and writes none; transformers would put the head on it all the same."""
     kind = config.model_type
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        decoders = "a decoder, such as `model: smollm2` in params.yaml"
+    causal = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if not (kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES if config.is_encoder_decoder else causal):
+        decoders = "a decoder or an encoder-decoder, such as `model: smollm2` in params.yaml"
         raise UserError(f"{place}: name: {conf.name} is no model that writes texts ({kind}); choose {decoders}")
 
 

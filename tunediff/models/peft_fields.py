@@ -16,10 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 from tunediff.core.errors import UserError, nearest, reason
 from tunediff.core.files import read_json
 from tunediff.models.own_methods import OWN
-from tunediff.tasks import TASKS
+from tunediff.tasks import task_of
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+    from transformers import PreTrainedConfig
 
 # Methods of PEFT that classify, and load nothing but their own weights.
 TYPES = {
@@ -98,8 +99,8 @@ def check_own(own: dict[str, Any], place: str) -> None:
     _check_fields(OWN[own["peft_type"]], own["fields"], f"{place}.fields.")
 
 
-def read_adapter_config(folder: Path, origin: dict[str, Any]) -> "PeftConfig":
-    """The config in adapter_config.json of a trained adapter; `origin` is its config.json's `tunediff`.
+def read_adapter_config(folder: Path, config: "PreTrainedConfig") -> "PeftConfig":
+    """The config in adapter_config.json of a trained adapter; `config` is what its config.json has.
 
     Raises UserError with a line for each value that training does not write there.
     """
@@ -111,8 +112,8 @@ def read_adapter_config(folder: Path, origin: dict[str, Any]) -> "PeftConfig":
         raise UserError(f"{file}: peft_type: {peft_type!r:.100} is not loaded{why}; train with another method")
     expected = {
         "auto_mapping": None,
-        "task_type": TASKS[origin.get("task", "classification")].peft_type,
-        "base_model_name_or_path": origin["pretrained"],
+        "task_type": task_of(config).peft_type,
+        "base_model_name_or_path": config.tunediff["pretrained"],
     }
     problems = [
         f"{file}: {key}: expected {value!r}, found {values.get(key)!r:.200}; correct it, or train again"
@@ -121,13 +122,13 @@ def read_adapter_config(folder: Path, origin: dict[str, Any]) -> "PeftConfig":
     ]
     if problems:
         raise UserError(*problems)
-    config = config_class(peft_type)
+    kind = config_class(peft_type)
     # What is as it would be without being named. Of the fields that are not allowed, training writes no more.
-    unset = {field.name: _default(field) for field in dataclasses.fields(config)}
+    unset = {field.name: _default(field) for field in dataclasses.fields(kind)}
     named = {key: value for key, value in values.items() if key not in COMMON and value != unset.get(key)}
-    fields = _check_fields(config, named, f"{file}: ")
+    fields = _check_fields(kind, named, f"{file}: ")
     try:
-        return config(**fields, **{key: values.get(key) for key in ("revision", *expected)}, inference_mode=True)
+        return kind(**fields, **{key: values.get(key) for key in ("revision", *expected)}, inference_mode=True)
     except Exception as error:  # PEFT raises errors of any kind
         raise UserError(f"{file}: {reason(error)}; train again") from None
 

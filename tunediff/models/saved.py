@@ -19,8 +19,7 @@ from tunediff.models.peft_fields import check_own, read_adapter_config
 from tunediff.models.settings import Adapted
 from tunediff.models.trained_config import check_trained
 from tunediff.models.weights import check_adapter, check_all, reshaped
-from tunediff.tasks import TASKS
-from tunediff.tasks.interface import Task
+from tunediff.tasks import task_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -40,7 +39,7 @@ def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel
         elif (folder / "adapter_config.json").is_file():
             from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 
-            adapter = read_adapter_config(folder, config.tunediff)
+            adapter = read_adapter_config(folder, config)
             original = _original(folder, config, tokenizer)
             if dequantize and config.tunediff.get("quantize"):
                 original = original.dequantize(torch.float32)
@@ -75,7 +74,7 @@ def add_adapter(model: "PeftModel", folder: Path) -> tuple[str, PreTrainedTokeni
     It must be of their kind, and of the same pretrained model. Raises UserError if PEFT cannot have both.
     """
     name = f"adapter{len(model.peft_config)}"
-    adapter = read_adapter_config(folder, model.config.tunediff)
+    adapter = read_adapter_config(folder, model.config)
     try:
         model.add_adapter(name, adapter)
         check_adapter(model, name, folder)
@@ -105,11 +104,6 @@ def _original(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedToken
         keep_head=origin.get("keep_head", False),
     )
     return load_pretrained(conf, folder / "config.json", tokenizer, task_of(config), origin["seed"])
-
-
-def task_of(config: PreTrainedConfig) -> Task:
-    """The task that a saved model was trained for."""
-    return TASKS[config.tunediff.get("task", "classification")].of_config(config)
 
 
 def load_saved_config(folder: Path) -> PreTrainedConfig:

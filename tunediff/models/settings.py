@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import model_validator
+
 from tunediff.core.errors import UserError
 from tunediff.core.settings import Count, Positive, Section
 
@@ -18,8 +20,18 @@ class Pretrained(Section):
     """SHA-256 of the weights, checked at every load: of model.safetensors, all its parts, or the GGUF file."""
     max_length: Count = 256
     """Longer texts are cut to this many tokens."""
+    source_language: str | None = None
+    """Code of the texts' language, for a tokenizer that has such codes (mBART, NLLB)."""
+    target_language: str | None = None
+    """Code of the language that is to be written."""
     keep_head: bool = False
     """Begin with the head of a model that is a classifier already, matched by the names of the labels."""
+
+    @model_validator(mode="after")
+    def _both_languages(self) -> "Pretrained":
+        if bool(self.source_language) != bool(self.target_language):
+            raise ValueError("target_language: a translation has two languages; set source_language and this, or none")
+        return self
 
 
 class Adapted(Pretrained):

@@ -69,10 +69,12 @@ def lengths(
     """
     if not task.writes:
         return token_lengths(rows.text, conf, path)
-    from tunediff.models.loading import load_decoder_config, load_tokenizer
+    from tunediff.models.loading import load_tokenizer, load_writer_config
 
-    longest = getattr(load_decoder_config(conf, path), "max_position_embeddings", None)
+    config = load_writer_config(conf, path)
+    longest = getattr(config, "max_position_embeddings", None)
     tokenizer = load_tokenizer(conf, path)
+    task = task.on(config)
     try:
         prompt = task.prompt(tokenizer)
     except Exception as error:  # a template is a program
@@ -80,11 +82,13 @@ def lengths(
     counted = []
     for _, row in rows.iterrows():
         counted.append(len(prompt.ids(row.text, cut=False)))
-        target = len(prompt.target(row.label))
-        if longest and min(counted[-1], conf.max_length) + target > longest:
+        target = len(prompt.target(task.learnt(row.label)))
+        before = task.architecture.before(min(counted[-1], conf.max_length))
+        if longest and before + target > longest:
+            prompt_s = f", of which the prompt may take {conf.max_length} (max_length in {path}): lower max_length, or"
             raise UserError(
-                f"{place(row)}: the target has {target} tokens, and the model reads {longest}, of which the prompt may "
-                f"take {conf.max_length} (max_length in {path}): lower max_length, or shorten the target"
+                f"{place(row)}: the target has {target} tokens, and the model reads {longest}"
+                f"{prompt_s if before else ':'} shorten the target"
             )
         try:
             prompt.ids(row.text)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunediff.core.errors import UserError, reason
 from tunediff.models.inference import encoder_of
 from tunediff.models.settings import Pretrained
-from tunediff.tasks import TASKS
+from tunediff.tasks import task_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -44,19 +44,22 @@ def check_answers(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTok
     Raises UserError, which begins with `misfit`, if the model cannot answer, or answers otherwise for a text beside a
     longer one.
     """
+    task = task_of(model.config)
     both = _encoded(tokenizer, [SHORT, LONG], padding=True, truncation=True)
+    alone = _encoded(tokenizer, [SHORT], truncation=True)
+    if task.writes:
+        both, alone = ({**each, **task.architecture.begun(len(each["input_ids"]))} for each in (both, alone))
     try:
         model.train()
         with torch.random.fork_rng(devices=[]):  # a training begins with the same random numbers as without this
             model(**both)
         model.eval()
-        one = model(**_encoded(tokenizer, [SHORT], truncation=True)).logits[0]
+        one = model(**alone).logits[0]
         other = model(**both).logits[0]
     except Exception as error:  # of models, as of adapters, whatever comes
         raise UserError(f"{misfit}: {reason(error)}") from None
     if other.ndim > 1:  # there are some for each token, and those of the padding do not matter
-        of_tokens = TASKS[model.config.tunediff["task"]].peft_type == "TOKEN_CLS"
-        if of_tokens and len(one) != len(tokenizer(SHORT)["input_ids"]):
+        if task.peft_type == "TOKEN_CLS" and len(one) != alone["input_ids"].shape[1]:
             raise UserError(f"{misfit}: it would answer for its prompt as well, and here each token has one answer")
         other = other[: len(one)]
     if not torch.allclose(one, other, atol=1e-3, rtol=1e-3):

@@ -7,6 +7,7 @@ machine either.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from tunediff.core.files import read_json
 from tunediff.report import card_words
 from tunediff.report.markdown import cell, code
 from tunediff.tasks import TASKS
+from tunediff.tasks.interface import Task
 
 # What loads the folder: PEFT does not know the methods of `own_methods`.
 LIBRARY = {"full": "transformers", "peft": "peft", "own": "tunediff", "linear": "tunediff"}
@@ -42,14 +44,19 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
     `seed` is that of its training.
     """
     training, source = results.training, results.source
-    origin = read_json(folder / "config.json")["tunediff"]
+    config = read_json(folder / "config.json")
+    origin = config["tunediff"]
     adapter = training["adapter"] or {"peft_type": "", "fields": {}}
     kind = kind_of(origin, training)
     base = pretrained(origin["pretrained"], origin["revision"]) if "pretrained" in origin else None
     figures = results.detail["seeds"][seed]
     task = TASKS[training["task"]]
+    if task.writes:
+        task = task.of_config(SimpleNamespace(**config))
     words = card_words.of_task(task)
     counts = card_words.rows(results.profile)
+    generate = origin.get("generate")
+    between = " " if config.get("is_encoder_decoder") else "\n\n"
     card = ModelCard.from_template(
         metadata(training["method"], kind, adapter["peft_type"], base, source, figures, task),
         template_path=str(Path(__file__).with_name("card.md.j2")),
@@ -76,8 +83,9 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
         figures=[(task.figures[name].words, value) for name, value in figures.items()],
         tested=results.profile["splits"]["test"]["rows"],
         temperature=origin.get("temperature"),
-        asked=json.dumps("".join(f"{part}\n\n" for part in [origin.get("instruction")] if part)),
-        generate=origin.get("generate"),
+        asked=json.dumps("".join(f"{part}{between}" for part in [origin.get("instruction")] if part)),
+        encoder_decoder=generate and config.get("is_encoder_decoder", False),
+        generate=generate,
         versions=training["versions"],
     )
     card.save(folder / "README.md")
@@ -104,7 +112,7 @@ def metadata(
     base: "Pretrained | None",
     source: dict[str, Any],
     figures: dict[str, float],
-    task: type,
+    task: Task | type[Task],
 ) -> ModelCardData:
     """What the Hub reads. It refuses names that are no ids of its own, so what has none there is left to the text."""
     test = source["splits"]["test"]

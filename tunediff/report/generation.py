@@ -45,7 +45,7 @@ def errors(one: Predictions) -> pd.DataFrame:
 
 
 def choice(evidence: Evidence, about: About) -> list[Section]:
-    return [without_training(evidence), written(evidence), *habits(evidence)]
+    return [without_training(evidence), written(evidence), *elsewhere(about), *habits(evidence)]
 
 
 def answers(evidence: Evidence, about: About) -> list[Section]:
@@ -100,12 +100,26 @@ def written(evidence: Evidence) -> Section:
     return Section("What is written", said, [head, *rows], chosen=evidence.choice)
 
 
+def elsewhere(about: About) -> list[Section]:
+    """What training cost the model on other texts; no section where that has no figure."""
+    known = {name: detail["elsewhere"] for name, detail in about.details.items() if "elsewhere" in detail}
+    if "untrained" not in known:
+        return []
+    before = known.pop("untrained")
+    after = ", ".join(f"`{name}` {value:,.2f} ({value / before - 1:+.1%})" for name, value in known.items())
+    said = (
+        "Perplexity on a few texts of this project about other things, which no method was trained on: "
+        f"{before:,.2f} before training; after it {after}. What is higher has been forgotten."
+    )
+    return [Section("Forgetting", said)]
+
+
 def habits(evidence: Evidence) -> list[Section]:
     """How often answers keep to countable habits of the targets: those that some targets have and some have not, too.
 
     No section where there is no such habit.
     """
-    targets = [target for _, target in next(iter(evidence.predictions.values())).actual]
+    targets = [target for _, target, *_ in next(iter(evidence.predictions.values())).actual]
     wanted = {name: np.array([bool(re.search(pattern, text)) for text in targets]) for name, pattern in HABITS.items()}
     wanted = {name: has for name, has in wanted.items() if has.any()}
     if not wanted:

@@ -190,4 +190,4 @@ def adapters(params: Params) -> dict[str, str]:
 
 def _only(model: Pretrained, kind: type[Pretrained]) -> dict[str, Any]:
     """The keys of the model's file that `kind` has."""
-    return model.model_dump(include=set(kind.model_fields))
+    return model.model_dump(include=set(kind.model_fields), exclude_none=True)

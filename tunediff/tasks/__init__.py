@@ -1,5 +1,7 @@
 """Tasks by the name that `task:` in a data file has."""
 
+from typing import Any
+
 from tunediff.core.settings import Section
 from tunediff.tasks.classification import Classification
 from tunediff.tasks.generation import Generation
@@ -12,6 +14,11 @@ FIGURES: dict[str, Figure] = {
     name: figure for task in reversed(TASKS.values()) for name, figure in task.figures.items()
 }
 """The figures of all tasks by name; where tasks have one of the same name, in the words of the first task."""
+
+
+def task_of(config: Any) -> Task:
+    """The task that a model was loaded or trained for, from its config."""
+    return TASKS[config.tunediff.get("task", "classification")].of_config(config)
 
 
 def with_keys(base: type[Section], task: str) -> type[Section]:

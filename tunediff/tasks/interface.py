@@ -8,9 +8,9 @@ into figures. So one bootstrap, one paired test, one slicing and one mean over s
 What only some rooms need of a task is in one file per task there: `baselines.TASK`, `evidence.TASK`, `report.TASK`,
 `use.TASK_answers`, each found by a small table beside it (`of_task.py`). So training does not depend on it.
 
-A task that `writes` has two other functions, for which see `generation.Generation`, in the place of `gathered`,
-`probabilities` and `served`: `prompt`, what a model reads of a text, and `condensed`, what is kept of logits that are
-as many as the vocabulary has words.
+A task that `writes` has more functions, for which see `generation.Generation`, in the place of `gathered`,
+`probabilities` and `served`: `on`, the task for a model of some config; `prompt`, what a model reads of a text;
+`condensed`, what is kept of logits that are as many as the vocabulary has words.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -76,7 +76,7 @@ class Task(Protocol):
     pipeline: ClassVar[str]
     """The task's name in transformers' `pipeline`, and on the Hub."""
     writes: ClassVar[bool]
-    """Whether answers are texts that a causal language model writes with the head that it has."""
+    """Whether answers are texts that a model writes with the head that it has."""
     cuts: ClassVar[bool]
     """Whether a text that is longer than `max_length` is cut there; else it is read in windows."""
 

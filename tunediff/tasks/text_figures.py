@@ -1,7 +1,8 @@
 """Figures of written texts: ROUGE as rouge-score computes it, BLEU and chrF as sacrebleu does, from sums over rows.
 
 `counts` gives one row of numbers for each text. ROUGE is a mean over rows; BLEU and chrF are those of all rows
-together, from the sums of their n-grams.
+together, from the sums of their n-grams. Of several targets, ROUGE, chrF and exact match take the best one for each
+answer, and BLEU all together, as the libraries do; the length ratio is to the first one's.
 """
 
 import re
@@ -9,8 +10,8 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-Pair = tuple[str, str]
-"""A source, and its target."""
+Pair = tuple[str, ...]
+"""A source, its target, and further targets that are as good."""
 
 ROUGES = ("rouge1", "rouge2", "rougeL")
 CHARACTERS = 6  # in chrF's longest n-grams
@@ -34,15 +35,18 @@ def scorers() -> tuple:
     return RougeScorer(list(ROUGES)), BLEU(), CHRF()
 
 
-def signatures() -> dict[str, str]:
-    """How the figures are computed, as their libraries name it."""
+def signatures(pairs: list[Pair]) -> dict[str, str]:
+    """How the figures of the pairs are computed, as the libraries name it."""
     from importlib.metadata import version
 
+    numbers = sorted({len(targets) for _, *targets in pairs})
     _, bleu, chrf = scorers()
-    for scorer in (bleu, chrf):
-        scorer.corpus_score(["a"], [["a"]])  # the signature has the number of references, which is not known before
+    for scorer in (bleu, chrf):  # the signature has the number of references, which is not known before
+        references = [["a" if place < number else None for number in numbers] for place in range(numbers[-1])]
+        scorer.corpus_score(["a"] * len(numbers), references)
+    best = ", the best of several references" if numbers[-1] > 1 else ""
     return {
-        "rouge": f"rouge-score {version('rouge-score')}, F1, no stemmer",
+        "rouge": f"rouge-score {version('rouge-score')}, F1, no stemmer{best}",
         "bleu": bleu.get_signature().format(),
         "chrf": chrf.get_signature().format(),
     }
@@ -82,26 +86,28 @@ def unread(source: str, target: str) -> list[str]:
 
 def counts(pairs: list[Pair], answers: list[str]) -> np.ndarray:
     """Shape [rows, counts]."""
-    return np.array([_counts(*pair, answer) for pair, answer in zip(pairs, answers, strict=True)], dtype=float)
+    return np.array([_counts(pair, answer) for pair, answer in zip(pairs, answers, strict=True)], dtype=float)
 
 
 @lru_cache(maxsize=100_000)
-def _counts(source: str, target: str, answer: str) -> tuple[float, ...]:
+def _counts(pair: Pair, answer: str) -> tuple[float, ...]:
+    source, *targets = pair
+    references = [[target] for target in targets]
     rouge, bleu, chrf = scorers()
-    scores = rouge.score(target, answer)
+    scores = rouge.score_multi(targets, answer)
     grams = ngrams(answer)
     known = set(ngrams(source))
     # The statistics that sacrebleu itself sums up: of BLEU lengths of answer and target, matches, n-grams.
-    answered, wanted, *rest = bleu._extract_corpus_statistics([answer], [[target]])[0]
+    answered, wanted, *rest = bleu._extract_corpus_statistics([answer], references)[0]
     return (
         1,
         *(scores[name].fmeasure for name in ROUGES),
-        exact(target, answer),
-        *(len(answer.split()), len(target.split())),
+        any(exact(target, answer) for target in targets),
+        *(len(answer.split()), len(targets[0].split())),
         *(sum(gram in known for gram in grams), len(grams)),
         *rest,
         *(answered, wanted),
-        *chrf._extract_corpus_statistics([answer], [[target]])[0],
+        *chrf._extract_corpus_statistics([answer], references)[0],
     )
 
 

@@ -16,7 +16,7 @@ from tunediff.core.errors import UserError
 from tunediff.models import trial
 from tunediff.models.adapters import adapt
 from tunediff.models.loading import load_pretrained, load_tokenizer
-from tunediff.tasks import TASKS
+from tunediff.tasks import TASKS, task_of
 from tunediff.training.loop import Fit, fit
 from tunediff.training.ranks import sharded
 from tunediff.training.settings import PeftMethod, Training
@@ -96,4 +96,4 @@ def train(
     model = load_pretrained(training.model, training.model_path, tokenizer, task, seed)
     model, optimizer = method(model, tokenizer, training)
     trial.check(model, tokenizer, training.model, training.model_path)
-    return fit(model, tokenizer, task, train, validation, training, seed, curves, optimizer)
+    return fit(model, tokenizer, task_of(model.config), train, validation, training, seed, curves, optimizer)

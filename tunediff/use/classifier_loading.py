@@ -53,7 +53,7 @@ class Loader:
         from tunediff.models.saved import add_adapter, load_saved, task_of
 
         task = task_of(config)
-        key = (*_origin(config), read_adapter_config(path, config.tunediff).peft_type)
+        key = (*_origin(config), read_adapter_config(path, config).peft_type)
         if key in self._bases:
             model = self._bases[key]
             adapter, tokenizer = add_adapter(model, path)

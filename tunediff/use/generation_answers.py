@@ -1,6 +1,6 @@
 """Texts that a model writes: the model, and what becomes of its answers in a file.
 
-`of_task.TaskAnswers` says what each part is for. The service refuses such models, so what it needs is not here.
+`of_task.TaskAnswers` says what each part is for. What the service needs is in `chat.py`.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from tunediff.models.generation import Written
 
 BATCH_SIZE = 16
 
@@ -44,6 +46,24 @@ class Writer:
 
         with self._activated():
             return write(self.task, *self._parts, texts, self._generate, BATCH_SIZE, "fp32", "written")
+
+    def settings(self, changes: dict[str, Any]) -> Generate:
+        """How it writes, with some changes. Raises UserError if what may be written has no room behind a prompt."""
+        from tunediff.models.generation import check_room
+
+        model, tokenizer = self._parts
+        changed = Generate(**{**self._generate.model_dump(), **changes})
+        check_room(model, self.task.architecture.before(tokenizer.model_max_length), changed)
+        return changed
+
+    def stream(
+        self, text: str, settings: Generate, tell: Callable[[str], None], stopped: Callable[[], bool]
+    ) -> "Written":
+        """What is written for one text; see `models.generation.stream`."""
+        from tunediff.models.generation import stream
+
+        with self._activated():
+            return stream(self.task, *self._parts, text, settings, tell, stopped)
 
 
 @dataclass(frozen=True)

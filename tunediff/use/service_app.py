@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from tunediff.use import service_schema
+from tunediff.use import chat, service_schema
 from tunediff.use.classification_answers import Explanation
 from tunediff.use.classifier import Classifier
 from tunediff.use.occlusion import leave_out
@@ -27,20 +27,26 @@ from tunediff.use.service_models import Served
 from tunediff.use.service_queue import Batcher, QueueFull
 from tunediff.use.service_schema import Health, Model, Models, Predictions, explain_errors, problems
 
+PAGE = Path(__file__).with_name("service.html")
+
 
 def make_app(served: dict[str, Served], batch_size: int, hosts: Hosts) -> Guard:
     """An ASGI application that answers to `hosts`; the first of `served` answers where a request names no model."""
     metrics = Metrics()
-    runner = Runner(batch_size, metrics)
+    writes = next(iter(served.values())).tuned.task.writes
+    runner = chat.Runner(metrics) if writes else Runner(batch_size, metrics)
     app = FastAPIOffline(
         title="tunediff",
         version="1",
-        description="Labels texts with trained models.",
+        description="Writes texts with trained models." if writes else "Labels texts with trained models.",
         redoc_url=None,
         swagger_ui_parameters={"validatorUrl": None},  # another host
         lifespan=runner.running,
     )
-    add_model_routes(app, served, runner, metrics)
+    if writes:
+        chat.add_routes(app, served, runner)
+    else:
+        add_model_routes(app, served, runner, metrics)
 
     @app.get("/health", response_model=Health, responses=problems(421, 503))
     async def health() -> Health | JSONResponse:
@@ -54,7 +60,7 @@ def make_app(served: dict[str, Served], batch_size: int, hosts: Hosts) -> Guard:
         """For Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    page, policy = read_page()
+    page, policy = read_page(chat.PAGE if writes else PAGE)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def index() -> HTMLResponse:
@@ -133,12 +139,12 @@ async def refuse_invalid(request: Request, error: RequestValidationError) -> JSO
 
 
 async def refuse_more(request: Request, error: QueueFull) -> JSONResponse:
-    return refuse(429, f"more than {service_schema.MAX_WAITING} texts would wait; try again soon")
+    return refuse(429, f"more than {error.limit} texts would wait; try again soon")
 
 
-def read_page() -> tuple[bytes, str]:
+def read_page(path: Path) -> tuple[bytes, str]:
     """The page, and a Content-Security-Policy under which nothing but its own script and styles runs."""
-    page = Path(__file__).with_name("service.html").read_bytes()
+    page = path.read_bytes()
 
     def hashes(tag: bytes) -> str:
         parts = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)

@@ -30,8 +30,8 @@ def load(paths: list[Path]) -> dict[str, Served]:
         if name in tuned:
             raise UserError(f"{path}: another model is named '{name}' already; copy or link one to another name")
         tuned[name] = loader.load(path)
-        if tuned[name].task.writes:
-            raise UserError(f"{path}: writes texts, which the service does not serve: use `python -m stages.predict`")
+        if tuned[name].task.writes != next(iter(tuned.values())).task.writes:
+            raise UserError(f"{path}: of a model that labels texts and one that writes them, serve each by itself")
     return {name: Served(tuned[name], _original(path, loader)) for name, path in zip(tuned, paths, strict=True)}
 
 

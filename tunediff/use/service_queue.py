@@ -16,6 +16,10 @@ from tunediff.use.classifier import Classifier
 class QueueFull(Exception):
     """More texts would wait than may."""
 
+    def __init__(self, limit: int):
+        super().__init__(limit)
+        self.limit = limit
+
 
 @dataclass
 class Waiting:
@@ -66,7 +70,7 @@ class Batcher:
         request.future.set_running_or_notify_cancel()  # who asked may go away, the thread goes on
         with self._changed:
             if self.waiting + len(texts) > self.limit:
-                raise QueueFull
+                raise QueueFull(self.limit)
             self.waiting += len(texts)
             self._requests.setdefault(classifier, deque()).append(request)
             self._changed.notify()
