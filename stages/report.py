@@ -43,17 +43,16 @@ def main() -> None:
 
     # Compare, and recommend.
     errors = costs.matrix(predictions["majority"].task, settings.costs, f"conf/data/{settings.data}.yaml")
-    known = (methods, settings.trained, predictions)
-    evidence = weigh(*known, settings.report, settings.max_length, settings.seed, errors)
+    compared = (methods, settings.trained, predictions, settings.report, settings.max_length, settings.seed, errors)
+    evidence = weigh(*compared)
     advice = verdict(evidence, about)
     print(" ".join([f"{advice.headline}.", advice.reason, advice.sure, advice.next]))
 
     # Write.
     folders.write(evidence, about.curves, about.growth, args)
     parts = sections(evidence, provenance(read_json(args.profile), settings.model, about), about)
-    page.write(
-        f"{settings.data} with {settings.model}: fine-tune, adapt, or neither?", advice, parts, args.html, args.markdown
-    )
+    title = f"{settings.data} with {settings.model}: fine-tune, adapt, or neither?"
+    page.write(title, advice, parts, args.html, args.markdown)
     print(f"open {args.html}, or read {args.markdown}")
 
 
