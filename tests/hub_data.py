@@ -35,6 +35,10 @@ DATASETS = {  # the id on the Hub, and the former one that redirects there
     "SetFit/bbc-news": "",
     "fancyzhx/amazon_polarity": "amazon_polarity",
     "stanfordnlp/imdb": "imdb",
+    "knkarthick/samsum": "",
+    "EdinburghNLP/xsum": "",
+    "bentrevett/multi30k": "",
+    "databricks/databricks-dolly-15k": "",
 }
 SHARD_ROWS, GROUP_ROWS = 4000, 100
 
@@ -48,6 +52,10 @@ def make_datasets(root: Path) -> dict[str, Path]:
     bbc(folders["SetFit/bbc-news"])
     amazon(folders["fancyzhx/amazon_polarity"])
     imdb(folders["stanfordnlp/imdb"])
+    samsum(folders["knkarthick/samsum"])
+    xsum(folders["EdinburghNLP/xsum"])
+    multi30k(folders["bentrevett/multi30k"])
+    dolly(folders["databricks/databricks-dolly-15k"])
     return folders
 
 
@@ -106,6 +114,57 @@ def imdb(folder: Path) -> None:
     splits = {"train": split(0, 80), "test": split(100, 40), "unsupervised": split(200, 40)}
     splits["unsupervised"]["label"] = [-1] * 40
     write_parquet(folder, "plain_text", splits, names, ["text", "label"], {})
+
+
+# Rows of each split in the data sets of texts to be written.
+WRITTEN = {"train": 40, "validation": 10, "test": 12}
+
+
+def samsum(folder: Path) -> None:
+    """CSV with line breaks inside of quotes."""
+    import pandas as pd
+
+    for name, rows in WRITTEN.items():
+        chats = [f"Ann: Are you in {TOWNS[i % 8]}?\r\nBob: Yes, since {name} {i} :)" for i in range(rows)]
+        table = {"id": range(rows), "dialogue": chats, "summary": [f"Bob is in {TOWNS[i % 8]}." for i in range(rows)]}
+        pd.DataFrame(table).to_csv(folder / f"{name}.csv", index=False)
+
+
+def xsum(folder: Path) -> None:
+    splits = {
+        name: {
+            "document": [f"The bridge in {TOWNS[i % 8]} is shut.\nIt is number {i} of {name}." for i in range(rows)],
+            "summary": [f"A bridge in {TOWNS[i % 8]} has been shut." for i in range(rows)],
+            "id": [str(i) for i in range(rows)],
+        }
+        for name, rows in WRITTEN.items()
+    }
+    write_parquet(folder, "default", splits, [], ["document", "summary", "id"], {})
+
+
+def multi30k(folder: Path) -> None:
+    """JSON lines; the file of the split `validation` is named `val`."""
+    for name, rows in WRITTEN.items():
+        lines = [
+            {"en": f"A man walks in {TOWNS[i % 8]} {i}.", "de": f"Ein Mann geht in {TOWNS[i % 8]} {i}."}
+            for i in range(rows)
+        ]
+        path = folder / f"{'val' if name == 'validation' else name}.jsonl"
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def dolly(folder: Path) -> None:
+    """One file, whose name tells no split; many rows have no context."""
+    lines = [
+        {
+            "instruction": f"What is number {i}?",
+            "context": "" if i % 3 else f"Number {i} is a town.",
+            "response": f"A town like {TOWNS[i % 8]}.",
+            "category": "open_qa",
+        }
+        for i in range(60)
+    ]
+    (folder / "databricks-dolly-15k.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
 def write_parquet(

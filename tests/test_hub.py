@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import ROOT, SIDES, Project, World, make_project
+from test_generation import tiny_llama
 
 from tunediff.sources.hub_part import _evenly, _shares_asked_for
 from tunediff.sources.settings import DataConf
@@ -65,6 +66,23 @@ def prepared(project: Project) -> pd.DataFrame:
 
 
 # --- data sets
+
+
+@pytest.mark.parametrize("name", ["samsum", "xsum", "multi30k", "dolly"])
+def test_texts_to_be_written_are_read_from_the_hub(world: World, project: Project, tmp_path: Path, name: str) -> None:
+    conf = yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text(encoding="utf-8"))
+    tiny_llama(tmp_path / "llama")
+    project.write_yaml("conf/model/hub.yaml", {"name": str(tmp_path / "llama"), "max_length": 96})
+    project.edit_yaml("params.yaml", data=name)
+    done = world.prepare(project, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    rows = {side: pd.read_parquet(project.folder / f"data/prepared/{side}.parquet") for side in SIDES}
+    sizes = {side: len(table) for side, table in rows.items()}
+    assert sizes == ({"train": 48, "validation": 6, "test": 6} if name == "dolly" else hub_data.WRITTEN)
+    assert project.profile()["instruction"] == conf.get("instruction", "")
+    first = rows["test"].sort_values("row").iloc[0]
+    assert any(town in first.label["target"] for town in hub_data.TOWNS)
+    assert first.text.startswith({"samsum": "Ann", "xsum": "The bridge", "multi30k": "A man", "dolly": "What"}[name])
 
 
 @pytest.mark.parametrize("name", DATA)
