@@ -116,7 +116,7 @@ def files(tmp_path: Path) -> Files:
             MODEL_FILE,
             "lr",
             1e-3,
-            "unknown key; there are: head, keep_head, learning_rate, max_length, name, quantize, revision, sha256, ta",
+            "unknown key; there are: head, keep_head, learning_rate, max_length, name, quantize, revision, sha256, so",
         ),
         # missing
         (PARAMS_FILE, "seed", ABSENT, "missing key"),
