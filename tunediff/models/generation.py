@@ -118,7 +118,14 @@ def stream(
     return Written(whole, len(ids), len(tokens), ended)
 
 
-class Parts(BaseStreamer):
+class Uncopied:
+    """What stays the same object where PEFT, with a trained prompt, copies all that it is given for `generate`."""
+
+    def __deepcopy__(self, memo: dict) -> "Uncopied":
+        return self
+
+
+class Parts(Uncopied, BaseStreamer):
     """Tells an answer part by part: together they are the text that `write` gives."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", stops: list[str], tell: Callable[[str], None]):
@@ -162,7 +169,7 @@ class Parts(BaseStreamer):
             self.told = text
 
 
-class Stopped(StoppingCriteria):
+class Stopped(Uncopied, StoppingCriteria):
     """Ends the writing when nobody waits for it any more."""
 
     def __init__(self, stopped: Callable[[], bool]):
@@ -186,7 +193,7 @@ def configured(prompt: Reader, tokenizer: "PreTrainedTokenizerBase", settings: G
     )
 
 
-class Drawn(LogitsProcessor):
+class Drawn(Uncopied, LogitsProcessor):
     """Sampling that depends on the seed and on the row's own prompt, not on its batch.
 
     The likeliest token after Gumbel noise is a token drawn by the probabilities. Each row draws its own noise.

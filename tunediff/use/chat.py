@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tunediff.models.generation import Written
     from tunediff.tasks.settings import Generate
 
+PAGE = Path(__file__).with_name("chat.html")
 MAX_WAITING = 64  # answers that wait or are written
 ORIGINAL = "-original"
 """The end of the name by which the untrained model of a trained one is asked."""

@@ -27,6 +27,8 @@ from tunediff.use.service_models import Served
 from tunediff.use.service_queue import Batcher, QueueFull
 from tunediff.use.service_schema import Health, Model, Models, Predictions, explain_errors, problems
 
+PAGE = Path(__file__).with_name("service.html")
+
 
 def make_app(served: dict[str, Served], batch_size: int, hosts: Hosts) -> Guard:
     """An ASGI application that answers to `hosts`; the first of `served` answers where a request names no model."""
@@ -58,7 +60,7 @@ def make_app(served: dict[str, Served], batch_size: int, hosts: Hosts) -> Guard:
         """For Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    page, policy = read_page("chat.html" if writes else "service.html")
+    page, policy = read_page(chat.PAGE if writes else PAGE)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def index() -> HTMLResponse:
@@ -137,9 +139,9 @@ async def refuse_more(request: Request, error: QueueFull) -> JSONResponse:
     return refuse(429, f"more than {error.limit} texts would wait; try again soon")
 
 
-def read_page(name: str) -> tuple[bytes, str]:
+def read_page(path: Path) -> tuple[bytes, str]:
     """The page, and a Content-Security-Policy under which nothing but its own script and styles runs."""
-    page = Path(__file__).with_name(name).read_bytes()
+    page = path.read_bytes()
 
     def hashes(tag: bytes) -> str:
         parts = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
