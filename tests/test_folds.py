@@ -197,6 +197,7 @@ def test_nothing_is_trained_or_fitted_on_what_is_tested(project: Project, monkey
     training = stages_settings(study)
     made = [answer(each, task, training, "2", []) for each in (splits, changed)]
     assert np.array_equal(made[0].answers[17], made[1].answers[17])
+    assert np.allclose(made[0].answers[17].sum(1), 1)  # probabilities
     assert made[0].fitted == made[1].fitted and made[0].fitted[17]["temperature"] > 0
     # The labels of validation do count, so that this test can fail.
     changed = {**splits, "validation": with_other_labels(splits["validation"])}
