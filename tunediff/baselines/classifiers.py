@@ -59,7 +59,7 @@ def tfidf(splits: Splits, task: Task, settings: WithoutFineTuning) -> Answers:
             **_regression(settings.baseline.tfidf_C, settings),
         },
     )
-    return Answers(predicted, spent, predict(model, texts["validation"]), kept)
+    return Answers(predicted, spent, predict(model, texts["validation"]), model=kept)
 
 
 def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[str, Answers]:
@@ -92,7 +92,7 @@ def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[
             "number format": options["precision"],
         },
     )
-    answers = Answers(probed, spent, predict(probe, states("validation")), kept)
+    answers = Answers(probed, spent, predict(probe, states("validation")), model=kept)
 
     started = time.perf_counter()
     encoded = task.encode(tokenizer, splits["test"])

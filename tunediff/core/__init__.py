@@ -1,7 +1,6 @@
 """The ground floor: errors, files, settings' building blocks, seeds, devices, prepared splits. All rooms lean on it."""
 
 import gc
-import os
 import sys
 from pathlib import Path
 
@@ -12,5 +11,3 @@ from tunediff.core.processes import end_with_dvc
 if Path(sys.argv[0]).parent.name == "stages":
     gc.disable()
     end_with_dvc()  # which may be killed during the imports
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # a file has no use for progress bars

@@ -181,7 +181,8 @@ def _in_batches(
     order = np.argsort(lengths, kind="stable")[::-1]  # the longest first: memory runs out at once or never
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     parts = []
-    bar = tqdm(total=len(order), desc=title, unit="text", disable=title is None)
+    hidden = {"disable": True} if title is None else {}
+    bar = tqdm(total=len(order), desc=title, unit="text", **hidden)
     with torch.inference_mode(), numbers, bar as progress:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
