@@ -437,7 +437,7 @@ def test_own_splits_that_overlap_are_reported(project: Project, run_prepare: Cal
     assert f"{test['texts']} of 10 test texts stand in train too, up to case and spaces (test:1" in said
     assert "`overlap: drop_from_train` or `drop_from_test` takes them out" in said
     origin = {"revision": "main", "sha256": None, "seeds": [17]}
-    about = SimpleNamespace(details={"full": {"model": origin}}, machine="")
+    about = SimpleNamespace(details={"full": {"model": origin}}, machine="", folds=None)
     shown = provenance(project.profile(), "tiny", about)  # on the page
     assert "of 10 test texts stand in train too" in shown["remarks on the data"]
 
