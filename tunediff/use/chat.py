@@ -154,7 +154,7 @@ def add_routes(app: FastAPI, served: dict[str, Served], runner: Runner) -> None:
         try:
             settings = writer.settings(body.changes())
         except UserError as error:
-            return refuse(422, str(error))
+            return refused(422, str(error))
         runner.check_room()
         parts = runner.written(writer, body.messages[0].content, settings)
         answer = Completion(body.model)
@@ -173,6 +173,13 @@ def add_routes(app: FastAPI, served: dict[str, Served], runner: Runner) -> None:
             "object": "list",
             "data": [{"id": name, "object": "model", "created": 0, "owned_by": "tunediff"} for name in models],
         }
+
+
+def refused(status: int, reason: str) -> JSONResponse:
+    """The guard's answer, with the reason where OpenAI's clients look for it, too."""
+    answer = refuse(status, reason)
+    body = {"detail": reason, "error": {"message": reason, "type": "invalid_request_error", "code": status}}
+    return JSONResponse(body, status, {name: answer.headers[name] for name in answer.headers if name == "retry-after"})
 
 
 class Completion:

@@ -66,6 +66,14 @@ def make_app(served: dict[str, Served], batch_size: int, hosts: Hosts) -> Guard:
     async def index() -> HTMLResponse:
         return HTMLResponse(page, headers={"content-security-policy": policy})
 
+    refused = chat.refused if writes else refuse
+
+    async def refuse_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return refused(*explain_errors(error.errors()))
+
+    async def refuse_more(request: Request, error: QueueFull) -> JSONResponse:
+        return refused(429, f"more than {error.limit} texts would wait; try again soon")
+
     app.add_exception_handler(RequestValidationError, refuse_invalid)
     app.add_exception_handler(QueueFull, refuse_more)
     guard = Guard(app, hosts, metrics, {route.path for route in app.routes})
@@ -132,14 +140,6 @@ def add_model_routes(app: FastAPI, served: dict[str, Served], runner: Runner, me
             for name, one in served.items()
         ]
         return Models(models=listed, max_texts=service_schema.MAX_TEXTS, max_length=service_schema.MAX_LENGTH)
-
-
-async def refuse_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-    return refuse(*explain_errors(error.errors()))
-
-
-async def refuse_more(request: Request, error: QueueFull) -> JSONResponse:
-    return refuse(429, f"more than {error.limit} texts would wait; try again soon")
 
 
 def read_page(path: Path) -> tuple[bytes, str]:
