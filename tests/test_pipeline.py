@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ENVIRONMENT, Project, make_project
+from conftest import ENVIRONMENT, ROOT, Project, make_project
 
 pytestmark = pytest.mark.slow
 
@@ -505,3 +505,22 @@ def test_a_changed_model_is_not_scored(copy: Project):
     failed = copy.run("dvc", "repro", "-s", "-f", "evaluate@full", check=False)
     assert failed.returncode != 0
     assert "does not answer as it did in training" in failed.stderr
+
+
+def test_the_commands_of_the_readme_fit_120_columns(copy: Project):
+    """An experiment with another rank, as DVC tables it."""
+    lora = copy.read_yaml("params.yaml")["train_lora"]
+    copy.edit_yaml("params.yaml", train_lora={**lora, "v1": {**lora["v1"], "rank": 4}})
+    for name in ("validation/lora-v1", "lora-v1", "cost/lora-v1"):
+        file = copy.folder / f"metrics/{name}.json"
+        file.write_text(json.dumps({key: value / 2 for key, value in json.loads(file.read_text()).items()}))
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    commands = [line.partition("  #")[0] for line in lines if line.startswith(("dvc exp show", "dvc metrics diff"))]
+    assert len(commands) == 2
+    for command in commands:
+        shown = copy.run(
+            "sh", "-c", command.replace("main NAME", "main"), environment={**ENVIRONMENT, "COLUMNS": "120"}
+        )
+        assert "f1" in shown.stdout and "…" not in shown.stdout
+        assert max(map(len, shown.stdout.splitlines())) <= 120
+        assert "rank" in shown.stdout or "metrics" in command
