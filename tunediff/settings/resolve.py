@@ -7,6 +7,7 @@ from typing import Any
 
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.settings import Section
+from tunediff.evidence.few_labels import FewLabels
 from tunediff.evidence.growth import Growth
 from tunediff.evidence.settings import Evaluation
 from tunediff.models.settings import Adapted, Pretrained
@@ -23,19 +24,15 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
     """The content of each file, by its path in the folder of resolved settings."""
     params = study.params
     trainings = {method: training(study, method) for method in params.trained}
+    rows = params.training_rows
+    growing = growth(study, trainings)
     resolved: dict[str, Section] = {
         "baseline": without_fine_tuning(study, params.seeds[0]),
         "label_noise": without_fine_tuning(study, params.seed),
         **{f"training/{method}": each for method, each in trainings.items()},
         **{f"prompt/{method}": prompting(study, method) for method in params.prompts.methods},
-        "training_rows": Growth(
-            task=study.data.task,
-            seed=params.seed,
-            methods=params.training_rows.methods,
-            class_weights=params.train.class_weights,
-            baseline=params.baseline,
-            trainings={method: trainings[method] for method in params.training_rows.methods if method in trainings},
-        ),
+        "training_rows": growing,
+        **({"few_labels": FewLabels(growth=growing, draws=rows.draws, steps=rows.steps)} if rows.per_label else {}),
         "evaluate": Evaluation(
             task=study.data.task,
             seeds=params.seeds,
@@ -53,14 +50,28 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             prompted=params.prompts.methods,
             adapters=adapters(params),
             costs=getattr(study.data, "costs", {}),  # a key that not every task has
-            shares=sorted(params.training_rows.shares),
-            growing=params.training_rows.methods,
+            shares=sorted(rows.shares),
+            growing=rows.methods,
+            per_label=sorted(rows.per_label) or None,
             max_length=study.model.max_length,
             report=params.report,
         ),
     }
     files = {path: section.model_dump(mode="json", exclude_none=True) for path, section in resolved.items()}
     return {"prepare": preparation(study), **files}
+
+
+def growth(study: Study, trainings: dict[str, Training]) -> Growth:
+    params, methods = study.params, study.params.training_rows.methods
+    return Growth(
+        task=study.data.task,
+        seed=params.seed,
+        methods=methods,
+        class_weights=params.train.class_weights,
+        baseline=params.baseline,
+        probe=without_fine_tuning(study, params.seeds[0]) if "probe" in methods else None,
+        trainings={method: trainings[method] for method in methods if method in trainings},
+    )
 
 
 def preparation(study: Study) -> dict[str, Any]:
