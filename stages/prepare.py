@@ -32,7 +32,7 @@ def main() -> None:
     table, sources = preparing.read(conf, path, task)
     table, dropped = preparing.clean(table, conf)
     remarks = task.remarks(table.label, conf)
-    task, table = task.check(table, conf, path, place := preparing.place_of(conf))
+    task, table = task.check(table, conf, path, place := preparing.place_of(conf, sources))
     table, duplicates = splitting.drop_duplicates(table)
 
     # Split, and take the subset asked for.
