@@ -147,6 +147,12 @@ def test_nothing_is_said_of_too_few_points_or_of_a_curve_that_bends_otherwise(po
     assert next_labels("full", np.array(ROWS, float)[-points:], values[-points:], again[:, -points:], 0.95) is None
 
 
+def test_nothing_is_said_of_a_curve_that_does_not_level_off():
+    values = np.array([0.39, 0.42, 0.46, 0.51, 0.65])  # of `tfidf` on headlines, about: each doubling gives more
+    again = values + np.random.default_rng(5).normal(0, 0.005, (growth_curve.FITTED, len(ROWS)))
+    assert next_labels("tfidf", np.array(ROWS, float), values, again, 0.95) is None
+
+
 # --- in words
 
 

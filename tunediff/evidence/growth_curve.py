@@ -20,6 +20,7 @@ RESAMPLES = 1000
 FITTED = 200  # resamples that a curve is fitted to
 POINTS = 5  # of a curve, at least, for its three parameters and a last point to predict
 MORE = 100  # labels
+LEAST_POWER = 0.02  # a curve with a smaller one does not level off, so that nothing says where it goes
 
 
 @dataclass(frozen=True)
@@ -203,14 +204,14 @@ def error(rows: np.ndarray | float, floor: float, scale: float, power: float) ->
 
 
 def power_law(rows: np.ndarray, errors: np.ndarray, deviation: np.ndarray) -> tuple[float, float, float] | None:
-    """The parameters of `error` that fit best; None if there are none."""
+    """The parameters of `error` that fit best; None if there are none, or if the curve does not level off."""
     start = (0.5 * errors[-1], max(errors[0] - 0.5 * errors[-1], 1e-3) * rows[0] ** 0.5, 0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", OptimizeWarning)
         try:
             found, _ = curve_fit(
-                error, rows, errors, start, deviation, bounds=((0, 0, 0.01), (1, np.inf, 3)), max_nfev=2000
+                error, rows, errors, start, deviation, bounds=((0, 0, LEAST_POWER / 2), (1, np.inf, 3)), max_nfev=2000
             )
         except (RuntimeError, ValueError):
             return None
-    return tuple(map(float, found))
+    return tuple(map(float, found)) if found[2] > LEAST_POWER else None
