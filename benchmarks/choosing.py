@@ -113,7 +113,7 @@ def gains(scores: np.ndarray, first: int, step: int) -> str:
                 row["points above random"] = f"{apart.mean():+.1f} ({low:.1f} to {high:.1f})"
                 row["saved"] = saved(labels, mean[0], labels[point], mean[place, point])
             rows.append(row)
-    return pd.DataFrame(rows).fillna("").to_markdown(index=False)
+    return pd.DataFrame(rows).fillna("").to_markdown(index=False, disable_numparse=True)
 
 
 def saved(labels: np.ndarray, random: np.ndarray, spent: int, reached: float) -> str:
@@ -121,7 +121,10 @@ def saved(labels: np.ndarray, random: np.ndarray, spent: int, reached: float) ->
     curve = np.maximum.accumulate(random)
     if reached > curve[-1]:
         return f"over {labels[-1] - spent}"
-    return f"{np.interp(reached, curve, labels) - spent:.0f}"
+    first = int(np.argmax(curve >= reached))
+    before, after = curve[max(first - 1, 0)], curve[first]
+    beyond = (after - reached) / (after - before) if after > before else 0
+    return f"{labels[first] - beyond * (labels[first] - labels[max(first - 1, 0)]) - spent:.0f}"
 
 
 if __name__ == "__main__":

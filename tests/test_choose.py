@@ -166,6 +166,7 @@ def test_labels_saved_are_those_that_random_ones_need_more():
 
 def test_a_gain_is_paired_by_draw():
     random = np.array([[0.5, 0.6], [0.6, 0.7], [0.7, 0.8]])
-    scores = np.stack([random, random, random + [0, 0.1]], axis=1)  # draws, ways, points
+    better = random + np.array([0, 0.1])
+    scores = np.stack([random, random, better], axis=1)  # draws, ways, points
     text = benchmark.gains(scores, first=48, step=50)
     assert "+0.0 (0.0 to 0.0)" in text and "+10.0 (10.0 to 10.0)" in text
