@@ -76,11 +76,12 @@ def growth(study: Study, trainings: dict[str, Training]) -> Growth:
 
 def preparation(study: Study) -> dict[str, Any]:
     """What `prepare` reads: three rooms that know nothing of each other have a part in it."""
+    # Without what other stages alone read, and without what is not there.
+    left_out = {"costs", "prompt"} if getattr(study.data, "corrections", None) else {"costs", "prompt", "corrections"}
     return {
         "name": study.params.data,
         "seed": study.params.seed,
-        # Without what other stages alone read.
-        "data": study.data.model_dump(mode="json", exclude={"costs", "prompt"}),
+        "data": study.data.model_dump(mode="json", exclude=left_out),
         "data_path": study.data_path.as_posix(),
         "model": _only(study.model, Pretrained),
         "model_path": study.model_path.as_posix(),
