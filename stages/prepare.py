@@ -12,7 +12,7 @@ from tunediff.core.settings import check
 from tunediff.core.splits import save_split
 from tunediff.models.settings import Pretrained
 from tunediff.models.tokens import lengths
-from tunediff.sources import preparing, profile, splitting
+from tunediff.sources import corrections, preparing, profile, splitting
 from tunediff.sources.settings import SPLITS, DataConf
 from tunediff.tasks import TASKS, with_keys
 
@@ -32,7 +32,8 @@ def main() -> None:
     table, sources = preparing.read(conf, path, task)
     table, dropped = preparing.clean(table, conf)
     remarks = task.remarks(table.label, conf)
-    task, table = task.check(table, conf, path, place := preparing.place_of(conf))
+    task, table = task.check(table, conf, path, place := preparing.place_of(conf, sources))
+    table, corrected = corrections.applied(table, conf, path, task)
     table, duplicates = splitting.drop_duplicates(table)
 
     # Split, and take the subset asked for.
@@ -41,13 +42,12 @@ def main() -> None:
     kept = preparing.subset(split.table, conf, path, settings["seed"])
     task.check_splits(kept, path, conf.complete_splits, place, preparing.of_subset(conf))
     told = profile.of_rows(settings["name"], conf, sources, split, kept, dropped + duplicates)
-    told |= {**task.schema(), "remarks": remarks + told["remarks"], "splits": {}}
+    told |= {**task.schema(), **corrected, "remarks": remarks + told["remarks"], "splits": {}}
 
     # Save, now that nothing can be wrong any more.
     with atomic(args.splits) as folder:
         folder.mkdir()
-        for side in SPLITS:
-            rows = kept[kept.side == side]
+        for side, rows in ((side, kept[kept.side == side]) for side in SPLITS):
             rows = rows.assign(tokens=lengths(task, rows, model, Path(settings["model_path"]), place))
             save_split(rows.assign(label=task.encoded(rows.label)), task.feature(), folder / f"{side}.parquet")
             told["splits"][side] = profile.of_split(rows, task.describe(rows.label), model.max_length)

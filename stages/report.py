@@ -49,7 +49,7 @@ def main() -> None:
     print(" ".join([f"{advice.headline}.", advice.reason, advice.sure, advice.next]))
 
     # Write.
-    folders.write(evidence, about.curves, about.growth, args)
+    folders.write(evidence, about.curves, about.growth, args, about.few)
     parts = sections(evidence, provenance(read_json(args.profile), settings.model, about), about)
     title = f"{settings.data} with {settings.model}: fine-tune, adapt, or neither?"
     page.write(title, advice, parts, args.html, args.markdown)

@@ -145,7 +145,8 @@ ASKED = """
 import torch
 for name in ("is_available", "device_count", "_lazy_init"):
     setattr(torch.cuda, name, lambda *args, name=name: exit(f"asked: {name}"))
-from stages import train_full, train_lora, train_peft, training_rows, evaluate, baseline, label_noise, export, prompt
+from stages import train_full, train_lora, train_peft, training_rows, few_labels
+from stages import evaluate, baseline, label_noise, export, prompt
 """
 
 

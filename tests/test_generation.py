@@ -72,7 +72,7 @@ def make(folder: Path) -> Project:
         train={**params["train"], "epochs": 2, "batch_size": 4},
         train_lora={"v1": params["train_lora"]["v1"]},
         evaluate={"methods": ["full", "lora-v1"], "batch_size": 4},
-        training_rows={"shares": [], "methods": ["tfidf"]},
+        training_rows={"shares": [], "per_label": [], "methods": ["tfidf"]},
         generate={"max_new_tokens": 8},
     )
     return made
@@ -415,7 +415,7 @@ def test_what_is_not_done_is_refused_in_one_line_each(tmp_path: Path, llama: Pat
     made.edit_yaml(
         "params.yaml",
         export={"methods": ["full"]},
-        training_rows={"shares": [0.5], "methods": ["full"]},
+        training_rows={"shares": [0.5], "per_label": [], "methods": ["full"]},
         train={**params["train"], "class_weights": "balanced", "select_by": "f1"},
     )
     with pytest.raises(UserError) as error:

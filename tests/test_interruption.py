@@ -68,7 +68,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_te
         "params.yaml",
         train={**values["train"], "epochs": 4, "batch_size": 8, "patience": 1},
         train_peft={"methods": ["prompts"], "entries": {"prompts": entry}},
-        training_rows={"shares": [0.5], "methods": ["full", "prompts"]},
+        training_rows={"shares": [0.5], "per_label": [], "methods": ["full", "prompts"]},
     )
     made.prepare()
     return made

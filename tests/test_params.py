@@ -464,6 +464,7 @@ WRONG = {
     ),
     "train_peft.methods": (["doraa"], "no entry for doraa; there are: .*; did you mean dora or .*\\?"),
     "training_rows.shares": ([0.5, 2], "Input should be less than 1, found 2"),
+    "training_rows.per_label": ([8, 0], "Input should be greater than or equal to 1, found 0"),
     "train.select_by": ("f2", "classification has no such figure: expected .*, found 'f2'; did you mean f1\\?"),
     "report.figure": ("recall", "classification has no such figure: expected accuracy, f1, found 'recall'"),
     "train.epoch": (3, "unknown key; did you mean epochs\\?"),

@@ -270,7 +270,9 @@ def test_a_method_is_named_trained_and_left_out_again(copy: Project):
 
 def test_fewer_training_rows_have_figures_of_their_own(copy: Project):
     assert "Would more labels help?" not in (copy.folder / "plots/report.md").read_text(encoding="utf-8")
-    copy.edit_yaml("params.yaml", training_rows={"shares": [0.25, 0.5], "methods": ["tfidf", "lora-v1"]})
+    copy.edit_yaml(
+        "params.yaml", training_rows={"shares": [0.25, 0.5], "per_label": [], "methods": ["tfidf", "probe", "lora-v1"]}
+    )
     assert repro(copy) == ["settings", "training_rows@0.25", "training_rows@0.5", "report"]
     assert "Would more labels help?" in (copy.folder / "plots/report.md").read_text(encoding="utf-8")
     assert (copy.folder / "plots/learning_curves/training_rows.png").read_bytes().startswith(b"\x89PNG")
@@ -278,7 +280,7 @@ def test_fewer_training_rows_have_figures_of_their_own(copy: Project):
     rows = copy.profile()["splits"]["train"]["rows"]
     assert (quarter["rows"], half["rows"]) == (rows / 4, rows / 2)
     for figures in (quarter, half):
-        assert set(figures) == {"rows", "tfidf", "lora-v1"}
+        assert set(figures) == {"rows", "tfidf", "probe", "lora-v1"}
         assert set(figures["lora-v1"]) == {"accuracy", "f1", "loss"}
     assert quarter["tfidf"]["loss"] > half["tfidf"]["loss"] > copy.read_json("metrics/validation/tfidf.json")["loss"]
     # All rows are what the method's own stage trains on, and give what it gives.
@@ -294,13 +296,37 @@ def test_fewer_training_rows_have_figures_of_their_own(copy: Project):
         "metrics/training_rows/1.0.json",
     )
     all_rows = copy.read_json("metrics/training_rows/1.0.json")
-    for method in ("tfidf", "lora-v1"):
+    for method in ("tfidf", "probe", "lora-v1"):
         own = copy.read_json(f"metrics/validation/{method}.json")
         assert all_rows[method] == {name: own[name] for name in ("accuracy", "f1", "loss")}
 
 
+def test_few_labels_are_drawn_several_times_and_scored_on_test(copy: Project):
+    rows = {"shares": [], "per_label": [4, 8], "draws": 2, "steps": 4, "methods": ["tfidf", "probe", "lora-v1"]}
+    copy.edit_yaml("params.yaml", training_rows=rows)
+    assert repro(copy) == ["settings", "few_labels@4", "few_labels@8", "report"]
+    page = (copy.folder / "plots/report.md").read_text(encoding="utf-8")
+    assert "How many labels?" in page and "a power law through the points is not supported" in page
+    assert (copy.folder / "plots/learning_curves/few_labels.png").read_bytes().startswith(b"\x89PNG")
+    points = pd.read_csv(copy.folder / "plots/learning_curves/few_labels.csv")
+    train, test = (copy.profile()["splits"][side]["rows"] for side in ("train", "test"))
+    assert points[points.method == "probe"].rows.tolist() == [8, 16, train]  # of two labels
+    for number in (4, 8):
+        figures = copy.read_json(f"metrics/few_labels/{number}.json")
+        assert set(figures) == {"rows", "tfidf", "probe", "lora-v1"}
+        assert {"accuracy", "accuracy_deviation", "f1", "f1_deviation", "loss"} <= set(figures["lora-v1"])
+        counts = np.load(copy.folder / f"data/predictions/few_labels/{number}.npz")
+        assert counts["lora-v1"].shape[:2] == (2, test)
+        hits = np.split(counts["tfidf"], 3, axis=-1)[2]
+        assert hits.sum() / (2 * test) == pytest.approx(figures["tfidf"]["accuracy"], abs=1e-6)
+    # The last points are those of the methods' own stages.
+    last = points[points.rows == train].set_index("method").value
+    for method in rows["methods"]:
+        assert last[method] == pytest.approx(copy.read_json(f"metrics/{method}.json")["f1"], abs=1e-6)
+
+
 def test_a_share_that_leaves_a_label_without_rows_is_refused(copy: Project):
-    copy.edit_yaml("params.yaml", training_rows={"shares": [0.005], "methods": ["tfidf"]})
+    copy.edit_yaml("params.yaml", training_rows={"shares": [0.005], "per_label": [], "methods": ["tfidf"]})
     failed = copy.run("dvc", "repro", "training_rows", check=False)
     assert failed.returncode != 0
     message = failed.stdout + failed.stderr

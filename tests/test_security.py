@@ -156,13 +156,13 @@ def test_no_shell_runs_a_value_of_params(project: Project, tmp_path: Path):
     variant = project.read_yaml("params.yaml")["train_lora"]["v1"]
     chosen, values = {"methods": list(COMMANDS)}, dict.fromkeys(COMMANDS, variant)
     lists = ("train_peft", "prompts", "evaluate", "export")
-    changes = {**dict.fromkeys(lists, chosen), "training_rows": {"shares": list(COMMANDS)}}
+    changes = {**dict.fromkeys(lists, chosen), "training_rows": {"shares": list(COMMANDS), "per_label": list(COMMANDS)}}
     project.edit_yaml("params.yaml", train_lora=values, **changes)
     project.run("git", "init", "-q")
     with Repo(str(project.folder)) as repo:
         resolver = DataResolver(repo, str(project.folder), project.read_yaml("dvc.yaml"))
         stages = {name: resolver.resolve_one(name)[name] for name in resolver.get_keys() if "@" in name}
-    assert len(stages) == 9 * len(COMMANDS)
+    assert len(stages) == 10 * len(COMMANDS)
 
     words, python = project.folder / "words", tmp_path / "bin/python"
     python.parent.mkdir()
@@ -185,7 +185,7 @@ def test_no_shell_runs_a_value_of_params(project: Project, tmp_path: Path):
 @pytest.mark.slow
 def test_a_share_that_is_a_command_is_refused_by_settings_and_by_its_own_stage(trained: Project, tmp_path: Path):
     project = copy_of(trained, tmp_path / "project")
-    project.edit_yaml("params.yaml", training_rows={"shares": [COMMANDS[0]], "methods": ["tfidf"]})
+    project.edit_yaml("params.yaml", training_rows={"shares": [COMMANDS[0]], "per_label": [], "methods": ["tfidf"]})
     alone = project.run("dvc", "repro", "--single-item", "training_rows", check=False).stderr
     assert f"error: --share: '{COMMANDS[0]}' is no name and no share; run: dvc repro settings" in alone
     said = project.run("dvc", "repro", "training_rows", check=False).stderr
@@ -356,7 +356,7 @@ def test_no_secret_and_no_path_of_this_machine_gets_out(trained: Project, tmp_pa
         "params.yaml",
         train_lora={"v1": params["train_lora"]["v1"]},
         evaluate={**params["evaluate"], "methods": ["full", "lora-v1"]},
-        training_rows={"shares": [], "methods": ["tfidf"]},
+        training_rows={"shares": [], "per_label": [], "methods": ["tfidf"]},
     )
     project.run("dvc", "repro", "report", environment={**ENVIRONMENT, "HF_TOKEN": SECRET, "AWS_SECRET": SECRET})
     private = [SECRET, str(trained.folder), str(project.folder), str(Path.home()) + os.sep, str(ROOT)]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tunediff.core import limits, parquet
 from tunediff.core.errors import UserError
-from tunediff.sources import find_source, splitting, text_lines
+from tunediff.sources import find_source, preparing, splitting, text_lines
 from tunediff.sources.columns import Rows
 from tunediff.sources.formats import FORMATS
 from tunediff.sources.settings import DataConf
@@ -466,3 +466,26 @@ def test_tokens_are_counted_uncut_with_special_tokens(project: Project, run_prep
     tokens = [part["tokens"] for part in project.profile()["splits"].values()]
     assert max(t["max"] for t in tokens) == 2 + 2 + 2 * 39
     assert sum(t["rows_over_max_length"] for t in tokens) == 33
+
+
+# --- several files
+
+
+def test_several_files_are_read_as_one_whose_rows_are_numbered_on(raw: Path):
+    for name, rows in (("a", HARD[:5]), ("b", HARD[5:8]), ("c", HARD[8:])):
+        save(rows, raw / f"{name}.{'jsonl' if name == 'b' else 'csv'}")
+    together = read(["a.csv", "b.jsonl"])["all"]
+    assert together.table.row.tolist() == list(range(1, 9))
+    assert together.table.text.tolist() == [row["text"] for row in HARD[:8]]
+    assert [part.split()[0] for part in together.origin.split(", ")] == ["a.csv", "b.jsonl"]
+    assert together.decided["encoding of a.csv"] == "utf-8"
+    splits = read({"train": ["a.csv", "b.jsonl"], "test": "c.csv"})
+    assert (len(splits["train"].table), len(splits["test"].table)) == (8, len(HARD) - 8)
+
+    kind = with_keys(DataConf, "classification")
+    conf = kind.model_validate({"source": ["a.csv", "b.jsonl"], "text": "text", "label": "label"})
+    place = preparing.place_of(conf, {"all": together})
+    said = [place(row) for _, row in together.table.assign(split="all").iloc[[0, 4, 5, 7]].iterrows()]
+    assert said == ["a.csv row 1", "a.csv row 5", "b.jsonl row 1", "b.jsonl row 3"]
+    with pytest.raises(UserError, match=r"source: there is no file data/raw/d.csv"):
+        read(["a.csv", "d.csv"])

@@ -23,11 +23,11 @@ TRAINER = {*MODEL, "dvc", "dvclive", "peft", "transformers.trainer"}
 USED = {  # by stages and commands that use the same, which are imported in one process here
     ("settings",): set(),
     ("prepare",): {"datasets", "huggingface_hub", "pandas"},
-    ("predict",): {"pandas"},
+    ("predict", "choose"): {"pandas"},
     ("package",): {"huggingface_hub"},
     ("baseline", "evaluate", "prompt", "label_noise"): {*MODEL, "sklearn"},  # `evaluate` and cleanlab where used
     ("train_full", "train_lora", "train_peft"): TRAINER,
-    ("training_rows",): {"datasets", "huggingface_hub", "pandas", "torch"},
+    ("training_rows", "few_labels"): {"datasets", "huggingface_hub", "pandas", "torch"},
     ("report",): {"matplotlib", "pandas", "scipy"},
     ("leaderboard",): {"dvc", "matplotlib", "pandas"},
     ("status", "repro"): {"dvc"},

@@ -1,6 +1,7 @@
 """Single labels without fine-tuning; `of_task.TaskBaselines` says what each function is for."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ import pandas as pd
 from datasets import Dataset
 
 from tunediff.baselines import label_noise as noise
-from tunediff.baselines.classifiers import Answers, Splits, cost, pretrained, tfidf
-from tunediff.baselines.linear import on_tfidf
+from tunediff.baselines.classifiers import Answers, Splits, cost, predict, pretrained, reader, tfidf
+from tunediff.baselines.linear import on_states, on_tfidf
 from tunediff.baselines.settings import Baseline, WithoutFineTuning
 from tunediff.core.errors import UserError
 from tunediff.tasks.classification import Classification
@@ -35,6 +36,21 @@ def words(task: Classification, train: Dataset, other: Dataset, baseline: Baseli
     texts = train["text"][:]
     model = on_tfidf(baseline, class_weights, texts).fit(texts, task.targets(train))
     return model.predict_proba(other["text"][:])
+
+
+def probe(
+    task: Classification, train: Dataset, other: Dataset, settings: WithoutFineTuning
+) -> Callable[[np.ndarray | None], np.ndarray]:
+    read = reader(task, settings)
+    states, others = read(train["text"], "probe: train"), read(other["text"], "probe: others")
+    labels = task.targets(train)
+
+    def fitted(rows: np.ndarray | None) -> np.ndarray:
+        rows = np.arange(len(labels)) if rows is None else rows
+        model = on_states(settings.baseline, settings.class_weights).fit(states[rows], labels[rows])
+        return predict(model, others)
+
+    return fitted
 
 
 def label_noise(

@@ -1,6 +1,7 @@
 """Answers without fine-tuning: TF-IDF, a probe on frozen states, an untrained head."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +102,16 @@ def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[
         "probe": answers,
         "untrained": Answers(untrained, cost(0.0, time.perf_counter() - started, 0, size)),
     }
+
+
+def reader(task: Task, settings: WithoutFineTuning) -> Callable[[Sequence[str], str], np.ndarray]:
+    """Gives the frozen model's mean-pooled states of texts, shape [texts, hidden]; it also takes a title to show."""
+    tokenizer = load_tokenizer(settings.model, settings.model_path)
+    model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
+    precision = choose_precision(settings.precision)
+    return lambda texts, title: embed(
+        model, tokenizer, encode(tokenizer, texts), settings.batch_size, precision, title=title
+    )
 
 
 def _regression(C: float, settings: WithoutFineTuning) -> dict[str, str]:

@@ -8,6 +8,7 @@ from tunediff.baselines import classification, generation, multilabel, tagging
 from tunediff.tasks.interface import Task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import pandas as pd
@@ -34,6 +35,15 @@ class TaskBaselines(Protocol):
         self, task: Any, train: "Dataset", other: "Dataset", baseline: "Baseline", class_weights: str
     ) -> np.ndarray:
         """Probabilities for the rows of `other`, from a simple model that was fitted to the words of `train`."""
+
+    # Of tasks that have such a method alone.
+    def probe(
+        self, task: Any, train: "Dataset", other: "Dataset", settings: "WithoutFineTuning"
+    ) -> "Callable[[np.ndarray | None], np.ndarray]":
+        """Gives probabilities for the rows of `other` from the probe, fitted to the rows of `train` of some numbers.
+
+        None stands for all rows. The model reads each text once.
+        """
 
     def label_noise(
         self, train: "Dataset", task: Any, settings: "WithoutFineTuning", place: "Path"

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
-from tunediff.baselines.settings import Baseline
+from tunediff.baselines.settings import Baseline, WithoutFineTuning
 from tunediff.core.errors import UserError
 from tunediff.core.seeds import summary
 from tunediff.core.settings import Section, Seed
@@ -10,6 +10,9 @@ from tunediff.tasks.interface import Task
 from tunediff.training.settings import Training
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
     from datasets import Dataset
 
     from tunediff.training.checkpoints import Checkpoints
@@ -22,9 +25,11 @@ class Growth(Section):
     seed: Seed
     """Seed of the sample."""
     methods: list[str]
-    """`tfidf`, and any of `trainings`."""
+    """`tfidf`, `probe`, and any of `trainings`."""
     class_weights: Literal["none", "balanced"]
     baseline: Baseline
+    probe: WithoutFineTuning | None = None
+    """What the method `probe` depends on, if it is one of them."""
     trainings: dict[str, Training]
 
 
@@ -45,6 +50,31 @@ def take(train: "Dataset", share: float, seed: int, task: Task) -> "Dataset":
     return part
 
 
+def simple(
+    method: str, task: Task, train: "Dataset", other: "Dataset", settings: Growth
+) -> "Callable[[np.ndarray | None], np.ndarray]":
+    """Gives the probabilities of `tfidf` or `probe` for `other`, fitted to the rows of `train` with these numbers.
+
+    None stands for all rows. The probe's model reads each text once, here.
+    """
+    from tunediff.baselines.of_task import of_task
+
+    baselines = of_task(task)
+    if method == "probe":
+        if not hasattr(baselines, "probe"):
+            raise UserError(
+                f"params.yaml: training_rows.methods: the task `{task.name}` has no probe to fit to some rows; take "
+                "probe out of the list"
+            )
+        return baselines.probe(task, train, other, settings.probe)
+
+    def words(rows: "np.ndarray | None") -> "np.ndarray":
+        part = train if rows is None else train.select(rows)
+        return baselines.words(task, part, other, settings.baseline, settings.class_weights)
+
+    return words
+
+
 def validate(
     method: str, task: Task, part: "Dataset", validation: "Dataset", settings: Growth, checkpoints: "list[Checkpoints]"
 ) -> dict[str, float]:
@@ -52,11 +82,8 @@ def validate(
 
     The trainings' checkpoints are put into `checkpoints`.
     """
-    if method == "tfidf":
-        from tunediff.baselines.of_task import of_task
-
-        probabilities = of_task(task).words(task, part, validation, settings.baseline, settings.class_weights)
-        figures = task.validate(task.targets(validation), probabilities)
+    if method not in settings.trainings:
+        figures = task.validate(task.targets(validation), simple(method, task, part, validation, settings)(None))
         return {name: figures[name] for name in task.each_epoch}
 
     from tunediff.training.methods import method_of, train

@@ -208,7 +208,9 @@ def where_from(source: dict[str, Any]) -> str:
     if source["hub"]:
         link = f"[{cell(name)}](https://huggingface.co/datasets/{quote(name)})"
         return f"the Hub's {link}, revision {code(source['revision'])}"
-    return ", ".join(code(file) for file in ([name] if isinstance(name, str) else name.values()))
+    named = name.values() if isinstance(name, dict) else [name]
+    files = [file for each in named for file in ([each] if isinstance(each, str) else each)]
+    return ", ".join(map(code, files))
 
 
 def readable(value: object) -> str:

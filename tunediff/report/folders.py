@@ -8,13 +8,20 @@ from tunediff.core.csv_cells import harmless
 from tunediff.core.files import atomic
 from tunediff.evidence.calibration import reliability
 from tunediff.evidence.comparison import Evidence, worst_labels
+from tunediff.evidence.growth_curve import Curves
 from tunediff.report import error_list, plots
 from tunediff.report.colours import palette
 from tunediff.report.of_task import of_task
 
 
-def write(evidence: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, folders: argparse.Namespace) -> None:
-    """Write the folders that `folders` names; `curves` and `growth` are those of `results`."""
+def write(
+    evidence: Evidence,
+    curves: pd.DataFrame,
+    growth: pd.DataFrame,
+    folders: argparse.Namespace,
+    few: Curves | None = None,
+) -> None:
+    """Write the folders that `folders` names; `curves`, `growth` and `few` are those of `results.About`."""
     with atomic(folders.errors) as partial:
         errors = error_list.errors(evidence.predictions)
         errors.map(lambda value: harmless(value) if isinstance(value, str) else value).to_csv(partial, index=False)
@@ -27,7 +34,14 @@ def write(evidence: Evidence, curves: pd.DataFrame, growth: pd.DataFrame, folder
         plots.learning_curves(curves, evidence.by_epoch, colours, folder / "learning_curves.png")
         if not growth.empty:
             growth.to_csv(folder / "training_rows.csv", index=False)
-            plots.training_rows(growth, decisive, colours, folder / "training_rows.png")
+            values, title = growth.rename(columns={decisive.name: "value"}), f"{decisive.title} on validation"
+            picture = folder / "training_rows.png"
+            plots.by_rows(values, "rows", "training rows", title, decisive, colours, picture)
+        if few:
+            few.points.to_csv(folder / "few_labels.csv", index=False)
+            title, picture = f"{decisive.title} on test", folder / "few_labels.png"
+            across = "training rows for each label"
+            plots.by_rows(few.points, "per_label", across, title, decisive, colours, picture)
     with atomic(folders.comparison) as folder:
         folder.mkdir()
         evidence.methods.to_csv(folder / "comparison.csv", index=False)

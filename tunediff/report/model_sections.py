@@ -124,14 +124,19 @@ def learning_curves(evidence: Evidence, curves: pd.DataFrame) -> Section:
     )
 
 
-def more_rows(evidence: Evidence, growth: pd.DataFrame) -> Markup:
-    """The figure on validation by the number of training rows; `growth` as `results.growth_with_rows` gives it."""
-    figure = evidence.task.figures[evidence.report.figure]
+def by_rows(evidence: Evidence, points: pd.DataFrame, number: str, across: str, title: str) -> Markup:
+    """The column `value` by the column `number` of training rows, each doubling as wide; with bands low to high."""
     colours = palette(evidence.methods.method.tolist())
+    points = points.assign(place=np.log2(points[number]))
     series = [
-        Series(method, colours[method], [(np.log2(row.rows), getattr(row, figure.name)) for row in rows.itertuples()])
-        for method, rows in growth.groupby("method", sort=False)
+        Series(
+            method,
+            colours[method],
+            list(zip(rows.place, rows.value, strict=True)),
+            list(zip(rows.place, rows.low, rows.high, strict=True)) if "low" in rows else (),
+        )
+        for method, rows in points.groupby("method", sort=False)
     ]
-    ticks = [float(np.log2(rows)) for rows in sorted(growth.rows.unique())]
-    across = Axis("training rows", lambda power: f"{2**power:,.0f}", (ticks[0] - 0.1, ticks[-1] + 0.1), ticks)
-    return chart(series, across, Axis(""), f"{figure.title} on validation")
+    ticks = sorted(points.place.unique().tolist())
+    axis = Axis(across, lambda power: f"{2**power:,.0f}", (ticks[0] - 0.1, ticks[-1] + 0.1), ticks)
+    return chart(series, axis, Axis(""), title)

@@ -102,22 +102,25 @@ def learning_curves(curves: pd.DataFrame, quality: Quality, palette: Palette, pa
     save(figure, path)
 
 
-def training_rows(growth: pd.DataFrame, quality: Quality, palette: Palette, path: Path) -> None:
-    """Draw a figure by the number of training rows.
+def by_rows(
+    points: pd.DataFrame, number: str, across: str, title: str, quality: Quality, palette: Palette, path: Path
+) -> None:
+    """Draw the column `value`, a figure, by the column `number` of training rows, with bands low to high if there are.
 
-    `growth` has columns method, rows, and the figure's name; one row for each point.
+    `points` also has a column method; one row for each point.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for method, table in growth.groupby("method", sort=False):
-        axes.plot(
-            table.rows, table[quality.name], color=colour(palette[method]), marker="o", markersize=4, label=method
-        )
-    ticks = sorted(growth.rows.unique())
+    for method, table in points.groupby("method", sort=False):
+        own = colour(palette[method])
+        axes.plot(table[number], table.value, color=own, marker="o", markersize=4, label=method)
+        if "low" in table:
+            axes.fill_between(table[number], table.low, table.high, color=own, alpha=0.15, linewidth=0)
+    ticks = sorted(points[number].unique())
     axes.set_xscale("log")
-    axes.set_xticks(ticks, [f"{rows:,}" for rows in ticks])
+    axes.set_xticks(ticks, [f"{rows:,.0f}" for rows in ticks])
     axes.minorticks_off()
-    axes.set(title=f"{quality.title} on validation", xlabel="training rows (each doubling as wide)")
+    axes.set(title=title, xlabel=f"{across} (each doubling as wide)")
     axes.set(ylabel=quality.words)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(alpha=0.3)

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ def provenance(profile: dict[str, Any], model: str, about: "About") -> dict[str,
         **({"folds": f"{about.folds}, each of other trainings"} if about.folds else {}),
         **({"remarks on the data": "; ".join(profile["remarks"])} if profile.get("remarks") else {}),
         **_labels(profile),
+        **_corrections(profile),
         "model": f"{model}: revision {origin['revision']}, SHA-256 {origin['sha256'] or 'not pinned'}",
         "seeds": ", ".join(map(str, origin["seeds"])),
         "code": _commit(),
@@ -41,6 +43,17 @@ def _labels(profile: dict[str, Any]) -> dict[str, str]:
         return {}
     each = (f"{name} {', '.join(f'{split.get(name, 0):,}' for split in counts)}" for name in names)
     return {f"labels ({', '.join(profile['splits'])})": "; ".join(each)}
+
+
+def _corrections(profile: dict[str, Any]) -> dict[str, str]:
+    """How many labels people have read again, and what they changed."""
+    if not (told := profile.get("corrections")):
+        return {}
+    people = "; ".join(f"{by} {rows:,}" for by, rows in told["by"].items())
+    pairs = Counter((change["before"], change["after"]) for change in told["changes"])
+    changes = "; ".join(f"{before} to {after} {rows:,}" for (before, after), rows in pairs.most_common(LABELS))
+    said = [f"{told['read_again']:,} read again", people, f"{told['changed']:,} changed", changes]
+    return {f"corrected labels ({told['file']})": ", ".join(filter(None, said))}
 
 
 def _commit() -> str:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tunediff.core.files import read_json
 from tunediff.evidence.comparison import Predictions, on_front, predictions_of
+from tunediff.evidence.growth_curve import Curves, curves
 from tunediff.report.settings import Reporting
 from tunediff.tasks import TASKS
 from tunediff.tasks.interface import Task
@@ -44,6 +46,8 @@ class About:
     """Rows of all splits, if folds could make each of them a test row."""
     folds: int | None = None
     """How many have done so."""
+    few: Curves | None = None
+    """See `few_labels`."""
 
 
 def about(settings: Reporting, methods: list[str], folders: argparse.Namespace) -> About:
@@ -64,6 +68,7 @@ def about(settings: Reporting, methods: list[str], folders: argparse.Namespace) 
         noise=pd.read_csv(folders.label_noise, dtype={"label": str, "suggested": str}, keep_default_na=False),
         texts=sum(rows.values()) if settings.foldable else 0,
         folds=settings.folds,
+        few=few_labels(settings, folders, rows["train"]) if settings.per_label else None,
     )
 
 
@@ -118,6 +123,24 @@ def growth_with_rows(settings: Reporting, metrics: Path, all_rows: int, figures:
         results |= {(method, all_rows): values for method, values in own.items()}
     rows = [{"method": method, "rows": rows, **values} for (method, rows), values in results.items()]
     return pd.DataFrame(rows, columns=["method", "rows", *figures])
+
+
+def few_labels(settings: Reporting, folders: argparse.Namespace, all_rows: int) -> Curves:
+    """The decisive figure on test by the number of training rows for each label; `all_rows` is how many there are."""
+    own = predictions(settings.growing, folders.predictions, TASKS[settings.task])
+    files = [folders.predictions / "few_labels" / f"{number}.npz" for number in settings.per_label]
+    drawn = [np.load(file) for file in files]
+    counts = {method: [*(one[method] for one in drawn), own[method].counts] for method in settings.growing}
+    some = own[settings.growing[0]]
+    rows = [read_json(folders.metrics / "few_labels" / f"{number}.json")["rows"] for number in settings.per_label]
+    return curves(
+        some.figures(settings.report.figure),
+        [*settings.per_label, all_rows / len(some.task.labels)],
+        [*rows, all_rows],
+        counts,
+        settings.report.confidence,
+        settings.seed,
+    )
 
 
 def learning_curves(folder: Path) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from tunediff.core.methods import WITHOUT_LEARNING
 from tunediff.evidence.comparison import FEW, Evidence, worst_labels
-from tunediff.report import choice_sections, error_list, model_sections
+from tunediff.report import choice_sections, error_list, few_labels, model_sections
 from tunediff.report.of_task import of_task
 from tunediff.report.page import Section
 from tunediff.report.results import About
@@ -37,6 +37,7 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
         cut_texts(evidence),
         model_sections.learning_curves(evidence, about.curves),
         None if about.growth.empty else more_labels(evidence, about.growth, about.validated),
+        few_labels.section(evidence, about.few) if about.few else None,
         *task.answers(evidence, about),
         all_errors(evidence),
         task.label_noise(about.noise),
@@ -263,8 +264,10 @@ def more_labels(evidence: Evidence, growth: pd.DataFrame, validated: int) -> Sec
         "with several seeds, and look whether the curve still rises."
     )
     head = [f"{figure.words} on validation", *(f"{rows:,} rows" for rows in counts)]
+    values = growth.rename(columns={figure.name: "value"})
+    picture = model_sections.by_rows(evidence, values, "rows", "training rows", f"{figure.title} on validation")
     rows = [[method, *(f"{value:.1%}" for value in values)] for method, *values in table.itertuples()]
-    return Section("Would more labels help?", said, [head, *rows], charts=[model_sections.more_rows(evidence, growth)])
+    return Section("Would more labels help?", said, [head, *rows], charts=[picture])
 
 
 # --- texts to read

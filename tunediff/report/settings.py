@@ -31,6 +31,8 @@ class Reporting(Section):
     """Shares of the training rows that `training_rows` trained on."""
     growing: list[str]
     """The methods that it trained."""
+    per_label: list[int] | None = None
+    """Numbers of training rows for each label that `few_labels` drew, if any."""
     max_length: int
     """Longer texts were cut to this many tokens."""
     report: Report

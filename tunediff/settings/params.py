@@ -84,7 +84,7 @@ class Params(Section):
                 raise ValueError(f"export.methods: {why[0]}")
             trained = [*cls._without_entry(info), *info.data["train_peft"].methods]
             if info.field_name == "training_rows":
-                trained.insert(0, "tfidf")
+                trained = ["tfidf", *trained, "probe"]
             if problem := _nothing_trains(section.methods, trained):
                 raise ValueError(f"{info.field_name}.methods: {problem}")
         return section

@@ -8,6 +8,7 @@ from typing import Any
 
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.settings import Section
+from tunediff.evidence.few_labels import FewLabels
 from tunediff.evidence.fold_training import FoldTraining
 from tunediff.evidence.growth import Growth
 from tunediff.evidence.settings import Evaluation
@@ -27,19 +28,15 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
     study = pinned(study)
     params = study.params
     trainings = {method: training(study, method) for method in params.trained}
+    rows = params.training_rows
+    growing = growth(study, trainings)
     resolved: dict[str, Section] = {
         "baseline": without_fine_tuning(study, params.seeds[0]),
         "label_noise": without_fine_tuning(study, params.seed),
         **{f"training/{method}": each for method, each in trainings.items()},
         **{f"prompt/{method}": prompting(study, method) for method in params.prompts.methods},
-        "training_rows": Growth(
-            task=study.data.task,
-            seed=params.seed,
-            methods=params.training_rows.methods,
-            class_weights=params.train.class_weights,
-            baseline=params.baseline,
-            trainings={method: trainings[method] for method in params.training_rows.methods if method in trainings},
-        ),
+        "training_rows": growing,
+        **({"few_labels": FewLabels(growth=growing, draws=rows.draws, steps=rows.steps)} if rows.per_label else {}),
         "evaluate": evaluation(study),
         **{
             f"folds/{method}": FoldTraining(training=each, evaluation=evaluation(study))
@@ -59,8 +56,9 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             foldable=foldable(study.data),
             adapters=adapters(params),
             costs=getattr(study.data, "costs", {}),  # a key that not every task has
-            shares=sorted(params.training_rows.shares),
-            growing=params.training_rows.methods,
+            shares=sorted(rows.shares),
+            growing=rows.methods,
+            per_label=sorted(rows.per_label) or None,
             max_length=study.model.max_length,
             report=params.report,
         ),
@@ -80,13 +78,27 @@ def pinned(study: Study) -> Study:
     return study.model_copy(update=update)
 
 
+def growth(study: Study, trainings: dict[str, Training]) -> Growth:
+    params, methods = study.params, study.params.training_rows.methods
+    return Growth(
+        task=study.data.task,
+        seed=params.seed,
+        methods=methods,
+        class_weights=params.train.class_weights,
+        baseline=params.baseline,
+        probe=without_fine_tuning(study, params.seeds[0]) if "probe" in methods else None,
+        trainings={method: trainings[method] for method in methods if method in trainings},
+    )
+
+
 def preparation(study: Study) -> dict[str, Any]:
     """What `prepare` reads: three rooms that know nothing of each other have a part in it."""
+    # Without what other stages alone read, and without what is not there.
+    left_out = {"costs", "prompt"} if getattr(study.data, "corrections", None) else {"costs", "prompt", "corrections"}
     return {
         "name": study.params.data,
         "seed": study.params.seed,
-        # Without what other stages alone read.
-        "data": study.data.model_dump(mode="json", exclude={"costs", "prompt"}),
+        "data": study.data.model_dump(mode="json", exclude=left_out),
         "data_path": study.data_path.as_posix(),
         "model": _only(study.model, Pretrained),
         "model_path": study.model_path.as_posix(),

@@ -117,7 +117,7 @@ def without_full(study: Study) -> list[str]:
     """What is wrong with where `full` is named: it is trained unless the model's weights are quantized."""
     params, quantize = study.params, study.model.quantize
     sections = {"evaluate": params.evaluate, "export": params.export}
-    if params.training_rows.shares:
+    if params.training_rows.shares or params.training_rows.per_label:
         sections["training_rows"] = params.training_rows
     if not quantize:
         missing = "full" not in params.evaluate.methods
@@ -149,6 +149,7 @@ def not_done(params: Params, task: type[Task]) -> list[str]:
         "prompts.methods": (bool(params.prompts.methods), "is not prompted; set it to []"),
         "export.methods": (bool(params.export.methods), "is not exported to ONNX; set it to []"),
         "training_rows.shares": (bool(params.training_rows.shares), "is not trained on some rows; set it to []"),
+        "training_rows.per_label": (bool(params.training_rows.per_label), "is not trained on some rows; set it to []"),
         "train.class_weights": (params.train.class_weights != "none", "has no labels to weigh; set it to none"),
     }
     done = () if task.writes else tuple(wanted) if task.name == "classification" else tuple(wanted)[1:]

@@ -41,6 +41,8 @@ class Rows:
     """The file with its SHA-256, or the Hub id with the commit that its revision resolved to."""
     decided: dict[str, Any] = field(default_factory=dict)
     """How the file was read."""
+    before: dict[str, int] = field(default_factory=dict)
+    """Of several files: how many rows stand before those of each; `row` goes on from file to file."""
 
 
 def needed(conf: DataConf, task: Target) -> list[tuple[str, str]]:

@@ -7,6 +7,8 @@ the place: byte, line, row or column.
 import hashlib
 from pathlib import Path
 
+import pandas as pd
+
 from tunediff.core.errors import UserError
 from tunediff.core.files import sha256
 from tunediff.sources import hub, saved_dataset
@@ -35,13 +37,31 @@ def read(conf: DataConf, conf_path: Path, task: Target) -> dict[str, Rows]:
                 for split, table in saved_dataset.read(folder, wanted).items()
             }
     files = conf.source if isinstance(conf.source, dict) else {"all": conf.source}
-    rows = {}
-    for split, file in files.items():
-        path = _raw_file(file, conf_path)
+
+    def rows_of(file: str) -> Rows:
+        path = raw_file(file, conf_path)
         advice = f"write its encoding in {conf_path}, for example `encoding: ENCODING`"
         table = read_records(path, conf, advice, wanted, needed_alone=True)
-        rows[split] = columns(table, conf, conf_path, task, str(path), f"{path.name} sha256:{sha256(path)}")
-    return rows
+        return columns(table, conf, conf_path, task, str(path), f"{path.name} sha256:{sha256(path)}")
+
+    return {
+        split: one_after_the_other({file: rows_of(file) for file in named})
+        if isinstance(named, list)
+        else rows_of(named)
+        for split, named in files.items()
+    }
+
+
+def one_after_the_other(files: dict[str, Rows]) -> Rows:
+    """The rows of several files as those of one, numbered on from file to file."""
+    tables, before, number = [], {}, 0
+    for file, rows in files.items():
+        tables.append(rows.table.assign(row=rows.table.row + number))
+        before[file] = number
+        number += int(rows.table.row.max())
+    decided = {f"{key} of {file}": value for file, rows in files.items() for key, value in rows.decided.items()}
+    origin = ", ".join(rows.origin for rows in files.values())
+    return Rows(pd.concat(tables, ignore_index=True), origin, decided, before)
 
 
 def _sha256_of_files(folder: Path) -> str:
@@ -66,24 +86,24 @@ def _in_raw(source: str) -> Path:
     return Path(source) if Path(source).is_relative_to(RAW) else RAW / source
 
 
-def _under_raw(source: str, conf_path: Path) -> Path:
+def _under_raw(source: str, conf_path: Path, key: str = "source") -> Path:
     """The place under data/raw/ that `source` names. DVC watches that folder, so that a change there is seen."""
     path = _in_raw(source)
     if ".." in path.parts or not path.is_relative_to(RAW):
         raise UserError(
-            f"{conf_path}: source: {source} is not under {RAW}/; copy or link the file there, so that DVC sees it "
-            "change"
+            f"{conf_path}: {key}: {source} is not under {RAW}/; copy or link the file there, so that DVC sees it change"
         )
     return path
 
 
-def _raw_file(source: str, conf_path: Path) -> Path:
-    path = _under_raw(source, conf_path)
+def raw_file(source: str, conf_path: Path, key: str = "source") -> Path:
+    """The file under data/raw/ that a key of the data file names. Raises UserError if there is none."""
+    path = _under_raw(source, conf_path, key)
     try:
         exists = path.is_file()
     except OSError as error:
-        raise UserError(f"{conf_path}: source: {path}: cannot be read: {error.strerror}") from None
+        raise UserError(f"{conf_path}: {key}: {path}: cannot be read: {error.strerror}") from None
     if not exists:
         present = ", ".join(sorted(p.name for p in RAW.glob("*") if is_format(p))) or "no data file"
-        raise UserError(f"{conf_path}: source: there is no file {path}; {RAW}/ has: {present}")
+        raise UserError(f"{conf_path}: {key}: there is no file {path}; {RAW}/ has: {present}")
     return path

@@ -41,10 +41,13 @@ def used_splits(read: dict[str, Rows], conf: DataConf, path: Path) -> dict[str, 
     return {name: rows for name, rows in read.items() if name in named.values()}
 
 
-def place_of(conf: DataConf) -> Callable[[pd.Series], str]:
-    """A function that says where a row comes from, for a message."""
+def place_of(conf: DataConf, used: dict[str, Rows]) -> Callable[[pd.Series], str]:
+    """A function that says where a row of the `used` splits comes from, for a message."""
 
     def place(row: pd.Series) -> str:
+        if before := used[row.split].before:
+            file = [file for file, number in before.items() if number < row.row][-1]
+            return f"{file} row {row.row - before[file]}"
         if isinstance(conf.source, dict):
             return f"{conf.source[row.split]} row {row.row}"
         return f"{conf.source} row {row.row}" + (f" of {row.split}" if row.split != "all" else "")

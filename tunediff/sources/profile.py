@@ -95,6 +95,9 @@ def log(profile: dict[str, Any], file: Path) -> None:
             f"  dropped {dropped['rows']}: {dropped['reason']} "
             f"({', '.join(dropped['first'][:5])}{', ...' if dropped['rows'] > 5 else ''})"
         )
+    if told := profile.get("corrections"):
+        by = "".join(f", {name or 'someone'} {rows}" for name, rows in told["by"].items())
+        print(f"  {told['file']}: {told['read_again']} labels read again, {told['changed']} of them changed{by}")
     if disputed := profile["same_text_other_label"]["rows"]:
         print(
             f"  {disputed} rows share their text with a row of another label: they stay, together where the split is "

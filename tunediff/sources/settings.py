@@ -52,13 +52,17 @@ class Merge(Section):
     """Name of the label that rare labels become."""
 
 
+Files = Annotated[list[str], Field(min_length=1)]
+"""Files whose rows are read one after the other."""
+
+
 class DataConf(FileKeys):
     """The keys that every task's data file has; `tasks.TASKS` has those that a task adds."""
 
     task: str = "classification"
     """What the texts are labelled with: a name in `tasks.TASKS`."""
-    source: str | dict[str, str]
-    """A file or saved data set under data/raw/, one per split, or a Hub data set id."""
+    source: str | Files | dict[str, str | Files]
+    """A file or saved data set under data/raw/, one per split, or a Hub data set id; several files are one."""
     revision: str = "main"
     """Commit, tag or branch of a Hub data set."""
     text: Column | Annotated[list[Column], Field(min_length=1)]

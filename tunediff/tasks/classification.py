@@ -30,6 +30,9 @@ class Keys(Section):
     costs: dict[Scalar, dict[Scalar, Cost]] = Field(default_factory=dict)
     """{label: {wrong answer: its cost}}, for the report; an error that is not named costs 1."""
 
+    corrections: str | None = None
+    """A file under data/raw/ of rows whose labels people have read again."""
+
     @field_validator("labels")
     @classmethod
     def _values_are_text(cls, labels: list[Scalar] | dict[Scalar, str] | None) -> list[Scalar] | dict[str, str] | None:

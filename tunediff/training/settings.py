@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from tunediff.core.settings import (
     Count,
@@ -91,8 +91,21 @@ class TrainingRows(Section):
 
     shares: list[Annotated[float, BeforeValidator(as_written), Field(gt=0, lt=1)]]
     """Shares of the training rows; the methods' own stages train on all of them."""
+    per_label: list[Annotated[int, Field(ge=1, strict=True)]] = []
+    """Numbers of training rows for each label, each drawn at random several times."""
+    draws: Annotated[int, BeforeValidator(number), Field(ge=2)] = 5
+    """How often each number of `per_label` is drawn."""
+    steps: Count = 100
+    """Optimizer steps of a training with `per_label`, at least: few rows make few of them in `train.epochs`."""
     methods: list[str] = Field(min_length=1)
-    """`tfidf`, and any that is trained."""
+    """`tfidf`, `probe`, and any that is trained."""
+
+    @field_validator("per_label")
+    @classmethod
+    def _numbers_differ(cls, numbers: list[int]) -> list[int]:
+        if twice := [number for number in numbers if numbers.count(number) > 1]:
+            raise ValueError(f"{twice[0]} is there twice")
+        return numbers
 
 
 class Training(Section):

@@ -51,6 +51,12 @@ def columns(model: "Classifier", predicted: str, prefix: str, least_confidence: 
     return Columns(model.names, predicted, prefix, least_confidence)
 
 
+def uncertainty(probabilities: np.ndarray) -> np.ndarray:
+    """1 less the margin between the two most probable labels, shape [texts]: 1 where they are equally probable."""
+    second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
+    return 1 - (first - second)
+
+
 # --- in the service
 
 

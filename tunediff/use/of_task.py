@@ -8,6 +8,7 @@ from tunediff.tasks.interface import Task
 from tunediff.use import classification_answers, generation_answers, multilabel_answers, tagging_answers
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from tunediff.use.classifier import Classifier
@@ -34,6 +35,10 @@ class TaskAnswers(Protocol):
 
         Answers that are less sure than `least_confidence` are flagged, where it is given.
         """
+
+    # Of tasks that have a fixed set of answers alone.
+    def uncertainty(self, predicted: Any) -> "np.ndarray":
+        """How unsure the answer for each text is, from 0 to 1, shape [texts]."""
 
     def answers(self, model: "Classifier", predicted: Any) -> list[BaseModel]:
         """An `Answer` for each text, from what `Classifier.predict` gave."""

@@ -1,0 +1,102 @@
+"""Labels that people have read again: a file in data/raw/ that says what each row's label should be, and who says so.
+
+The source stays as it is. data/label_noise.csv with corrected labels is such a file.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tunediff.core.csv_cells import harmless
+from tunediff.core.errors import UserError, nearest
+from tunediff.core.values import as_text
+from tunediff.sources.find_source import raw_file
+from tunediff.sources.formats import read_records
+from tunediff.sources.settings import DataConf, FileKeys
+
+
+def applied(table: pd.DataFrame, conf: DataConf, conf_path: Path, task: Any) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The table with corrected labels, and `corrections` for data/profile.json; nothing if the data file names none.
+
+    `table` has labels that `task` has checked. Raises UserError for a row that is not there or has
+    another text, for an unknown label, and if people disagree.
+    """
+    named = getattr(conf, "corrections", None)
+    if not named:
+        return table, {}
+    path = raw_file(named, conf_path, "corrections")
+    read = read_records(path, FileKeys(), asked=["row", "label"])
+    if missing := [name for name in ("row", "label") if name not in read.names]:
+        raise UserError(f"{path}: no column '{missing[0]}'; it has: {', '.join(read.names)}; expected row and label")
+    said: dict[int, list[tuple[str, str]]] = {}
+    rows = {place: index for index, place in zip(table.index, zip(table.split, table.row, strict=True), strict=True)}
+    for number, record in enumerate(read.rows, 1):
+        if label := _plain(as_text(record, "label").strip()):
+            index = _row(record, rows, table, f"{path}: row {number}")
+            if label not in task.labels:
+                raise UserError(
+                    f"{path}: row {number}: there is no label '{label:.100}'; {nearest(label, task.labels)}"
+                )
+            said.setdefault(index, []).append((as_text(record, "by").strip(), label))
+    for index, voices in said.items():
+        if len({label for _, label in voices}) > 1:
+            words = ", ".join(f"{by or 'someone'}: {label}" for by, label in voices)
+            raise UserError(f"{path}: row {table.row[index]} is given several labels ({words}); agree on one")
+    return _corrected(table, said, path)
+
+
+def _corrected(
+    table: pd.DataFrame, said: dict[int, list[tuple[str, str]]], path: Path
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    changes = [
+        {
+            "split": table.split[index],
+            "row": int(table.row[index]),
+            "before": table.label[index],
+            "after": voices[0][1],
+            "by": [by for by, _ in voices if by],
+        }
+        for index, voices in said.items()
+        if voices[0][1] != table.label[index]
+    ]
+    new = pd.Series({index: voices[0][1] for index, voices in said.items()}, dtype=object)
+    label = table.label.copy()
+    label[new.index] = new
+    told = {
+        "file": path.name,
+        "read_again": len(said),
+        "by": dict(Counter(by for voices in said.values() for by, _ in voices if by)),
+        "changed": len(changes),
+        "changes": changes,
+    }
+    # A stratum of this task is the label.
+    return table.assign(label=label, stratum=label), {"corrections": told}
+
+
+def _plain(cell: str) -> str:
+    """The text without the apostrophe that `harmless` puts before a formula."""
+    return cell[1:] if cell.startswith("'") and harmless(cell[1:]) == cell else cell
+
+
+def _row(record: dict[str, Any], rows: dict[tuple[str, int], int], table: pd.DataFrame, place: str) -> int:
+    """The index of the row that a record is about."""
+    number, split = as_text(record, "row").strip(), _plain(as_text(record, "split").strip())
+    splits = sorted({split for split, _ in rows})
+    if not split and len(splits) == 1:
+        (split,) = splits
+    index = rows.get((split, int(number))) if number.isdecimal() else None
+    if index is None:
+        raise UserError(
+            f"{place}: there is no row '{number:.20}' of '{split:.40}', or it was dropped; expected a number as "
+            f"data/label_noise.csv has it, and in a column `split` one of: {', '.join(splits)}"
+        )
+    # A spreadsheet may have changed line ends.
+    text, own = (" ".join(one.split()) for one in (as_text(record, "text"), table.text[index]))
+    if "text" in record and text not in (own, harmless(own)):
+        raise UserError(
+            f"{place}: row {number} has another text now: rows of the source have moved; take the numbers of a new "
+            "data/label_noise.csv"
+        )
+    return index
