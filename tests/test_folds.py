@@ -149,12 +149,14 @@ def sure_of(answers: list[int], probability: float = 0.9) -> np.ndarray:
 def test_figures_are_of_all_rows_and_seeds_stay_apart(tmp_path: Path):
     answered = {
         "1": evidence_folds.Answered(
-            {"test": rows(1, [0, 0, 0, 1])},
+            {"train": rows(5, [1, 1]), "test": rows(1, [0, 0, 0, 1])},
             {17: sure_of([0, 0, 0, 0]), 18: sure_of([0, 0, 0, 1])},
             {17: {}, 18: {"x": 2}},
         ),
         "2": evidence_folds.Answered(
-            {"test": rows(5, [1, 1])}, {17: sure_of([1, 1], 0.6), 18: sure_of([0, 1])}, {17: {}, 18: {}}
+            {"train": rows(1, [0, 0, 0, 1]), "test": rows(5, [1, 1])},
+            {17: sure_of([1, 1], 0.6), 18: sure_of([0, 1])},
+            {17: {}, 18: {}},
         ),
     }
     folders = argparse.Namespace(metrics=tmp_path / "m", detail=tmp_path / "d", predictions=tmp_path / "p")
@@ -197,6 +199,7 @@ def test_nothing_is_trained_or_fitted_on_what_is_tested(project: Project, monkey
     training = stages_settings(study)
     made = [answer(each, task, training, "2", []) for each in (splits, changed)]
     assert np.array_equal(made[0].answers[17], made[1].answers[17])
+    assert np.allclose(made[0].answers[17].sum(1), 1)  # probabilities
     assert made[0].fitted == made[1].fitted and made[0].fitted[17]["temperature"] > 0
     # The labels of validation do count, so that this test can fail.
     changed = {**splits, "validation": with_other_labels(splits["validation"])}

@@ -54,9 +54,9 @@ def folds_of(splits: Path, file: Path) -> dict[str, dict[str, Dataset]]:
 
 
 def announce(method: str, folds: dict[str, dict[str, Dataset]], measured: Path, trainings: int) -> None:
-    """Say about how long it will take, by what the method's own stage took on this or another machine."""
+    """Say about how long it will take, by what the method's own stage took: training, or if it has none answers."""
     cost, rows = read_json(measured), sum(len(fold["test"]) for fold in folds.values())
-    seconds = len(folds) * trainings * cost["train_seconds"] + trainings * rows / cost["samples_per_second"]
+    seconds = len(folds) * trainings * cost["train_seconds"] or rows / cost["samples_per_second"]
     print(
         f"{method}: {len(folds)} folds with {trainings} training{'s'[: trainings != 1]} each answer {rows:,} texts; "
         f"{os.cpu_count()} cores: about {max(1, round(seconds / 60))} min, if this machine is as fast as the last one",
@@ -106,5 +106,5 @@ def _predictions(task: Task, folds: dict[str, Answered]) -> Iterator[pd.DataFram
     """Those of the first seed, fold by fold, then those of the next one, with a column `fold`."""
     for seed in next(iter(folds.values())).answers:
         for name, fold in folds.items():
-            parts = (fold.splits["test"], seed, fold.answers[seed], fold.fitted[seed])
+            parts = (fold.splits["test"], seed, fold.answers[seed], fold.fitted[seed], fold.splits["train"])
             yield of_task(task).predictions(task, *parts).assign(fold=int(name))
