@@ -14,18 +14,25 @@ from tunediff.tasks import TASKS
 
 
 def main() -> None:
-    args = arguments.parse(folds.parser_of(__doc__), "number")
+    parser = folds.parser_of(__doc__)
+    parser.add_argument("--number", help="of folds, which the file of folds has")
+    args = arguments.parse(parser, "method")
     settings = read(args.settings, WithoutFineTuning)
     devices.take()
     parts = folds.folds_of(args.splits, args.folds)
     task = TASKS[settings.task].of(parts["1"]["train"].features)
 
+    baselines = baselines_of(task)
     answered: dict[str, dict[str, folds.Answered]] = {}
     for fold, splits in parts.items():
         print(f"fold {fold}", flush=True)
         known = task.targets(splits["validation"])
-        for method, answers in baselines_of(task).answers(splits, task, settings).items():
-            fitted = {}
+        if args.method:
+            methods = {args.method: baselines.more(args.method, splits, task, settings)}
+        else:
+            methods = baselines.answers(splits, task, settings)
+        for method, answers in methods.items():
+            fitted = answers.fitted
             if answers.validation is not None:
                 fitted = evidence_of(task).fit_baseline(task, answers.validation, known, splits["train"])
             one = folds.Answered(splits, {settings.seed: answers.test}, {settings.seed: fitted})

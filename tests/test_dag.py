@@ -18,6 +18,7 @@ STAGES: dict[str, dict] = PIPELINE["stages"]
 SAME_FILE = {  # the same for other methods
     "baseline_more": "baseline",
     "evaluate_peft": "evaluate",
+    "fold_baseline_more": "fold_baseline",
     "fold_train_peft": "fold_train",
     "package_peft": "package",
     "package_baselines": "package",

@@ -149,12 +149,14 @@ def sure_of(answers: list[int], probability: float = 0.9) -> np.ndarray:
 def test_figures_are_of_all_rows_and_seeds_stay_apart(tmp_path: Path):
     answered = {
         "1": evidence_folds.Answered(
-            {"test": rows(1, [0, 0, 0, 1])},
+            {"train": rows(5, [1, 1]), "test": rows(1, [0, 0, 0, 1])},
             {17: sure_of([0, 0, 0, 0]), 18: sure_of([0, 0, 0, 1])},
             {17: {}, 18: {"x": 2}},
         ),
         "2": evidence_folds.Answered(
-            {"test": rows(5, [1, 1])}, {17: sure_of([1, 1], 0.6), 18: sure_of([0, 1])}, {17: {}, 18: {}}
+            {"train": rows(1, [0, 0, 0, 1]), "test": rows(5, [1, 1])},
+            {17: sure_of([1, 1], 0.6), 18: sure_of([0, 1])},
+            {17: {}, 18: {}},
         ),
     }
     folders = argparse.Namespace(metrics=tmp_path / "m", detail=tmp_path / "d", predictions=tmp_path / "p")

@@ -48,6 +48,7 @@ def answer(
         fitted[seed] = of_task(task).fit_model(task, fit.validation_logits, known, splits["train"])
         encoded = task.encode(fit.tokenizer, splits["test"])
         logits = outputs(task, fit.model, fit.tokenizer, encoded, title=title, **options)
-        answers[seed] = answered(task, fit.model, fit.tokenizer, splits["test"], logits, evaluation, title)
+        given = of_task(task).final(task, logits, fitted[seed])
+        answers[seed] = answered(task, fit.model, fit.tokenizer, splits["test"], given, evaluation, title)
         del fit  # before the next model is made
     return Answered(splits, answers, fitted)

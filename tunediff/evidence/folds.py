@@ -106,5 +106,5 @@ def _predictions(task: Task, folds: dict[str, Answered]) -> Iterator[pd.DataFram
     """Those of the first seed, fold by fold, then those of the next one, with a column `fold`."""
     for seed in next(iter(folds.values())).answers:
         for name, fold in folds.items():
-            parts = (fold.splits["test"], seed, fold.answers[seed], fold.fitted[seed])
+            parts = (fold.splits["test"], seed, fold.answers[seed], fold.fitted[seed], fold.splits["train"])
             yield of_task(task).predictions(task, *parts).assign(fold=int(name))
