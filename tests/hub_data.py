@@ -146,7 +146,7 @@ def multi30k(folder: Path) -> None:
     """JSON lines; the file of the split `validation` is named `val`."""
     for name, rows in WRITTEN.items():
         lines = [
-            {"en": f"A man walks in {TOWNS[i % 8]} {i}.", "de": f"Ein Mann geht in {TOWNS[i % 8]} {i}."}
+            {"en": f"A man walks in {TOWNS[i % 8]}, {name} {i}.", "de": f"Ein Mann geht in {TOWNS[i % 8]}, {name} {i}."}
             for i in range(rows)
         ]
         path = folder / f"{'val' if name == 'validation' else name}.jsonl"
