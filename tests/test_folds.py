@@ -225,7 +225,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts)
         train={**params["train"], "epochs": 6, "batch_size": 4, "patience": 0},
         train_lora={"v1": params["train_lora"]["v1"]},
         evaluate={**params["evaluate"], "methods": ["full", "lora-v1"]},
-        training_rows={"shares": [], "methods": ["tfidf"]},
+        training_rows={"shares": [], "per_label": [], "methods": ["tfidf"]},
     )
     project.run("git", "init", "-q", "-b", "main")
     project.run("git", "add", "-A")

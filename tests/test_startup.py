@@ -22,10 +22,12 @@ MODEL = {"accelerate", "datasets", "huggingface_hub", "pandas", "scipy", "sympy"
 TRAINER = {*MODEL, "dvc", "dvclive", "peft", "transformers.trainer"}
 USED = {  # by stages and commands that use the same, which are imported in one process here
     ("settings",): set(),
-    ("prepare",): {"datasets", "huggingface_hub", "pandas"},
+    ("prepare", "folds"): {"datasets", "huggingface_hub", "pandas"},
     ("predict", "choose"): {"pandas"},
     ("package",): {"huggingface_hub"},
-    ("baseline", "evaluate", "prompt", "label_noise"): {*MODEL, "sklearn"},  # `evaluate` and cleanlab where used
+    # `evaluate` and cleanlab where they are used.
+    ("baseline", "evaluate", "prompt", "label_noise", "fold_baseline", "fold_prompt"): {*MODEL, "sklearn"},
+    ("fold_train",): MODEL - {"sympy", "tokenizers"},
     ("train_full", "train_lora", "train_peft"): TRAINER,
     ("training_rows", "few_labels"): {"datasets", "huggingface_hub", "pandas", "torch"},
     ("report",): {"matplotlib", "pandas", "scipy"},

@@ -354,7 +354,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_te
         train={**params["train"], "epochs": 4},
         train_lora={"v1": params["train_lora"]["v1"]},
         evaluate={**params["evaluate"], "methods": ["full", "lora-v1"]},
-        training_rows={"shares": [0.5], "methods": ["tfidf", "full"]},
+        training_rows={"shares": [0.5], "per_label": [], "methods": ["tfidf", "full"]},
         export={"methods": ["lora-v1"]},
     )
     for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "code")):

@@ -177,12 +177,8 @@ def foldable(data: DataConf) -> bool:
 
 
 def not_folded(study: Study) -> list[str]:
-    """What is wrong with folds: data may bring its own splits, and some baselines have none."""
-    if not study.params.folds:
-        return []
-    if study.params.baseline.more:
-        return ["baseline.more: these are not fitted once per fold: set it to [], or folds to []"]
-    if foldable(study.data):
+    """What is wrong with folds of data that brings its own splits."""
+    if not study.params.folds or foldable(study.data):
         return []
     named = ", ".join(f"{side}: {name}" for side, name in study.data.named_splits.items())
     return [
