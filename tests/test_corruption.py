@@ -53,11 +53,11 @@ def narrower(base: Path) -> None:
         (lambda adapter: cut(adapter / "tokenizer.json"), "models/lora-v1: the saved model cannot be loaded: "),
         (
             lambda adapter: narrower(Path("tiny-model")),
-            "models/lora-v1: the saved model cannot be loaded: .*size mismatch",
+            "models/lora-v1/config.json: sha256: the weights of ./tiny-model have SHA-256",
         ),
         (
             lambda adapter: cut(Path("tiny-model/model.safetensors")),
-            "models/lora-v1/config.json: name: cannot load './tiny",
+            "models/lora-v1/config.json: sha256: the weights of ./tiny-model have SHA-256",
         ),
         (
             lambda adapter: shutil.rmtree("tiny-model"),

@@ -1,4 +1,4 @@
-"""TF-IDF and probe as files without pickle: numbers in safetensors, words and settings in JSON; and read again."""
+"""TF-IDF and probe as files that run no code: numbers in safetensors, words and settings in JSON; and read again."""
 
 from dataclasses import dataclass
 from importlib.metadata import version

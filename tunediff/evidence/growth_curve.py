@@ -20,6 +20,7 @@ RESAMPLES = 1000
 FITTED = 200  # resamples that a curve is fitted to
 POINTS = 5  # of a curve, at least, for its three parameters and a last point to predict
 MORE = 100  # labels
+LEAST_FLOOR = 1e-6  # below it, the law's bound and not the points decides how the curve goes on
 LEAST_POWER = 0.02  # a curve with a smaller one does not level off, so that nothing says where it goes
 
 
@@ -179,7 +180,7 @@ def next_labels(
     some = drawn_again[:FITTED]
     deviation = np.maximum(some.std(0), 1e-4)
     law = power_law(rows, 1 - values, deviation)
-    if law is None:
+    if law is None or law[0] < LEAST_FLOOR:
         return None
     missed, gains = [], []
     for one in some:
