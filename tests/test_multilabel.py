@@ -312,6 +312,23 @@ def test_a_language_model_is_asked(tmp_path: Path, tiny_model: Path, tiny_decode
         assert list(row["predicted"]) == [name for name in thresholds if row[f"p_{name}"] >= thresholds[name]]
 
 
+def test_training_begins_at_how_rare_the_labels_are(tmp_path: Path, tiny_model: Path, tiny_texts, monkeypatch):
+    from tunediff.settings import resolve
+    from tunediff.training import methods
+
+    made = project_of(tmp_path / "project", tiny_model, tiny_texts)
+    made.prepare_here(monkeypatch)
+    train = load_split(made.folder / "data/prepared", "train")
+    task = Multilabel.of(train.features)
+    shares = 1 / (1 + np.exp(-task.prior(train, "none")))
+    assert shares == pytest.approx(task.targets(train).mean(0), abs=0.01)
+    assert task.prior(train, "balanced") is None
+    monkeypatch.setattr(methods, "fit", lambda model, *rest: model)
+    training = resolve.training(study.load(made.folder), "full")
+    model = methods.train(methods.full, training, train, train, 17, None)
+    assert model.classifier.bias.tolist() == pytest.approx(task.prior(train, "none").tolist(), abs=1e-6)
+
+
 def test_examples_have_all_their_labels_once(tmp_path: Path, tiny_model: Path, tiny_texts, monkeypatch):
     from tunediff.prompting.examples import Seeded
 

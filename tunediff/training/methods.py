@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunediff.core.errors import UserError
 from tunediff.models.adapters import adapt
+from tunediff.models.heads import set_bias
 from tunediff.models.loading import load_pretrained, load_tokenizer
 from tunediff.tasks import TASKS
 from tunediff.training.loop import Fit, fit
@@ -93,5 +94,7 @@ def train(
     task = TASKS[training.task].of(train.features)
     tokenizer = load_tokenizer(training.model, training.model_path)
     model = load_pretrained(training.model, training.model_path, tokenizer, task, seed)
+    if not (task.writes or training.model.keep_head):
+        set_bias(model, task.prior(train, training.train.class_weights))
     model, optimizer = method(model, tokenizer, training)
     return fit(model, tokenizer, task, train, validation, training, seed, curves, optimizer)
