@@ -33,13 +33,14 @@ def main() -> None:
     answers = ask(splits, task, settings)
 
     evidence = of_task(task)
-    figures = scoring.score(task, answers.targets, task.probabilities(answers.validation))
+    figures = task.validate(answers.targets, task.probabilities(answers.validation))
     write_figures(args.validation, {name: figures[name] for name in task.each_epoch})
-    fitted = {settings.seed: evidence.fit_model(task, answers.validation, answers.targets, splits["train"])}
-    tried = evidence.try_model(task, task.targets(splits["test"]), answers.test, fitted[settings.seed])
-    answered = {settings.seed: task.probabilities(answers.test)}
-    detail = {"prompt": answers.detail, "fitted": fitted, **tried}
-    scoring.write(settings.method, task, splits["test"], answered, answers.cost, args, detail, fitted)
+    fitted = evidence.fit_model(task, answers.validation, answers.targets, splits["train"])
+    tried = evidence.try_model(task, task.targets(splits["test"]), answers.test, fitted)
+    answered = {settings.seed: evidence.final(task, answers.test, fitted)}
+    detail = {"prompt": answers.detail, "fitted": {settings.seed: fitted}, **tried}
+    parts = (answered, answers.cost, args, detail, {settings.seed: fitted}, splits["train"])
+    scoring.write(settings.method, task, splits["test"], *parts)
 
 
 if __name__ == "__main__":

@@ -349,7 +349,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for id, alias in aliases.items():
             kind = "datasets" if id in hub_data.DATASETS else "models"
             commit = pinned[id] if len(pinned[id]) == 40 else ""
-            made.commits[id] = made.commits[alias] = server.add(kind, id, folders[id], alias=alias, commit=commit)
+            ref = "main" if commit else pinned[id]
+            options = {"alias": alias, "commit": commit, "ref": ref}
+            made.commits[id] = made.commits[alias] = server.add(kind, id, folders[id], **options)
         tweets, bert = folders["zeroshot/twitter-financial-news-sentiment"], folders["google-bert/bert-base-uncased"]
         for name in ("locked", "cut"):
             server.add("datasets", f"acme/{name}-texts", tweets, gated=name == "locked")

@@ -21,6 +21,9 @@ NEWS = {
     "entertainment": "The singer will play a lost opera by candlelight in",
     "politics": "The minister promised a vote on the bus lanes of",
 }
+NAMES = {"PER": "Ada Vale", "ORG": "Acme", "LOC": "New Leith", "MISC": "Dutch"}
+FINDS = {"corporation": "Acme", "group": "Band of Two", "location": "New Leith", "person": "Ada Vale"}
+FEELINGS = {"joy": "What a lovely day in", "anger": "They cancelled my train to", "neutral": "The bus stops in"}
 TOWNS = ["Cork", "Leith", "Hull", "Truro", "Derby", "Bangor", "Ripon", "Wells"]
 REVIEWS = {
     "negative": ("Broke at once", "The handle came off on the first day, the box was torn and nobody wrote back"),
@@ -32,6 +35,9 @@ FILMS = {
 }
 DATASETS = {  # the id on the Hub, and the former one that redirects there
     "zeroshot/twitter-financial-news-sentiment": "",
+    "eriktks/conll2003": "conll2003",
+    "leondz/wnut_17": "wnut_17",
+    "google-research-datasets/go_emotions": "go_emotions",
     "SetFit/bbc-news": "",
     "fancyzhx/amazon_polarity": "amazon_polarity",
     "stanfordnlp/imdb": "imdb",
@@ -48,6 +54,9 @@ def make_datasets(root: Path) -> dict[str, Path]:
     folders = {id: root / id for id in DATASETS}
     for folder in folders.values():
         folder.mkdir(parents=True)
+    names(folders["eriktks/conll2003"], "conll2003", NAMES, ["pos_tags", "chunk_tags"])
+    names(folders["leondz/wnut_17"], "wnut_17", FINDS, [])
+    emotions(folders["google-research-datasets/go_emotions"])
     twitter(folders["zeroshot/twitter-financial-news-sentiment"])
     bbc(folders["SetFit/bbc-news"])
     amazon(folders["fancyzhx/amazon_polarity"])
@@ -57,6 +66,53 @@ def make_datasets(root: Path) -> dict[str, Path]:
     multi30k(folders["bentrevett/multi30k"])
     dolly(folders["databricks/databricks-dolly-15k"])
     return folders
+
+
+def names(folder: Path, config: str, kinds: dict[str, str], others: list[str]) -> None:
+    """Tokens and tags that are numbers, CONFIG/SPLIT/0000.parquet without a card: as the Hub converts a script."""
+    from datasets import ClassLabel, Dataset, Features, List, Value
+
+    tags = ["O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")]
+    numbers = {"ner_tags": List(ClassLabel(names=tags)), **dict.fromkeys(others, List(ClassLabel(names=["X", "Y"])))}
+    features = Features({"id": Value("string"), "tokens": List(Value("string")), **numbers})
+    rows = []
+    for town, kind in product(TOWNS, [*kinds, ""]):
+        own = kinds.get(kind, "").split()
+        tokens = ["At", town, "came", *own, "."]
+        marks = [tags.index(f"{'I' if place else 'B'}-{kind}") for place in range(len(own))]
+        extra = dict.fromkeys(others, [0] * len(tokens))
+        rows.append({"id": str(len(rows)), "tokens": tokens, "ner_tags": [0, 0, 0, *marks, 0], **extra})
+    for split, part in (("train", rows[::2]), ("validation", rows[1::4]), ("test", rows[3::4])):
+        (folder / config / split).mkdir(parents=True)
+        Dataset.from_list(part, features=features).to_parquet(folder / config / split / "0000.parquet")
+
+
+def emotions(folder: Path) -> None:
+    """Two parts, of which `simplified` is the one that is meant: lists of numbers, in Parquet with a card."""
+    import yaml
+    from datasets import ClassLabel, Dataset, Features, List, Value
+
+    features = Features(
+        {"text": Value("string"), "labels": List(ClassLabel(names=list(FEELINGS))), "id": Value("string")}
+    )
+    numbers = [[0], [1], [2], [0, 1], []]
+    told = list(FEELINGS.values())
+    rows = [
+        {"text": " ".join(f"{told[label]} {town}." for label in labels) or f"{town}?", "labels": labels, "id": town}
+        for town, labels in product(TOWNS, numbers)
+    ]
+    parts = {"simplified": {"train": rows[::2], "validation": rows[1::4], "test": rows[3::4]}, "raw": {"train": rows}}
+    for config, splits in parts.items():
+        for split, part in splits.items():
+            path = folder / config / f"{split}-00000-of-00001.parquet"
+            path.parent.mkdir(exist_ok=True)
+            Dataset.from_list(part, features=features).to_parquet(path)
+    configs = [
+        {"config_name": config, "data_files": [{"split": split, "path": f"{config}/{split}-*"} for split in splits]}
+        for config, splits in parts.items()
+    ]
+    configs[0]["default"] = True
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': configs}, sort_keys=False)}---\nMade up.\n")
 
 
 def twitter(folder: Path) -> None:

@@ -21,8 +21,8 @@ from test_prompting import ask
 
 from tunediff.core.errors import UserError
 from tunediff.prompting.endpoint import Server
-from tunediff.prompting.method import UNSURE, wrong_if_unanswered
-from tunediff.prompting.parsing import label_of
+from tunediff.prompting.forms import UNSURE, nothing_if_unanswered, wrong_if_unanswered
+from tunediff.prompting.parsing import label_of, labels_of
 from tunediff.prompting.prompts import Wording
 from tunediff.prompting.settings import Endpoint, Entry, Prompting
 
@@ -114,10 +114,10 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         server.server.server_close()
 
 
-def client(url: str, **endpoint: object) -> Server:
+def client(url: str, task: str = "classification", **endpoint: object) -> Server:
     entry = Entry(shots=0, endpoint=Endpoint(url=url, model="m", **{"retries": 4, "timeout": 5, **endpoint}))
     settings = Prompting(
-        method="ask", task="classification", seed=1, precision="fp32", batch_size=8, select_by="f1",
+        method="ask", task=task, seed=1, precision="fp32", batch_size=8, select_by="f1",
         validation_rows=10, entry=entry,
     )  # fmt: skip
     return Server(settings, LABELS)
@@ -142,6 +142,15 @@ def test_a_server_that_takes_a_schema_is_given_the_labels(serve):
     assert label["enum"] == LABELS
     assert {(body["model"], body["temperature"], body["seed"]) for body in server.bodies} == {("m", 0, 7)}
     assert 1 <= server.most_at_once <= 3
+
+
+def test_a_server_gives_several_labels_or_none(serve):
+    answers = [["bullish", "bearish"], [], ["bullish"]]
+    server = serve(lambda text, times: completion(json.dumps({"labels": answers[int(text.split()[-1]) % 3]})))
+    scores = client(server.url, "multilabel").scores(CONVERSATIONS[:4], "test").scores
+    assert scores.tolist() == [[1, 1], [0, 0], [0, 1], [1, 1]]
+    (asked,) = server.bodies[0]["response_format"]["json_schema"]["schema"]["properties"].items()
+    assert asked == ("labels", {"type": "array", "items": {"type": "string", "enum": LABELS}})
 
 
 def test_a_server_that_takes_none_is_asked_in_words(serve):
@@ -183,6 +192,24 @@ def test_an_answer_names_one_label_or_none(answer: str, label: int | None):
     assert label_of(answer, LABELS) == label
 
 
+@pytest.mark.parametrize(
+    ("answer", "labels"),
+    [
+        ('{"labels": ["bullish", "bearish"]}', [0, 1]),
+        ('{"labels": []}', []),
+        ('["bullish"]', [1]),
+        ("Bullish, and a bit bearish.", [0, 1]),
+        ("<think>bearish?</think> bullish", [1]),
+        ("None.", []),
+        ("neutral", None),
+        ("", None),
+        ("null", None),
+    ],
+)
+def test_an_answer_names_several_labels_or_says_that_there_are_none(answer: str, labels: list[int] | None):
+    assert labels_of(answer, LABELS) == labels
+
+
 def test_labels_in_labels_and_of_one_spelling():
     assert label_of("This is not spam!", ["spam", "not spam"]) == 1
     assert label_of("US", ["us", "US"]) == 1 and label_of("Us", ["us", "US"]) is None
@@ -192,6 +219,8 @@ def test_no_valid_answer_is_wrong_whatever_is_true():
     scores = np.array([[1.0, 0, 0], [np.nan] * 3, [np.nan] * 3])
     filled = wrong_if_unanswered(scores, np.array([0, 0, 2]))
     assert filled.tolist() == [[1, 0, 0], [-UNSURE, 0, 0], [0, 0, -UNSURE]]
+    filled = nothing_if_unanswered(scores, np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0]], bool))
+    assert filled.tolist() == [[1, -1, -1], [-1, -1, -1], [1, 1, 1]]
 
 
 # --- failures

@@ -16,6 +16,7 @@ import yaml
 from conftest import ROOT, SIDES, Project, World, make_project
 from test_generation import tiny_llama
 
+from tunediff.core.splits import load_split
 from tunediff.sources.hub_part import _evenly, _shares_asked_for
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import with_keys
@@ -108,6 +109,29 @@ def test_prepare_reads_a_hub_data_set_once(world: World, project: Project, tmp_p
     assert world.hub.requests == []
     assert project.profile() == first[0]
     pd.testing.assert_frame_equal(prepared(project), first[1])
+
+
+@pytest.mark.parametrize("name", ["conll2003", "wnut17", "goemotions"])
+def test_prepare_reads_tags_and_lists_of_labels(world: World, project: Project, tmp_path: Path, name: str) -> None:
+    project.edit_yaml("params.yaml", data=name)
+    done = world.prepare(project, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    id = project.read_yaml(f"conf/data/{name}.yaml")["source"]
+    assert set(project.profile()["source"].values()) == {f"{id} {world.commits[id]}"}
+    splits = {side: load_split(project.folder / "data/prepared", side) for side in SIDES}
+    assert [len(split) for split in splits.values()] == [20, 10, 10]
+    rows = [row for split in splits.values() for row in split]
+    if name == "goemotions":
+        assert project.profile()["labels"] == sorted(hub_data.FEELINGS)
+        for row in rows:
+            told = [label for label, text in sorted(hub_data.FEELINGS.items()) if text in row["text"]]
+            assert [sorted(hub_data.FEELINGS)[label] for label in row["label"]] == told
+        return
+    kinds = hub_data.NAMES if name == "conll2003" else hub_data.FINDS
+    assert project.profile()["labels"] == sorted(kinds)
+    marked = [(row["text"][span["start"] : span["end"]], span["label"]) for row in rows for span in row["label"]]
+    assert set(marked) == {(kinds[kind], number) for number, kind in enumerate(sorted(kinds))}
+    assert sum(not row["label"] for row in rows) == len(hub_data.TOWNS)
 
 
 def true_labels(name: str, folder: Path) -> dict[tuple[str, int], str]:

@@ -290,14 +290,56 @@ def test_rare_labels_are_dropped_or_kept_in_train(tmp_path: Path, tiny_model: Pa
         study.load(made.folder)
 
 
-def test_prompts_are_refused_in_one_line(tmp_path: Path, tiny_model: Path, tiny_texts):
+@pytest.mark.slow
+def test_a_language_model_is_asked(tmp_path: Path, tiny_model: Path, tiny_decoder: Path, tiny_texts, monkeypatch):
     made = project_of(tmp_path / "project", tiny_model, tiny_texts)
-    entry = next(iter(made.read_yaml("params.yaml")["prompts"]["entries"]))
-    made.edit_yaml("params.yaml", prompts={**made.read_yaml("params.yaml")["prompts"], "methods": [entry]})
-    with pytest.raises(UserError) as error:
-        study.load(made.folder)
-    (line,) = error.value.lines
-    assert line.endswith("prompts.methods: a model for the task `multilabel` is not prompted; set it to []")
+    made.write_yaml("conf/model/tiny-decoder.yaml", {"name": str(tiny_decoder), "max_length": 64})
+    entries = {"asked": {"shots": 2, "examples": "nearest"}}
+    prompts = {"model": "tiny-decoder", "methods": ["asked"], "validation_rows": 20, "entries": entries}
+    made.edit_yaml("params.yaml", prompts=prompts)
+    made.prepare_here(monkeypatch)
+    command = made.read_yaml("dvc.yaml")["stages"]["prompt"]["cmd"].replace("${item}", "--method asked")
+    made.run(*command.split())
+    assert set(made.read_json("metrics/asked.json")) == set(Multilabel.figures)
+    detail = made.read_json("metrics/detail/asked.json")
+    asked = detail["prompt"]
+    assert "Which of these labels fit the text: down, metals, rates, up?" in asked["instruction"]
+    assert asked["calibrations"][asked["calibration"]] == max(asked["calibrations"].values())
+    # The answers are those of the thresholds that validation chose, at the temperature that it chose.
+    table = pd.read_parquet(made.folder / "data/predictions/asked.parquet")
+    thresholds = detail["fitted"]["17"]["thresholds"]
+    for row in table.to_dict("records"):
+        assert list(row["predicted"]) == [name for name in thresholds if row[f"p_{name}"] >= thresholds[name]]
+
+
+def test_training_begins_at_how_rare_the_labels_are(tmp_path: Path, tiny_model: Path, tiny_texts, monkeypatch):
+    from tunediff.settings import resolve
+    from tunediff.training import methods
+
+    made = project_of(tmp_path / "project", tiny_model, tiny_texts)
+    made.prepare_here(monkeypatch)
+    train = load_split(made.folder / "data/prepared", "train")
+    task = Multilabel.of(train.features)
+    shares = 1 / (1 + np.exp(-task.prior(train, "none")))
+    assert shares == pytest.approx(task.targets(train).mean(0), abs=0.01)
+    assert task.prior(train, "balanced") is None
+    monkeypatch.setattr(methods, "fit", lambda model, *rest: model)
+    training = resolve.training(study.load(made.folder), "full")
+    model = methods.train(methods.full, training, train, train, 17, None)
+    assert model.classifier.bias.tolist() == pytest.approx(task.prior(train, "none").tolist(), abs=1e-6)
+
+
+def test_examples_have_all_their_labels_once(tmp_path: Path, tiny_model: Path, tiny_texts, monkeypatch):
+    from tunediff.prompting.examples import Seeded
+
+    made = project_of(tmp_path / "project", tiny_model, tiny_texts)
+    made.prepare_here(monkeypatch)
+    train = load_split(made.folder / "data/prepared", "train")
+    task = Multilabel.of(train.features)
+    ((*examples,),) = Seeded(train, task, 1000, 5).of(["one"], "test")
+    assert len(examples) == task.targets(train).any(1).sum() == len({each.text for each in examples})
+    known = {row["text"]: {task.labels[label] for label in row["label"]} for row in train}
+    assert all(set(each.label.split(", ")) == known[each.text] for each in examples)
 
 
 @pytest.fixture(scope="module")

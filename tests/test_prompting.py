@@ -201,9 +201,10 @@ def test_the_nearest_examples_are_the_most_like_the_text(prepared: Project, tiny
 
 def test_a_sample_of_validation_keeps_the_shares(prepared: Project):
     validation = load_split(prepared.folder / "data/prepared", "validation")
-    part = some(validation, 10, 1)
+    task = Classification.of(validation.features)
+    part = some(validation, task, 10, 1)
     assert len(part) == 10 and np.bincount(part["label"][:]).tolist() == [5, 5]
-    assert len(some(validation, 1000, 1)) == len(validation)
+    assert len(some(validation, task, 1000, 1)) == len(validation)
 
 
 # --- the stage

@@ -21,6 +21,7 @@ from tunediff.core.splits import load_split
 from tunediff.evidence import comparison
 from tunediff.evidence import tagging as evidence
 from tunediff.report import tagging as page
+from tunediff.settings import study
 from tunediff.sources import find_source
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import spans, windows, with_keys
@@ -468,12 +469,15 @@ def test_the_service_answers_with_spans(finished: Project):
     assert explained.status_code == 422 and "full marks spans" in explained.json()["detail"]
 
 
-@pytest.mark.slow
-def test_a_baseline_of_another_task_is_refused(finished: Project, tmp_path: Path, tiny_model: Path, tiny_texts):
-    made = make_project(tmp_path / "project", tiny_model, tiny_texts)
-    made.edit_yaml("params.yaml", baseline={**made.read_yaml("params.yaml")["baseline"], "more": ["crf"]})
-    done = made.run("python", "-m", "stages.settings", "--out", "data/settings", check=False)
-    assert "baseline.more: classification has no baseline 'crf'; leave the list empty" in done.stderr
+def test_what_a_task_has_not_is_refused_in_one_line(tmp_path: Path, tiny_model: Path, tiny_texts):
+    other = make_project(tmp_path / "other", tiny_model, tiny_texts)
+    other.edit_yaml("params.yaml", baseline={**other.read_yaml("params.yaml")["baseline"], "more": ["crf"]})
+    with pytest.raises(UserError, match=r"baseline\.more: classification has no baseline 'crf'; leave the list empty"):
+        study.load(other.folder)
+    made = project_of(tmp_path / "project", tiny_model, tiny_texts)
+    made.edit_yaml("params.yaml", prompts={**made.read_yaml("params.yaml")["prompts"], "methods": ["zero-shot"]})
+    with pytest.raises(UserError, match=r"prompts\.methods: a model for the task `tagging` is not prompted; set it to"):
+        study.load(made.folder)
 
 
 def test_prepare_makes_spans(tmp_path: Path, tiny_model: Path, tiny_texts, monkeypatch: pytest.MonkeyPatch):

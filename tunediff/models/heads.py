@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -32,6 +33,16 @@ def begin(model: PreTrainedModel, loading: dict[str, Any], seed: int, kept: list
                 for weights in module.parameters(recurse=False):
                     weights._is_hf_initialized = False  # else transformers leaves it as it was loaded
                 model._init_weights(module)
+
+
+def set_bias(model: PreTrainedModel, logits: np.ndarray | None) -> None:
+    """Let the head begin with these logits, shape [labels], if there are any; one without a bias stays as it is."""
+    if logits is None:
+        return
+    for name in _label_weights(model):
+        weights = model.get_parameter(name)
+        if weights.ndim == 1:
+            weights.data = torch.from_numpy(logits).to(weights)
 
 
 def _label_weights(model: PreTrainedModel) -> dict[str, tuple[int, ...]]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from tunediff.core.errors import UserError, reason
 from tunediff.prompting import answer_cache
-from tunediff.prompting.parsing import label_of, schema
+from tunediff.prompting.forms import FORMS
 from tunediff.prompting.prompts import Messages
 from tunediff.prompting.settings import Prompting
 from tunediff.prompting.usage import Scores
@@ -32,6 +32,7 @@ class Server:
         self.settings = settings
         self.endpoint = settings.entry.endpoint
         self.labels = labels
+        self.form = FORMS[settings.task]
         self.place = f"params.yaml: prompts.entries.{settings.method}.endpoint"
         self.structured: bool | None = None
         """Whether the server takes a schema for its answer; the first request tells."""
@@ -48,7 +49,7 @@ class Server:
         return text
 
     def scores(self, conversations: list[Messages], title: str) -> Scores:
-        """1 for the label that was answered, else 0."""
+        """1 for a label that was answered, else 0."""
         keys = [answer_cache.digest(self._content(messages)) for messages in conversations]
         records = {key: record for key in set(keys) if (record := answer_cache.load(key))}
         missing = {key: messages for key, messages in zip(keys, conversations, strict=True) if key not in records}
@@ -56,11 +57,12 @@ class Server:
             print(f"{self.settings.method}: {title}: {len(missing):,} to ask, {len(records):,} known from before")
             records |= self._ask(missing, title)
         answered = [records[key] for key in keys]
-        numbers = [label_of(record["answer"], self.labels) for record in answered]
-        one_hot = np.eye(len(self.labels))
-        nothing = np.full(len(self.labels), np.nan)
+        scores = np.zeros((len(answered), len(self.labels)))
+        for row, record in zip(scores, answered, strict=True):
+            named = self.form.named(record["answer"], self.labels)
+            row[slice(None) if named is None else named] = np.nan if named is None else 1
         return Scores(
-            np.stack([nothing if number is None else one_hot[number] for number in numbers]),
+            scores,
             sum(record["seconds"] for record in answered) / min(self.endpoint.concurrency, len(answered)),
             sum(record["input_tokens"] for record in answered),
             sum(record["output_tokens"] for record in answered),
@@ -141,7 +143,7 @@ class Server:
 
         if self.structured is not False:
             try:
-                record = await self._request(client, messages, {"response_format": schema(self.labels)})
+                record = await self._request(client, messages, {"response_format": self.form.schema(self.labels)})
             except (BadRequestError, UnprocessableEntityError):
                 if self.structured:
                     raise

@@ -7,20 +7,19 @@ from datasets import Dataset
 
 from tunediff.models.inference import choose_precision, embed
 from tunediff.models.loading import load_pretrained, load_tokenizer
+from tunediff.prompting.forms import FORMS
 from tunediff.prompting.prompts import Example
 from tunediff.prompting.settings import Prompting
-from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
+from tunediff.tasks.interface import Task
 
 
 class Seeded:
     """The same examples for every text: `shots` of each label, drawn by a seed and mixed."""
 
-    def __init__(self, train: Dataset, task: Classification, shots: int, seed: int):
+    def __init__(self, train: Dataset, task: Task, shots: int, seed: int):
         random = np.random.default_rng(seed)
-        targets = task.targets(train)
-        of_labels = [np.flatnonzero(targets == label) for label in range(len(task.labels))]
-        rows = np.concatenate([random.permutation(rows)[:shots] for rows in of_labels])
+        rows = _distinct([random.permutation(rows)[:shots] for rows in _of_labels(train, task)])
         self.examples = [_example(train, task, row) for row in random.permutation(rows)]
 
     def of(self, texts: Sequence[str], title: str) -> list[list[Example]]:
@@ -30,13 +29,13 @@ class Seeded:
 class Nearest:
     """For each text the `shots` of each label that are most like it, the most like it last."""
 
-    def __init__(self, train: Dataset, task: Classification, settings: Prompting):
+    def __init__(self, train: Dataset, task: Task, settings: Prompting):
         self.train = train
         self.task = task
         self.settings = settings
         self.tokenizer = load_tokenizer(settings.embedder, settings.embedder_path)
         self.model = load_pretrained(settings.embedder, settings.embedder_path, self.tokenizer, task, settings.seed)
-        self.targets = task.targets(train)
+        self.of_labels = _of_labels(train, task)
         self.states = self._states(train["text"], "train")
 
     def of(self, texts: Sequence[str], title: str) -> list[list[Example]]:
@@ -45,9 +44,8 @@ class Nearest:
 
     def _rows(self, likeness: np.ndarray) -> np.ndarray:
         """Rows of the training split, from the likeness of each to one text."""
-        of_labels = [np.flatnonzero(self.targets == label) for label in range(len(self.task.labels))]
         shots = self.settings.entry.shots
-        rows = np.concatenate([rows[np.argsort(-likeness[rows], kind="stable")[:shots]] for rows in of_labels])
+        rows = _distinct([rows[np.argsort(-likeness[rows], kind="stable")[:shots]] for rows in self.of_labels])
         return rows[np.argsort(likeness[rows], kind="stable")]
 
     def _states(self, texts: Sequence[str], title: str) -> np.ndarray:
@@ -63,5 +61,16 @@ class Nearest:
         return states / np.linalg.norm(states, axis=1, keepdims=True)
 
 
-def _example(train: Dataset, task: Classification, row: int) -> Example:
-    return Example(train[int(row)]["text"], task.labels[train[int(row)]["label"]])
+def _of_labels(train: Dataset, task: Task) -> list[np.ndarray]:
+    """The rows that have each label."""
+    return [np.flatnonzero(has) for _, has in task.parts(task.targets(train))]
+
+
+def _distinct(rows: list[np.ndarray]) -> np.ndarray:
+    """All of them in order, those once that have several labels."""
+    return np.array(list(dict.fromkeys(np.concatenate(rows).tolist())), dtype=int)
+
+
+def _example(train: Dataset, task: Task, row: int) -> Example:
+    record = train[int(row)]
+    return Example(record["text"], FORMS[task.name].answer(task, record["label"]))

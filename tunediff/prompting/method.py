@@ -10,18 +10,17 @@ from datasets import Dataset
 
 from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.sampling import sample
-from tunediff.evidence.calibration import fit_temperature
-from tunediff.models.inference import probabilities
+from tunediff.evidence.of_task import of_task
 from tunediff.prompting.calibration import CONTENT_FREE, PRIORS
 from tunediff.prompting.examples import Nearest, Seeded
-from tunediff.prompting.prompts import Example, Wording, default_instruction
+from tunediff.prompting.forms import FORMS
+from tunediff.prompting.prompts import Example, Wording
 from tunediff.prompting.settings import Price, Prompting
 from tunediff.prompting.usage import Scores
-from tunediff.tasks.classification import Classification
+from tunediff.tasks.interface import Task
 
 Splits = dict[str, Dataset]
 """Those of `train`, `validation` and `test`."""
-UNSURE = 1e-3  # by how much the true label's logit is below the others where no valid answer came
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Answers:
 
     validation: np.ndarray
     targets: np.ndarray
-    """Class numbers of the validation texts that were asked for, shape [rows]."""
+    """Those of the validation texts that were asked for."""
     test: np.ndarray
     cost: dict[str, Any]
     """As `metrics/cost/METHOD.json` has it."""
@@ -41,9 +40,9 @@ class Answers:
 class Asking:
     """A model, its examples and its wording."""
 
-    def __init__(self, splits: Splits, task: Classification, settings: Prompting):
+    def __init__(self, splits: Splits, task: Task, settings: Prompting):
         entry = settings.entry
-        self.wording = Wording(settings.instruction or default_instruction(task.labels), entry.template)
+        self.wording = Wording(settings.instruction or FORMS[task.name].instruction(task.labels), entry.template)
         if entry.endpoint:
             from tunediff.prompting.endpoint import Server as Model
         else:
@@ -71,10 +70,11 @@ class Asking:
         return self.model.scores(conversations, title)
 
 
-def ask(splits: Splits, task: Classification, settings: Prompting) -> Answers:
+def ask(splits: Splits, task: Task, settings: Prompting) -> Answers:
     """Ask for validation first, which chooses the calibration; then once for test."""
     asking = Asking(splits, task, settings)
-    validation = some(splits["validation"], settings.validation_rows, settings.seed)
+    form = FORMS[task.name]
+    validation = some(splits["validation"], task, settings.validation_rows, settings.seed)
     targets = task.targets(validation)
     known = asking.scores(validation["text"][:], "validation")
     test = asking.scores(splits["test"]["text"][:], "test")
@@ -86,43 +86,32 @@ def ask(splits: Splits, task: Classification, settings: Prompting) -> Answers:
         figures = calibrations(known.scores, free, targets, task, settings)
         chosen = max(figures, key=lambda kind: task.figures[settings.select_by].sign * figures[kind])
         prior = PRIORS[chosen](known.scores, free)
-        logits = known.scores - prior, test.scores - prior
+        logits = form.of_likelihoods(known.scores) - prior, form.of_likelihoods(test.scores) - prior
         how |= {"calibration": chosen, "calibrations": figures}
     else:
-        logits = (
-            wrong_if_unanswered(known.scores, targets),
-            wrong_if_unanswered(test.scores, task.targets(splits["test"])),
-        )
-        temperature = fit_temperature(logits[0], targets)  # an answer alone does not say how sure it is
+        logits = form.of_answers(known.scores, targets), form.of_answers(test.scores, task.targets(splits["test"]))
+        # An answer alone does not say how sure it is.
+        temperature = of_task(task).fit_model(task, logits[0], targets, splits["train"])["temperature"]
         logits = logits[0] / temperature, logits[1] / temperature
         how |= {"no_valid_answer": {"validation": known.unanswered.mean(), "test": test.unanswered.mean()}}
     spent = cost(known, test, settings.entry.endpoint and settings.entry.endpoint.price)
     return Answers(logits[0], targets, logits[1], {**spent, **asking.model.cost}, how)
 
 
-def some(split: Dataset, rows: int, seed: int) -> Dataset:
+def some(split: Dataset, task: Task, rows: int, seed: int) -> Dataset:
     """A stratified sample of a split, at most `rows` of it."""
-    labels = pd.DataFrame({"stratum": split["label"][:]})
-    return split.select(sample(labels, rows, seed).index)
+    return split.select(sample(pd.DataFrame({"stratum": task.strata(split)}), rows, seed).index)
 
 
 def calibrations(
-    scores: np.ndarray, free: np.ndarray, targets: np.ndarray, task: Classification, settings: Prompting
+    scores: np.ndarray, free: np.ndarray, targets: np.ndarray, task: Task, settings: Prompting
 ) -> dict[str, float]:
     """The figure that chooses, on validation, by the kind of calibration."""
     wanted = settings.entry.calibration
     kinds = list(PRIORS) if wanted == "auto" else [wanted]
-    priors = {kind: PRIORS[kind](scores, free) for kind in kinds}
-    figures = {kind: task.score(targets, probabilities(scores - prior)) for kind, prior in priors.items()}
+    logits = {kind: FORMS[task.name].of_likelihoods(scores) - PRIORS[kind](scores, free) for kind in kinds}
+    figures = {kind: task.validate(targets, task.probabilities(each)) for kind, each in logits.items()}
     return {kind: each[settings.select_by] for kind, each in figures.items()}
-
-
-def wrong_if_unanswered(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Scores in which a row without a valid answer has all labels alike, and the true one a little below."""
-    filled = np.where(np.isnan(scores), 0.0, scores)
-    rows = np.flatnonzero(np.isnan(scores).any(1))
-    filled[rows, targets[rows]] -= UNSURE
-    return filled
 
 
 def cost(validation: Scores, test: Scores, price: Price | None) -> dict[str, float]:

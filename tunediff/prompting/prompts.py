@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
 """A conversation as chat models read it: `role` and `content` of each turn."""
@@ -39,7 +41,7 @@ def default_instruction(labels: Sequence[str]) -> str:
     return f"Classify the text as {', '.join(labels[:-1])} or {labels[-1]}. Answer with the label alone."
 
 
-def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
+def prompt_tokens(tokenizer: "PreTrainedTokenizerBase", messages: Messages) -> list[int]:
     """The conversation up to where the answer begins. A tokenizer without a chat template gets lines of text."""
     if tokenizer.chat_template:
         return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
@@ -47,7 +49,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> lis
     return tokenizer("\n".join([*lines, "Label:"]))["input_ids"]
 
 
-def answer_tokens(tokenizer: PreTrainedTokenizerBase, label: str) -> list[int]:
+def answer_tokens(tokenizer: "PreTrainedTokenizerBase", label: str) -> list[int]:
     """The label as an answer, and its end: so a label that another one begins with is not the likelier for it."""
     if tokenizer.chat_template:
         return [*tokenizer(label, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]

@@ -7,6 +7,7 @@ from tunediff.core.methods import MORE_BASELINES
 from tunediff.core.settings import Section, check, mistakes, read, read_values
 from tunediff.models.pretrained import hub_id
 from tunediff.models.settings import ModelConf
+from tunediff.prompting.forms import FORMS
 from tunediff.settings.params import Params
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import TASKS, with_keys
@@ -152,12 +153,8 @@ def not_done(params: Params, task: type[Task]) -> list[str]:
         "training_rows.per_label": (bool(params.training_rows.per_label), "is not trained on some rows; set it to []"),
         "train.class_weights": (params.train.class_weights != "none", "has no labels to weigh; set it to none"),
     }
-    done = () if task.writes else tuple(wanted) if task.name == "classification" else tuple(wanted)[1:]
-    return [
-        f"{key}: a model for the task `{task.name}` {why}"
-        for key, (asked, why) in wanted.items()
-        if asked and key not in done
-    ]
+    lacking = tuple(wanted) if task.writes else () if task.name in FORMS else ("prompts.methods",)
+    return [f"{key}: a model for the task `{task.name}` {wanted[key][1]}" for key in lacking if wanted[key][0]]
 
 
 def wrong_methods(params: Params, task: type[Task]) -> list[str]:

@@ -158,6 +158,12 @@ class Task(Protocol):
     def loss(self, train: "Dataset | None", class_weights: str) -> Callable[..., "torch.Tensor"]:
         """Mean loss of a step, as transformers' Trainer calls it; with `class_weights` by the labels of `train`."""
 
+    def prior(self, train: "Dataset", class_weights: str) -> np.ndarray | None:
+        """Logits of the labels without any text, shape [labels]: biases of a new head. None: zeros serve as well.
+
+        It is not asked of a task that writes.
+        """
+
     # --- answers and figures; targets and answers are of one form, which is the task's own, an entry for each row
 
     def targets(self, split: "Dataset") -> Any:

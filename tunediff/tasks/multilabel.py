@@ -234,6 +234,17 @@ class Multilabel:
 
         return mean
 
+    def prior(self, train: "Dataset", class_weights: str) -> np.ndarray | None:
+        """How rare each label is. A head that begins with even odds learns that first, and nothing else meanwhile.
+
+        Weights that balance the labels make the odds even.
+        """
+        if class_weights == "balanced":
+            return None
+        targets = self.targets(train)
+        shares = (targets.sum(0) + 0.5) / (len(targets) + 1)
+        return np.log(shares / (1 - shares))
+
     # --- answers and figures
 
     def targets(self, split: "Dataset") -> np.ndarray:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunediff.core.errors import UserError
 from tunediff.models import trial
 from tunediff.models.adapters import adapt
+from tunediff.models.heads import set_bias
 from tunediff.models.loading import load_pretrained, load_tokenizer
 from tunediff.tasks import TASKS, task_of
 from tunediff.training.loop import Fit, fit
@@ -94,6 +95,8 @@ def train(
     task = TASKS[training.task].of(train.features)
     tokenizer = load_tokenizer(training.model, training.model_path)
     model = load_pretrained(training.model, training.model_path, tokenizer, task, seed)
+    if not (task.writes or training.model.keep_head):
+        set_bias(model, task.prior(train, training.train.class_weights))
     model, optimizer = method(model, tokenizer, training)
     trial.check(model, tokenizer, training.model, training.model_path)
     return fit(model, tokenizer, task_of(model.config), train, validation, training, seed, curves, optimizer)
