@@ -29,8 +29,9 @@ def main() -> None:
     answered = {}
     for fold, splits in parts.items():
         answers = ask(splits, task, settings)
-        fitted = of_task(task).fit_model(task, answers.validation, answers.targets, splits["train"])
-        given = {settings.seed: task.probabilities(answers.test)}
+        evidence = of_task(task)
+        fitted = evidence.fit_model(task, answers.validation, answers.targets, splits["train"])
+        given = {settings.seed: evidence.final(task, answers.test, fitted)}
         answered[fold] = folds.Answered(splits, given, {settings.seed: fitted})
     folds.write(settings.method, task, answered, args)
 
