@@ -34,7 +34,7 @@ def main() -> None:
 
     columns, keys = args.text or job_models.trained_columns(args.model), job_input.file_keys(args)
     source, *labelled = (job_input.read_file(file, columns, False, keys) for file in (args.file, *args.labelled))
-    choosing_files.check(args.out, source)
+    choosing_files.check(args.out, source, args.label, [args.file, *args.labelled])
     model = Loader().load(args.model)
     rows = choosing_files.choose(model, source, args.label, labelled, args.rows)
     if not rows:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from conftest import ENVIRONMENT, ROOT, Project, make_project
 from huggingface_hub import ModelCard
+from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -133,6 +134,9 @@ def test_they_are_not_exported_and_one_line_says_what_to_use(made: Project, tmp_
         (lambda folder: (folder / "model.safetensors").write_bytes(b"torn"), "cannot be loaded"),
         (lambda folder: (folder / "vocabulary.json").write_text('["one"]'), "cannot be loaded"),
         (lambda folder: edited(folder, id2label={"0": "a", "1": "b", "2": "c"}), "do not belong together"),
+        (lambda folder: numbers(folder, extra=np.ones(1)), "not those of such a model"),
+        (lambda folder: numbers(folder, intercepts=np.array([np.nan])), "numbers that are none"),
+        (lambda folder: edited(folder, tunediff=None), "config.json"),
         (lambda folder: edited(folder, tunediff={"task": "none", "seed": 1, "linear": None}), "no task 'none'"),
     ],
 )
@@ -142,6 +146,10 @@ def test_a_folder_that_is_torn_is_refused_in_one_line(made: Project, tmp_path: P
     with pytest.raises(UserError, match=message) as refused:
         Loader().load(folder)
     assert len(refused.value.lines) == 1
+
+
+def numbers(folder: Path, **changed: np.ndarray) -> None:
+    save_file(load_file(folder / "model.safetensors") | changed, folder / "model.safetensors")
 
 
 def edited(folder: Path, **values: object) -> None:

@@ -206,6 +206,10 @@ def test_what_cannot_be_answered_is_said(client: openai.OpenAI, server: serve_lo
         ({"messages": [{"role": "system", "content": "Shout."}]}, "messages.0.role: Input should be 'user'"),
         ({"messages": [{**user, "content": " "}]}, "messages.0.content: empty"),
         ({"max_tokens": 100}, "100 after a prompt of up to 64 tokens .* the model reads 128"),
+        ({"max_tokens": 10**9}, "max_tokens: Input should be less than or equal to 4096"),
+        ({"stop": ""}, "stop"),
+        ({"stop": "x" * 101}, "stop"),
+        ({"stop": ["x"] * 5}, "stop"),
         ({"n": 2}, "n: Input should be 1"),
     ):
         sent = {"model": "lora-v1", "messages": [user], **body}

@@ -138,6 +138,12 @@ def test_mistakes_are_named_before_the_model_is_loaded(run: Callable[..., None],
     monkeypatch.setattr(command, "Loader", lambda: pytest.fail("a model was loaded"))
     with pytest.raises(UserError, match=r"^--out out.tsv: the name ends in none of .csv, .jsonl, .json"):
         run("--out", "out.tsv")
+    Path("tasks.xml").mkdir()
+    for out in ("pool.csv", "tasks.json"):
+        with pytest.raises(UserError, match=rf"^--out {out}: .* is a folder or an input; name another file"):
+            run("--out", out)
+    with pytest.raises(UserError, match=r"^--label uncertainty: is the name of another new column"):
+        run("--out", "out.csv", "--label", "uncertainty")
     with pytest.raises(UserError, match=r"^--rows: expected 1 or more, found 0"):
         run("--out", "out.csv", "--rows", 0)
     with pytest.raises(UserError, match=r"^pool.csv: no column 'body'; it has: id, text, label"):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,32 @@ def test_each_word_is_answered_once(longest: int):
         for word, place in zip(window.words, window.places, strict=True):
             assert offsets[ids.index(window.ids[place])][0] == spans.words(text)[word][0]
     assert (len(made) == 1) == (longest == 400)
+
+
+@pytest.mark.parametrize("longest", [4, 7, 16, 40])
+def test_a_word_is_answered_by_the_window_in_which_it_is_farthest_from_an_edge(longest: int):
+    text = " ".join(f"word{number:04}" for number in range(60))
+    ids, offsets, special = whole(text)
+    made = windows.windows(ids, offsets, special, text, longest)
+    first = windows.first_tokens(offsets[1:-1], text)
+    room = longest - 2
+    starts = [place * max(1, room - room // windows.OVERLAP) for place in range(len(made))]
+    for start, window in zip(starts, made, strict=True):
+        for word in window.words:
+            edges = {
+                other: min(first[word] - other, other + room - 1 - first[word])
+                for other in starts
+                if other <= first[word] < other + room
+            }
+            assert edges[start] == max(edges.values())
+
+
+def test_windows_of_a_very_long_text_take_no_quadratic_time():
+    text = "." * 40_000
+    ids, offsets = [1, *[9] * len(text), 2], [(0, 0), *((n, n + 1) for n in range(len(text))), (0, 0)]
+    begun = time.perf_counter()
+    windows.windows(ids, offsets, [1, *[0] * len(text), 1], text, 128)
+    assert time.perf_counter() - begun < 5
 
 
 def test_windows_are_joined_again():
@@ -477,6 +504,10 @@ def test_what_a_task_has_not_is_refused_in_one_line(tmp_path: Path, tiny_model: 
     made = project_of(tmp_path / "project", tiny_model, tiny_texts)
     made.edit_yaml("params.yaml", prompts={**made.read_yaml("params.yaml")["prompts"], "methods": ["zero-shot"]})
     with pytest.raises(UserError, match=r"prompts\.methods: a model for the task `tagging` is not prompted; set it to"):
+        study.load(made.folder)
+    rows = made.read_yaml("params.yaml")["training_rows"]
+    made.edit_yaml("params.yaml", training_rows={**rows, "shares": [0.5], "methods": ["probe"]})
+    with pytest.raises(UserError, match=r"training_rows\.methods: the task `tagging` has no probe to fit to some rows"):
         study.load(made.folder)
 
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -25,6 +26,9 @@ CERTAIN = 1000.0  # an intercept, of which the logistic function is 1
 LOST = "fetch the folder with `dvc pull`, or make it again with `dvc repro`"
 
 
+Run = Annotated[int, Field(ge=1, le=10)]
+
+
 class Reads(Section):
     """What a regression reads."""
 
@@ -40,7 +44,7 @@ class Words(Reads):
     counted: ClassVar[str] = "idf"
     reads: Literal["words"] = "words"
     analyzer: Literal["word", "char"]
-    ngrams: tuple[Count, Count]
+    ngrams: tuple[Run, Run]
     """The fewest and the most of them in a run."""
 
 
@@ -150,14 +154,18 @@ def load(folder: Path) -> tuple[Loaded, Task, Words | States, dict[str, Any]]:
     reads = check({"tunediff": origin}, _Config, file).tunediff.linear
     if reads is None:
         raise UserError(
-            f"{folder}: no model is kept of this method for the task `{origin['task']}`: it answers with rows of the "
-            "training split; use a trained model"
+            f"{folder}: no model is kept of this method for the task `{origin['task']}`; use a trained model"
         )
     try:
         arrays = load_file(folder / WEIGHTS)
         first = _vectorizer(folder, reads, arrays) if isinstance(reads, Words) else _scaler(arrays)
         names = {int(place): name for place, name in config["id2label"].items()}
         task = TASKS[origin["task"]].of_config(SimpleNamespace(id2label=names))
+        kinds = {reads.counted, "scale"} if isinstance(reads, States) else {reads.counted}
+        if set(arrays) != {*kinds, "coefficients", "intercepts"} or len({arrays[kind].shape for kind in kinds}) > 1:
+            raise ValueError("its numbers are not those of such a model")
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("it has numbers that are none")
         outputs = len(names) if reads.several or len(names) > 2 else 1
         weights = arrays["coefficients"], arrays["intercepts"]
         if [array.shape for array in weights] != [(outputs, len(arrays[reads.counted])), (outputs,)]:

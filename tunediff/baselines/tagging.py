@@ -22,6 +22,7 @@ from tunediff.baselines.linear import parameters
 from tunediff.baselines.settings import Baseline, WithoutFineTuning
 from tunediff.baselines.words_in_text import features, look_up, marginals, of_known, table, train_crf
 from tunediff.core.csv_cells import harmless
+from tunediff.models import trial
 from tunediff.models.inference import choose_precision, embed_tokens, outputs
 from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
 from tunediff.tasks.spans import words as words_of
@@ -124,6 +125,7 @@ def pretrained(splits: Splits, task: Tagging, settings: WithoutFineTuning) -> di
     """`probe`: logistic regression on frozen states of words; `untrained`: the answers of the new head."""
     tokenizer = load_tokenizer(settings.model, settings.model_path)
     model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
+    trial.check(model, tokenizer, settings.model, settings.model_path, states=True)
     size = count_parameters(model)["total_parameters"]
     options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision)}
 

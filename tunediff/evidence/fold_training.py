@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tunediff.core.settings import Section
 from tunediff.evidence.settings import Evaluation
+from tunediff.tasks import task_of
 from tunediff.tasks.interface import Task
 from tunediff.training.settings import Training
 
@@ -46,9 +47,10 @@ def answer(
             continue
         checkpoints.append(fit.checkpoints)
         fitted[seed] = of_task(task).fit_model(task, fit.validation_logits, known, splits["train"])
-        encoded = task.encode(fit.tokenizer, splits["test"])
-        logits = outputs(task, fit.model, fit.tokenizer, encoded, title=title, **options)
-        given = of_task(task).final(task, logits, fitted[seed])
-        answers[seed] = answered(task, fit.model, fit.tokenizer, splits["test"], given, evaluation, title)
+        own = task_of(fit.model.config)  # which knows what kind of model it is done by
+        encoded = own.encode(fit.tokenizer, splits["test"])
+        logits = outputs(own, fit.model, fit.tokenizer, encoded, title=title, **options)
+        given = of_task(own).final(own, logits, fitted[seed])
+        answers[seed] = answered(own, fit.model, fit.tokenizer, splits["test"], given, evaluation, title)
         del fit  # before the next model is made
     return Answered(splits, answers, fitted)

@@ -98,7 +98,8 @@ def predictions(
 def read(table: pd.DataFrame, rows: int) -> tuple[Generation, list[Pair], list[list[str]]]:
     """The pairs of source and targets, and the answers of each training."""
     first = table.head(rows)
-    others = first.others if "others" in first else [()] * rows
+    # Parts of the table may have no such column, and then no such value.
+    others = [each if isinstance(each, list | np.ndarray) else () for each in first.get("others", [()] * rows)]
     pairs = [(text, target, *more) for text, target, more in zip(first.text, first.actual, others, strict=True)]
     given = table.predicted.tolist()
     answers = [given[start : start + rows] for start in range(0, len(given), rows)]

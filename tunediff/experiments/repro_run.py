@@ -75,7 +75,8 @@ class Run:
     def start(self) -> None:
         """Start the first stage that is ready."""
         name = self.ready.pop(0)
-        if not self.ignored and name != self.plan.order[0]:  # which is `settings`, and checks names in their paths
+        # After `settings`, which checks the names in their paths.
+        if not self.ignored and ("settings" in self.done or "settings" not in self.plan.order):
             ignore_outputs(self.plan)
             self.ignored = True
         with _log(name).open("w", encoding="utf-8") as log:

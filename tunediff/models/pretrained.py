@@ -113,7 +113,11 @@ def _weight_files(path: Path) -> list[Path]:
         return [path if path.is_file() else one]
     if not index.is_file():
         return []
-    parts = sorted({path / name for name in read_json(index)["weight_map"].values()})
+    listed = read_json(index)
+    named = listed.get("weight_map") if isinstance(listed, dict) else None
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        return []  # named as broken where it is loaded
+    parts = sorted({path / name for name in named.values()})
     return parts if all(part.is_file() for part in parts) else []
 
 

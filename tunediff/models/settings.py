@@ -1,9 +1,9 @@
 """conf/model/NAME.yaml: which pretrained model, pinned, and what depends on it."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from tunediff.core.errors import UserError
 from tunediff.core.settings import Count, Positive, Section
@@ -18,7 +18,7 @@ class Pretrained(Section):
     """Commit, tag or branch of a Hub model."""
     sha256: str | None = None
     """SHA-256 of the weights, checked at every load: of model.safetensors, all its parts, or the GGUF file."""
-    max_length: Count = 256
+    max_length: Annotated[Count, Field(le=2**20)] = 256
     """Longer texts are cut to this many tokens."""
     source_language: str | None = None
     """Code of the texts' language, for a tokenizer that has such codes (mBART, NLLB)."""

@@ -154,7 +154,13 @@ def not_done(params: Params, task: type[Task]) -> list[str]:
         "train.class_weights": (params.train.class_weights != "none", "has no labels to weigh; set it to none"),
     }
     lacking = tuple(wanted) if task.writes else () if task.name in FORMS else ("prompts.methods",)
-    return [f"{key}: a model for the task `{task.name}` {wanted[key][1]}" for key in lacking if wanted[key][0]]
+    problems = [f"{key}: a model for the task `{task.name}` {wanted[key][1]}" for key in lacking if wanted[key][0]]
+    rows = params.training_rows
+    if rows.per_label and task.name == "multilabel":
+        problems.append("training_rows.per_label: thresholds of several labels need validation rows; set it to []")
+    if (rows.shares or rows.per_label) and "probe" in rows.methods and task.name != "classification":
+        problems.append(f"training_rows.methods: the task `{task.name}` has no probe to fit to some rows; take it out")
+    return problems
 
 
 def wrong_methods(params: Params, task: type[Task]) -> list[str]:

@@ -33,7 +33,11 @@ def applied(table: pd.DataFrame, conf: DataConf, conf_path: Path, task: Any) -> 
     said: dict[int, list[tuple[str, str]]] = {}
     rows = {place: index for index, place in zip(table.index, zip(table.split, table.row, strict=True), strict=True)}
     for number, record in enumerate(read.rows, 1):
-        if label := _plain(as_text(record, "label").strip()):
+        try:
+            label = _plain(as_text(record, "label").strip())
+        except ValueError as error:  # such as a list
+            raise UserError(f"{path}: row {number}: {error}") from None
+        if label:
             index = _row(record, rows, table, f"{path}: row {number}")
             if label not in task.labels:
                 raise UserError(
@@ -86,7 +90,7 @@ def _row(record: dict[str, Any], rows: dict[tuple[str, int], int], table: pd.Dat
     splits = sorted({split for split, _ in rows})
     if not split and len(splits) == 1:
         (split,) = splits
-    index = rows.get((split, int(number))) if number.isdecimal() else None
+    index = rows.get((split, int(number))) if number.isdecimal() and len(number) < 20 else None
     if index is None:
         raise UserError(
             f"{place}: there is no row '{number:.20}' of '{split:.40}', or it was dropped; expected a number as "

@@ -53,6 +53,6 @@ def check(sides: pd.DataFrame, labels: Iterable[tuple[str, np.ndarray]]) -> None
         if count and not trains[rows].any(axis=0).all():
             raise UserError(
                 f"params.yaml: folds: label '{label}' has {count} row{'s'[: count != 1]}, too few to train on in "
-                f"each of {folds.shape[1]} folds; add rows of it in other groups, merge it (`rare: {{merge: "
-                "other}` in the data file), or set folds to []"
+                f"each of {folds.shape[1]} folds; add rows of it in other groups, leave it out (`rare: "
+                "drop` in the data file), or set folds to []"
             )

@@ -74,8 +74,9 @@ def encode_windows(
             for number, text in enumerate(chunk):
                 parts = (made[key][number] for key in ("input_ids", "offset_mapping", "special_tokens_mask"))
                 own = None if tags is None else tags[start + number]
+                all_words = len(words(text))
                 for window in windows(*parts, text, tokenizer.model_max_length):
-                    rows.append(_row(window, start + number, len(words(text)), own))
+                    rows.append(_row(window, start + number, all_words, own))
             yield pa.RecordBatch.from_pylist(rows, WINDOWS)
 
     return mapped(WINDOWS, encoded())

@@ -102,7 +102,7 @@ class Multilabel:
         if isinstance(value, str) and value.lstrip().startswith("["):
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise ValueError(f"column '{keys.label}': begins like a JSON list and is none; correct it") from None
         if not isinstance(value, list | tuple) and not hasattr(value, "tolist"):
             value = as_text(record, keys.label).split(keys.between)

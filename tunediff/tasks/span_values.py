@@ -1,6 +1,7 @@
 """Spans and tags as the cells of a source have them."""
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def parsed(value: Any) -> list | None:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     return listed(value)
 
@@ -52,12 +53,12 @@ def span_of(value: Any, column: str) -> list:
         value = dict(zip(("start", "end", "label"), value, strict=False))
     if not isinstance(value, dict):
         raise ValueError(f"column '{column}': expected spans such as {{start, end, label}}, found {value!r:.60}")
-    value = value.get("value", value)  # Label Studio's
+    value = value["value"] if isinstance(value.get("value"), dict) else value  # Label Studio's
     start, end = (value.get(name, value.get(f"{name}_offset")) for name in ("start", "end"))
     kind = next((value[name] for name in ("label", "labels", "type") if value.get(name)), None)
     if isinstance(kind, list) and len(kind) == 1:
         kind = kind[0]
-    whole = all(isinstance(edge, int | float) and edge == int(edge) for edge in (start, end))
+    whole = all(isinstance(edge, int | float) and math.isfinite(edge) and edge == int(edge) for edge in (start, end))
     if not whole or not isinstance(kind, str | int):
         raise ValueError(f"column '{column}': a span needs start, end and one label, found {value!r:.80}")
     return [int(start), int(end), str(kind).strip()]

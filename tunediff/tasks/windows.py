@@ -34,9 +34,11 @@ def windows(
     room = max(1, longest - len(before) - len(after))
     step = max(1, room - room // OVERLAP)
     starts = list(range(0, max(1, len(body) - room + step), step)) if len(body) > room else [0]
+    own_words: list[list[int]] = [[] for _ in starts]
+    for word, token in firsts.items():
+        own_words[_answering(token, len(starts), room, step)].append(word)
     made = []
-    for start in starts:
-        own = [word for word, token in firsts.items() if _answers(token, start, starts, room)]
+    for start, own in zip(starts, own_words, strict=True):
         places = [len(before) + firsts[word] - start for word in own]
         made.append(Window([*before, *body[start : start + room], *after], own, places))
     return made
@@ -53,10 +55,10 @@ def first_tokens(offsets: Sequence[tuple[int, int]], text: str) -> dict[int, int
     return firsts
 
 
-def _answers(token: int, start: int, starts: list[int], room: int) -> bool:
-    """Whether the window from `start` on is the one of all that answers for this token."""
-    reading = [other for other in starts if other <= token < other + room]
-    return start == max(reading, key=lambda other: min(token - other, other + room - 1 - token))
+def _answering(token: int, count: int, room: int, step: int) -> int:
+    """The number of the window, of `count`, that answers for this token. It looks only at those that read it."""
+    first, last = max(0, -(-(token - room + 1) // step)), min(token // step, count - 1)
+    return max(range(first, last + 1), key=lambda n: min(token - n * step, n * step + room - 1 - token))
 
 
 def joined(

@@ -33,6 +33,8 @@ ORIGINAL = "-original"
 """The end of the name by which the untrained model of a trained one is asked."""
 STATUSES = (400, 408, 413, 421, 422, 429, 503)
 
+MAX_TOKENS = 4096  # of an answer: not every model has a limit of its own
+Stop = Annotated[str, Field(min_length=1, max_length=100)]
 Chance = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -58,12 +60,12 @@ class Chat(BaseModel):
     """What clients send beside these is not heeded; where nothing is said, the model writes as it was evaluated."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Chance | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    stop: str | list[Annotated[str, Field(min_length=1)]] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     n: Literal[1] = 1
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()

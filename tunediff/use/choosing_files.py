@@ -25,10 +25,15 @@ ENDINGS = (".csv", ".jsonl", ".json")
 NEW = {"predicted": pa.string(), "uncertainty": pa.float64()}
 
 
-def check(out: Path, source: Input) -> None:
-    """Raises UserError if `out` is not what can be written, or the input has columns of the new names."""
+def check(out: Path, source: Input, label: str, inputs: Iterable[Path]) -> None:
+    """Raises UserError if `out` is not what can be written, or names of columns clash."""
     if out.suffix.lower() not in ENDINGS:
         raise UserError(f"--out {out}: the name ends in none of {', '.join(ENDINGS)}")
+    for path in (out, out.with_suffix(".xml")) if out.suffix.lower() == ".json" else (out,):
+        if path.is_dir() or (path.exists() and any(path.samefile(file) for file in inputs)):
+            raise UserError(f"--out {out}: {path} is a folder or an input; name another file")
+    if label in NEW:
+        raise UserError(f"--label {label}: is the name of another new column; choose another")
     if clash := [name for name in NEW if name in source.header]:
         raise UserError(f"{source.place}: the column {clash[0]} is there already; rename it, or leave it out")
 

@@ -112,7 +112,9 @@ def is_exported(path: Path) -> bool:
 def is_linear(path: Path) -> bool:
     """Whether `path` is the folder of a regression: TF-IDF or the probe."""
     file = path / "config.json"
-    return file.is_file() and "linear" in read_json(file).get("tunediff", {})
+    config = read_json(file) if file.is_file() else None
+    origin = config.get("tunediff") if isinstance(config, dict) else None
+    return isinstance(origin, dict) and "linear" in origin
 
 
 def folder_of(path: Path) -> Path:
