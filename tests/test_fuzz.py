@@ -369,6 +369,7 @@ YAML = [
 @pytest.mark.slow
 @fuzz(0.32)
 @example(text="9" * 5000, values={})
+@example(text="", values={"encoding": "\U00010000"})
 @given(
     text=st.just("") | st.sampled_from(YAML) | st.text(max_size=20), values=st.dictionaries(KEYS, NESTED, max_size=4)
 )
@@ -381,9 +382,9 @@ def test_any_settings_are_read_or_refused(here: Project, text: str, values: dict
 
     def read_settings_and_rows() -> None:
         conf = read_data(path)
-        # What `prepare` reads is what the stage before it wrote.
-        written = json.loads(json.dumps(conf.model_dump(mode="json")))
-        assert repr(check(written, DATA_FILE, path)) == repr(conf)
+        # What `prepare` reads is what the stage before it wrote; in JSON, two halves of a character are that character.
+        written = json.dumps(conf.model_dump(mode="json"))
+        assert json.dumps(check(json.loads(written), DATA_FILE, path).model_dump(mode="json")) == written
         if not find_source.on_hub(conf):
             find_source.read(conf, path, Classification)
 
