@@ -66,6 +66,7 @@ def read_lines(path: Path, encoding: str, advice: str) -> Iterator[str]:
     Raises UserError if the bytes are not in that encoding, or if there is no such encoding. `advice` ends the message:
     what to do if the file cannot be saved as UTF-8.
     """
+    unknown = UserError(f"{path}: Python knows no encoding '{encoding}'; try utf-8, utf-16, latin-1 or cp1252")
     try:
         with open_bytes(path) as stream, io.TextIOWrapper(stream, encoding, newline="") as file:
             # A byte-order mark is no part of the first column's name.
@@ -73,13 +74,13 @@ def read_lines(path: Path, encoding: str, advice: str) -> Iterator[str]:
             yield from pieces(file)
     except UnicodeDecodeError:
         raise _undecodable(path, encoding, advice) from None
+    except UnicodeEncodeError:  # the name of the encoding has half a character
+        raise unknown from None
     except UnicodeError as error:  # no single byte is wrong, for example utf-16 lacks its mark
         advice = advice.replace("ENCODING", _likely(path, encoding))
         raise UserError(f"{path}: not {encoding}: {reason(error)}; save the file as UTF-8, or {advice}") from None
     except (LookupError, ValueError):  # ValueError: the name of the encoding has a NUL
-        raise UserError(
-            f"{path}: Python knows no encoding '{encoding}'; try utf-8, utf-16, latin-1 or cp1252"
-        ) from None
+        raise unknown from None
     except OSError as error:
         raise unreadable(path, error) from None
 
