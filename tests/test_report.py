@@ -124,6 +124,10 @@ def test_a_method_that_learned_nothing_is_named():
     few = {method: answered(list(one.predicted[0][:20]), MIXED[:20]) for method, one in NONE_LEARNS_BUT_FULL.items()}
     assert "`tfidf`" not in sections.nothing_learned(weigh(few, confidence=0.9), [])
     assert "`tfidf`" in sections.nothing_learned(weigh(few, confidence=0.99), [])
+    # By macro F1, answers of both labels are above those of one, though as often right.
+    both = {**NONE_LEARNS_BUT_FULL, "lora-v1": answered([0, 0, 1, 1] * 50, MIXED)}
+    assert "`lora-v1`" in sections.nothing_learned(weigh(both), [])
+    assert not sections.nothing_learned(weigh(both, figure="f1"), [])
 
 
 def test_where_it_fails_names_the_weakest_parts():

@@ -79,18 +79,21 @@ def missing_labels(evidence: Evidence) -> str:
 
 
 def nothing_learned(evidence: Evidence, asked: list[str]) -> str:
-    """A sentence for each method that learns and is not above the majority class by its interval, or nothing.
+    """A sentence for each method that learns and is not above `majority` by its intervals, or nothing.
 
-    Those that are `asked` are language models.
+    Neither by the main figure nor by the report's: of several labels, `majority` may be good by one of them. Those that
+    are `asked` are language models.
     """
     main = evidence.main
     floor = evidence.intervals[main.name]["majority"]
     learning = evidence.intervals.drop(index=[*WITHOUT_LEARNING])
+    for name in {main.name, evidence.report.figure}:
+        learning = learning[learning[f"{name}_low"] <= evidence.intervals[name]["majority"]]
     return " ".join(
         f"The {main.words} of `{method}` is not above that of one answer for all ({main.show(floor)}), at "
         f"{100 * evidence.report.confidence:g}% confidence: "
         f"{'the model may not understand what it is asked' if method in asked else 'it may have learned nothing'}."
-        for method in learning.index[learning[f"{main.name}_low"] <= floor]
+        for method in learning.index
     )
 
 
