@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from tunediff.baselines import saved
-from tunediff.baselines.of_task import of_task as baselines_of
+from tunediff.baselines.of_task import answers_of
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core import arguments, devices
 from tunediff.core.files import output, write_figures
@@ -34,13 +34,7 @@ def main() -> None:
     task = TASKS[settings.task].of(splits["train"].features)
 
     evidence = evidence_of(task)
-
-    baselines = baselines_of(task)
-    if args.method:
-        methods = {args.method: baselines.more(args.method, splits, task, settings)}
-    else:
-        methods = baselines.answers(splits, task, settings)
-    for method, answers in methods.items():
+    for method, answers in answers_of(args.method, splits, task, settings).items():
         fitted, more = answers.fitted, answers.detail
         if answers.validation is not None:
             targets = task.targets(splits["validation"])

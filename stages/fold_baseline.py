@@ -3,7 +3,7 @@
 dvc exp run -S 'folds=[5]'
 """
 
-from tunediff.baselines.of_task import of_task as baselines_of
+from tunediff.baselines.of_task import answers_of
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core import arguments, devices
 from tunediff.core.process import run
@@ -15,23 +15,17 @@ from tunediff.tasks import TASKS
 
 def main() -> None:
     parser = folds.parser_of(__doc__)
-    parser.add_argument("--number", help="of folds, which the file of folds has")
     args = arguments.parse(parser, "method")
     settings = read(args.settings, WithoutFineTuning)
     devices.take()
     parts = folds.folds_of(args.splits, args.folds)
     task = TASKS[settings.task].of(parts["1"]["train"].features)
 
-    baselines = baselines_of(task)
     answered: dict[str, dict[str, folds.Answered]] = {}
     for fold, splits in parts.items():
         print(f"fold {fold}", flush=True)
         known = task.targets(splits["validation"])
-        if args.method:
-            methods = {args.method: baselines.more(args.method, splits, task, settings)}
-        else:
-            methods = baselines.answers(splits, task, settings)
-        for method, answers in methods.items():
+        for method, answers in answers_of(args.method, splits, task, settings).items():
             fitted = answers.fitted
             if answers.validation is not None:
                 fitted = evidence_of(task).fit_baseline(task, answers.validation, known, splits["train"])

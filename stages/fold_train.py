@@ -17,7 +17,6 @@ from tunediff.training.ranks import leave, ranks
 def main() -> None:
     parser = folds.parser_of(__doc__)
     parser.add_argument("--measured", type=Path, required=True, help="JSON file: what the method's training took")
-    parser.add_argument("--number", help="of folds, which the file of folds has")
     args = arguments.parse(parser, "method")
     settings = read(args.settings, FoldTraining)
     devices.take()

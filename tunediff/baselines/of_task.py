@@ -64,3 +64,11 @@ BY_TASK: dict[str, TaskBaselines] = {
 
 def of_task(task: Task | type[Task]) -> TaskBaselines:
     return BY_TASK[task.name]
+
+
+def answers_of(method: str | None, splits: "Splits", task: Task, settings: "WithoutFineTuning") -> "dict[str, Answers]":
+    """By method: those of one further baseline, or without `method` those of all that every study has."""
+    baselines = of_task(task)
+    if method:
+        return {method: baselines.more(method, splits, task, settings)}
+    return baselines.answers(splits, task, settings)

@@ -35,7 +35,7 @@ class Answered:
 
 
 def parser_of(description: str) -> argparse.ArgumentParser:
-    """The arguments that each stage takes which answers by folds; see `arguments.parse` for `--number`."""
+    """The arguments that each stage takes which answers by folds."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
     parser.add_argument("--splits", type=Path, required=True, help="folder with SPLIT.parquet")
@@ -43,6 +43,7 @@ def parser_of(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--metrics", type=output, required=True, help="folder for METHOD.json: figures of all rows")
     parser.add_argument("--detail", type=output, required=True, help="folder for METHOD.json: of each fold")
     parser.add_argument("--predictions", type=output, required=True, help="folder for METHOD.parquet: text by text")
+    parser.add_argument("--number", help="of folds, which the file of folds has")
     return parser
 
 
