@@ -229,6 +229,19 @@ def test_json_with_the_rows_under_a_key(raw: Path) -> None:
     assert "as in `columns: [text, label]`" in refused("it.json", field="test")
     assert rows(read_one("it.json", field="train", columns=["text", "label"])) == [("one", "a"), ("two", "b")]
     assert "no rows under the key 'dev'; there are: train, test" in refused("it.json", field="dev")
+    (raw / "it.json").write_text(json.dumps({"rasa": {"version": {"of": 1}, "examples": records}}))
+    assert rows(read_one("it.json")) == rows(read_one("it.json", field="rasa.examples")) == [("one", "a"), ("two", "b")]
+    (raw / "it.json").write_text('{"a":' * 900 + "1" + "}" * 900)
+    assert "data/raw/it.json: " in refused("it.json")
+
+
+@pytest.mark.parametrize("name", ["it.ndjson", "it.label", "it.data"])
+def test_other_endings_of_known_formats(raw: Path, name: str) -> None:
+    records = [{"text": "one two", "label": "a"}, {"text": "two", "label": "b"}]
+    lines = [json.dumps(record) if name == "it.ndjson" else " ".join(list(record.values())[::-1]) for record in records]
+    (raw / name).write_text("\n".join(lines))
+    keys = {} if name == "it.ndjson" else {"separator": "space", "columns": ["label", "text"]}
+    assert rows(read_one(name, **keys)) == [("one two", "a"), ("two", "b")]
 
 
 LABEL_STUDIO = [

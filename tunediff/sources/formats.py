@@ -19,9 +19,12 @@ TEXT_READERS = {
     ".csv": csv_reader.read,
     ".tsv": csv_reader.read,
     ".txt": csv_reader.read,
+    ".data": csv_reader.read,
+    ".label": csv_reader.read,
     "": csv_reader.read,
     ".json": json_reader.read,
     ".jsonl": json_reader.read_jsonl,
+    ".ndjson": json_reader.read_jsonl,
     ".conll": conll_reader.read,
 }
 # These take the path, keys, and the names of the columns that are needed, or None for all of them.

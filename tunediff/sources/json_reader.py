@@ -25,6 +25,7 @@ def read(path: Path, lines: Lines, keys: FileKeys, asked: Collection[str]) -> Ta
         raise _too_large(path, f"{path.stat().st_size:,} bytes")
     try:
         records = json.loads("".join(_limited(path, lines())))
+        records, decided = _under_key(path, records, keys.field)
     except json.JSONDecodeError as error:
         unwrapped = error.msg == "Extra data"
         advice = "a file with an object on each line is named .jsonl" if unwrapped else "correct it there"
@@ -33,7 +34,6 @@ def read(path: Path, lines: Lines, keys: FileKeys, asked: Collection[str]) -> Ta
         ) from None
     except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets in each other
         raise UserError(f"{path}: not read: {reason(error)}; shorten the value") from None
-    records, decided = _under_key(path, records, keys.field)
     if not isinstance(records, list):
         raise UserError(f"{path}: expected a list of objects, [{{...}}, ...], found {type(records).__name__}")
     if not records:
@@ -71,14 +71,24 @@ def _under_key(path: Path, value: Any, field: str | None) -> tuple[Any, dict[str
     """The rows of a file that is an object: those under the key `field`, or the only list of objects in it."""
     if not isinstance(value, dict):
         return value, {}
-    lists = [key for key, rows in value.items() if isinstance(rows, list) and rows and isinstance(rows[0], dict | list)]
+    lists = dict(_lists(value))
     if field is None and len(lists) > 1:
-        raise UserError(
-            f"{path}: rows stand under the keys {', '.join(lists)}: say which are meant, as in `field: {lists[0]}`"
-        )
+        example = f"`field: {next(iter(lists))}`"
+        raise UserError(f"{path}: rows stand under the keys {', '.join(lists)}: say which are meant, as in {example}")
     if field is not None and field not in lists:
         raise UserError(f"{path}: field: no rows under the key '{field}'; there are: {', '.join(lists) or 'none'}")
-    return (value[field or lists[0]], {"field": field or lists[0]}) if lists else (value, {})
+    for name in [field] if field else lists:
+        return lists[name], {"field": name}
+    return value, {}
+
+
+def _lists(value: dict[str, Any], before: str = "") -> Iterator[tuple[str, list[Any]]]:
+    """The lists of objects or lists under the keys, with the keys on the way to them, as in `data.rows`."""
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            yield from _lists(inner, f"{before}{key}.")
+        elif isinstance(inner, list) and inner and isinstance(inner[0], dict | list):
+            yield f"{before}{key}", inner
 
 
 def _objects(path: Path, lines: Iterable[str], keys: FileKeys) -> Iterator[dict[str, Any]]:
