@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -18,11 +19,19 @@ from tunediff.models.loading import auto_class, load_pretrained, place_padding
 from tunediff.models.peft_fields import check_own, read_adapter_config
 from tunediff.models.settings import Adapted
 from tunediff.models.trained_config import check_trained
-from tunediff.models.weights import check_adapter, check_all, reshaped
+from tunediff.models.weights import check_adapter, check_all, of_base, reshaped
 from tunediff.tasks import task_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+LOADING = {
+    "dtype": "float32",
+    "use_safetensors": True,
+    "trust_remote_code": False,
+    "ignore_mismatched_sizes": True,  # named here, as what is missing
+    "output_loading_info": True,
+}
 
 
 def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase]:
@@ -47,14 +56,7 @@ def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel
             check_adapter(model, "default", folder)
             model.load_adapter(folder, "default")
         else:
-            model, loading = auto_class(task_of(config)).from_pretrained(
-                folder,
-                dtype="float32",
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # named here, as what is missing
-                output_loading_info=True,
-            )
+            model, loading = auto_class(task_of(config)).from_pretrained(folder, **LOADING)
             check_all(folder, loading["missing_keys"], loading["unexpected_keys"], reshaped(loading))
             place_padding(model, task_of(config))
     except UserError:
@@ -65,6 +67,20 @@ def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel
     if dequantize:
         for key in ("quantize", "head"):
             model.config.tunediff.pop(key, None)
+    return model.eval(), tokenizer
+
+
+def load_encoder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """An encoder that `save` wrote without a head. Raises UserError if `folder` is none."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model, loading = AutoModel.from_pretrained(folder, **LOADING)
+    except Exception as error:  # of files that are missing or torn, the libraries raise whatever comes
+        raise UserError(
+            f"{folder}: the encoder cannot be loaded: {reason(error)}; fetch it with `dvc pull`, or train again"
+        ) from None
+    kinds = (loading["missing_keys"], loading["unexpected_keys"], reshaped(loading))
+    check_all(folder, *([name for name in names if of_base(name, model)] for names in kinds))
     return model.eval(), tokenizer
 
 
