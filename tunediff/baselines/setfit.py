@@ -97,7 +97,7 @@ def learn(
     torch.manual_seed(seed)
     encoder = encoder_of(model).to(device()).train()
     steps = math.ceil(len(first) / settings.batch_size)
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP * steps), steps)
     inputs = encoded.select_columns(["input_ids", "attention_mask"])
     numbers = torch.autocast(device().type, torch.bfloat16, enabled=precision == "bf16")

@@ -55,7 +55,7 @@ def simple(
 ) -> "Callable[[np.ndarray | None], np.ndarray]":
     """Gives the probabilities of `tfidf`, `probe`, `setfit` for `other`, fitted to rows of `train` with these numbers.
 
-    None stands for all rows. The probe's model reads each text once, here.
+    None stands for all rows. The probe's model reads each text once, here; SetFit's is trained each time.
     """
     from tunediff.baselines.of_task import of_task
 

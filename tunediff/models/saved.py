@@ -1,7 +1,7 @@
 """Trained models, as `models.save` wrote them, and what they were before."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
@@ -24,14 +24,6 @@ from tunediff.tasks import task_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-LOADING = {
-    "dtype": "float32",
-    "use_safetensors": True,
-    "trust_remote_code": False,
-    "ignore_mismatched_sizes": True,  # named here, as what is missing
-    "output_loading_info": True,
-}
 
 
 def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel | PeftModel", PreTrainedTokenizerBase]:
@@ -56,7 +48,7 @@ def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel
             check_adapter(model, "default", folder)
             model.load_adapter(folder, "default")
         else:
-            model, loading = auto_class(task_of(config)).from_pretrained(folder, **LOADING)
+            model, loading = _read(auto_class(task_of(config)), folder)
             check_all(folder, loading["missing_keys"], loading["unexpected_keys"], reshaped(loading))
             place_padding(model, task_of(config))
     except UserError:
@@ -74,7 +66,7 @@ def load_encoder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     """An encoder that `save` wrote without a head. Raises UserError if `folder` is none."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model, loading = AutoModel.from_pretrained(folder, **LOADING)
+        model, loading = _read(AutoModel, folder)
     except Exception as error:  # of files that are missing or torn, the libraries raise whatever comes
         raise UserError(
             f"{folder}: the encoder cannot be loaded: {reason(error)}; fetch it with `dvc pull`, or train again"
@@ -82,6 +74,18 @@ def load_encoder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
     kinds = (loading["missing_keys"], loading["unexpected_keys"], reshaped(loading))
     check_all(folder, *([name for name in names if of_base(name, model)] for names in kinds))
     return model.eval(), tokenizer
+
+
+def _read(kind: type, folder: Path) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model that a class of transformers makes of the folder, and what it says of the loading."""
+    return kind.from_pretrained(
+        folder,
+        dtype="float32",
+        use_safetensors=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,  # named by the caller, as what is missing
+        output_loading_info=True,
+    )
 
 
 def add_adapter(model: "PeftModel", folder: Path) -> tuple[str, PreTrainedTokenizerBase]:
