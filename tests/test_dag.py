@@ -22,6 +22,7 @@ SAME_FILE = {  # the same for other methods
     "fold_train_peft": "fold_train",
     "package_peft": "package",
     "package_baselines": "package",
+    "package_more": "package",
 }
 TRAINING = ("train_full", "train_lora", "train_peft")
 LAUNCHED = (*TRAINING, "fold_train", "fold_train_peft")

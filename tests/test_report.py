@@ -517,6 +517,7 @@ def test_with_folds_the_page_says_so():
         ("majority", "No method is worth its cost: answer the most frequent label"),
         ("tfidf", "Use `tfidf`: no pretrained model is needed"),
         ("untrained", "Use `untrained`: the model needs no training"),
+        ("setfit", "Use `setfit`"),
     ],
 )
 def test_the_headline_of_a_baseline(best: str, headline: str):

@@ -10,6 +10,7 @@ import pandas as pd
 from datasets import Dataset
 
 from tunediff.baselines import label_noise as noise
+from tunediff.baselines import setfit as pairs
 from tunediff.baselines.classifiers import Answers, Splits, cost, predict, pretrained, reader, tfidf
 from tunediff.baselines.linear import on_states, on_tfidf
 from tunediff.baselines.settings import Baseline, WithoutFineTuning
@@ -20,6 +21,11 @@ from tunediff.tasks.classification import Classification
 def answers(splits: Splits, task: Classification, settings: WithoutFineTuning) -> dict[str, Answers]:
     methods = {"majority": majority(splits, task), "tfidf": tfidf(splits, task, settings)}
     return {**methods, **pretrained(splits, task, settings)}
+
+
+def more(method: str, splits: Splits, task: Classification, settings: WithoutFineTuning) -> Answers:
+    """`setfit`."""
+    return {"setfit": pairs.answers}[method](splits, task, settings)
 
 
 def majority(splits: Splits, task: Classification) -> Answers:
@@ -49,6 +55,16 @@ def probe(
         rows = np.arange(len(labels)) if rows is None else rows
         model = on_states(settings.baseline, settings.class_weights).fit(states[rows], labels[rows])
         return predict(model, others)
+
+    return fitted
+
+
+def setfit(
+    task: Classification, train: Dataset, other: Dataset, settings: WithoutFineTuning
+) -> Callable[[np.ndarray | None], np.ndarray]:
+    def fitted(rows: np.ndarray | None) -> np.ndarray:
+        part = train if rows is None else train.select(rows)
+        return pairs.Fitted(task, part, settings).answers(other, "setfit: others")
 
     return fitted
 

@@ -57,7 +57,7 @@ def tfidf(splits: Splits, task: Task, settings: WithoutFineTuning) -> Answers:
         encoder={},
         hyperparameters={
             "counts": f"runs of {terms.ngram_range[0]} to {terms.ngram_range[1]} {terms.analyzer}s, weighed by TF-IDF",
-            **_regression(settings.baseline.tfidf_C, settings),
+            **described(settings.baseline.tfidf_C, settings),
         },
     )
     return Answers(predicted, spent, predict(model, texts["validation"]), model=kept)
@@ -89,7 +89,7 @@ def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[
         encoder={name: model.config.tunediff[name] for name in ("pretrained", "revision", "sha256")},
         hyperparameters={
             "reads": "the mean of the model's last states, over a text's tokens",
-            **_regression(settings.baseline.probe_C, settings),
+            **described(settings.baseline.probe_C, settings),
             "number format": options["precision"],
         },
     )
@@ -114,7 +114,7 @@ def reader(task: Task, settings: WithoutFineTuning) -> Callable[[Sequence[str], 
     )
 
 
-def _regression(C: float, settings: WithoutFineTuning) -> dict[str, str]:
+def described(C: float, settings: WithoutFineTuning) -> dict[str, str]:
     """How the logistic regression was fitted, for its card."""
     return {"inverse regularisation (C)": f"{C:g}", "weights of labels": settings.class_weights}
 

@@ -28,7 +28,7 @@ def on_tfidf(baseline: Baseline, class_weights: str, texts: Iterable[str], sever
         terms = TfidfVectorizer(ngram_range=(1, baseline.ngrams))
     else:
         terms = TfidfVectorizer(analyzer="char", ngram_range=CHARACTERS)
-    return make_pipeline(terms, _regression(baseline.tfidf_C, class_weights, several))
+    return make_pipeline(terms, regression(baseline.tfidf_C, class_weights, several))
 
 
 def has_words(texts: Iterable[str]) -> bool:
@@ -46,7 +46,7 @@ def has_words(texts: Iterable[str]) -> bool:
 
 def on_states(baseline: Baseline, class_weights: str, several: bool = False) -> Pipeline:
     """Logistic regression to be fitted to what `inference.embed` gives, shape [rows, hidden]."""
-    return make_pipeline(StandardScaler(), _regression(baseline.probe_C, class_weights, several))
+    return make_pipeline(StandardScaler(), regression(baseline.probe_C, class_weights, several))
 
 
 def parameters(model: Pipeline) -> int:
@@ -56,7 +56,8 @@ def parameters(model: Pipeline) -> int:
     return sum(one.coef_.size + one.intercept_.size for one in each if isinstance(one, LogisticRegression))
 
 
-def _regression(C: float, class_weights: str, several: bool) -> LogisticRegression | OneVsRestClassifier:
+def regression(C: float, class_weights: str, several: bool) -> LogisticRegression | OneVsRestClassifier:
+    """To be fitted to numbers of any kind; `C` is the inverse regularisation."""
     weight = None if class_weights == "none" else class_weights
     regression = LogisticRegression(C=C, class_weight=weight, max_iter=1000)
     return OneVsRestClassifier(regression) if several else regression

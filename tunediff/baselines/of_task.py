@@ -36,7 +36,7 @@ class TaskBaselines(Protocol):
     ) -> np.ndarray:
         """Probabilities for the rows of `other`, from a simple model that was fitted to the words of `train`."""
 
-    # Of tasks that have such a method alone.
+    # Of tasks that have such methods alone.
     def probe(
         self, task: Any, train: "Dataset", other: "Dataset", settings: "WithoutFineTuning"
     ) -> "Callable[[np.ndarray | None], np.ndarray]":
@@ -44,6 +44,11 @@ class TaskBaselines(Protocol):
 
         None stands for all rows. The model reads each text once.
         """
+
+    def setfit(
+        self, task: Any, train: "Dataset", other: "Dataset", settings: "WithoutFineTuning"
+    ) -> "Callable[[np.ndarray | None], np.ndarray]":
+        """The same of SetFit, whose encoder is fine-tuned each time."""
 
     def label_noise(
         self, train: "Dataset", task: Any, settings: "WithoutFineTuning", place: "Path"

@@ -1,4 +1,4 @@
-"""TF-IDF and probe as files that run no code: numbers in safetensors, words and settings in JSON; and read again."""
+"""TF-IDF, probe and SetFit in files that run no code, numbers in safetensors and the rest in JSON; and read again."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import DECIMALS, atomic, read_json, write_json
+from tunediff.core.methods import ENCODER
 from tunediff.core.settings import Count, Precision, Section, Seed, check
 from tunediff.models.trained_config import Trained
 from tunediff.tasks import TASKS
@@ -60,6 +61,12 @@ class States(Reads):
     """Number format of the states that it was fitted to."""
 
 
+class Tuned(States):
+    """The mean states, each of length 1, of the encoder in the folder `encoder`, which was fine-tuned."""
+
+    reads: Literal["tuned"] = "tuned"
+
+
 class Kept(Trained):
     """The value of `tunediff` in config.json; `pretrained` and so on are what made the states."""
 
@@ -67,7 +74,7 @@ class Kept(Trained):
     revision: str | None = None
     sha256: str | None = None
     seed: Seed
-    linear: Words | States | None
+    linear: Words | States | Tuned | None
     """None if nothing is kept for the task."""
 
 
@@ -86,6 +93,8 @@ class Linear:
     """`pretrained`, `revision` and `sha256` of the model that makes states."""
     hyperparameters: dict[str, str]
     """What it was fitted with, in words."""
+    tuned: tuple[Any, Any] | None = None
+    """The model whose encoder was fine-tuned, and its tokenizer; None if there is none."""
 
 
 def save(folder: Path, method: str, task: Task, seed: int, made: Any, fitted: dict[str, Any]) -> None:
@@ -103,6 +112,8 @@ def save(folder: Path, method: str, task: Task, seed: int, made: Any, fitted: di
         place.mkdir()
         if model:
             _save(model.pipeline, place)
+        if model and model.tuned:
+            _save_encoder(*model.tuned, place / ENCODER)
         origin = {"task": task.name, "seed": seed, "linear": reads}
         origin |= (model.encoder if model else {}) | fitted
         write_json(place / CONFIG, (task.config() if model else {}) | {"tunediff": origin})
@@ -129,6 +140,12 @@ def _save(pipeline: Pipeline, folder: Path) -> None:
     for name, parts in zip(("coefficients", "intercepts"), zip(*weights, strict=True), strict=True):
         arrays[name] = np.concatenate(parts)
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / WEIGHTS)
+
+
+def _save_encoder(model: Any, tokenizer: Any, folder: Path) -> None:
+    from tunediff.models import saving  # here: TF-IDF answers without PyTorch
+
+    saving.save(model.base_model, tokenizer, folder)
 
 
 def _weights(regression: Any, features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +175,9 @@ def load(folder: Path) -> tuple[Loaded, Task, Words | States, dict[str, Any]]:
         )
     try:
         arrays = load_file(folder / WEIGHTS)
-        first = _vectorizer(folder, reads, arrays) if isinstance(reads, Words) else _scaler(arrays)
+        first = (
+            _vectorizer(folder, reads, arrays) if isinstance(reads, Words) else scaler(arrays["mean"], arrays["scale"])
+        )
         names = {int(place): name for place, name in config["id2label"].items()}
         task = TASKS[origin["task"]].of_config(SimpleNamespace(id2label=names))
         kinds = {reads.counted, "scale"} if isinstance(reads, States) else {reads.counted}
@@ -200,10 +219,15 @@ def _vectorizer(folder: Path, reads: Words, arrays: dict[str, np.ndarray]) -> Tf
     return made
 
 
-def _scaler(arrays: dict[str, np.ndarray]) -> StandardScaler:
+def scaler(mean: np.ndarray, scale: np.ndarray) -> StandardScaler:
     made = StandardScaler()
-    made.mean_, made.scale_ = arrays["mean"], arrays["scale"]
+    made.mean_, made.scale_ = mean, scale
     return made
+
+
+def unit(states: np.ndarray) -> np.ndarray:
+    """Each row with length 1."""
+    return states / np.linalg.norm(states, axis=1, keepdims=True)
 
 
 def predict(model: Pipeline | Loaded, inputs: np.ndarray | list[str]) -> np.ndarray:

@@ -10,6 +10,20 @@ from tunediff.models.settings import Pretrained
 from tunediff.tasks.settings import Generate
 
 
+class SetFit(Section):
+    """How the encoder learns from pairs of texts; as published, but for the limit."""
+
+    iterations: Count = 20
+    """How often each text gets a partner of its label and one of another."""
+    pairs: Count = 5000
+    """At most so many in all, so that the time is bounded."""
+    batch_size: Count = 16
+    """Pairs per optimizer step."""
+    learning_rate: Positive = 2e-5
+    C: Positive = 1.0
+    """Inverse regularisation of logistic regression on the encoder's states."""
+
+
 class Baseline(Section):
     ngrams: Count
     """TF-IDF counts runs of 1 to this many words."""
@@ -17,7 +31,8 @@ class Baseline(Section):
     """Inverse regularisation of logistic regression on TF-IDF."""
     probe_C: Positive
     """Inverse regularisation of logistic regression on frozen embeddings."""
-    more: list[str] = Field([], exclude=True)  # no part of what the others depend on
+    setfit: SetFit = Field(SetFit(), exclude=True)  # no part of what the others depend on, as what follows
+    more: list[str] = Field([], exclude=True)
     """Further ones that the data's task has: `methods.MORE_BASELINES`."""
 
 
@@ -34,5 +49,7 @@ class WithoutFineTuning(Section):
     model: Pretrained
     model_path: Path
     """The file that `model` comes from, for messages."""
+    setfit: SetFit | None = None
+    """None unless that method is among those that depend on this."""
     generate: Generate | None = None
     """How the untrained model writes, if the task is to write texts."""

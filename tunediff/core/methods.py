@@ -1,8 +1,14 @@
 """Methods that are there in every study; those that are trained are named in params.yaml."""
 
+from itertools import chain
+
 BASELINES = ("majority", "tfidf", "probe", "untrained")
-MORE_BASELINES = {"tagging": ("dictionary", "crf")}
+MORE_BASELINES = {"classification": ("setfit",), "tagging": ("dictionary", "crf")}
 """By the task: what `baseline.more` may name."""
-KEPT_BASELINES = ("tfidf", "probe")
-"""Those of which a model is saved."""
+KEPT_BASELINES = ("tfidf", "probe", *chain(*MORE_BASELINES.values()))
+"""Those that have a folder, with a model if one is kept for the task."""
+WITHOUT_MODEL = ("majority", "tfidf", "dictionary", "crf")
+"""Those that need no pretrained model."""
+ENCODER = "encoder"
+"""The folder that SetFit has beside its regression."""
 WITHOUT_LEARNING = ("majority", "untrained")

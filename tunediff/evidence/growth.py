@@ -25,11 +25,11 @@ class Growth(Section):
     seed: Seed
     """Seed of the sample."""
     methods: list[str]
-    """`tfidf`, `probe`, and any of `trainings`."""
+    """`tfidf`, `probe`, `setfit`, and any of `trainings`."""
     class_weights: Literal["none", "balanced"]
     baseline: Baseline
     probe: WithoutFineTuning | None = None
-    """What the method `probe` depends on, if it is one of them."""
+    """What `probe` and `setfit` depend on, if one is among them."""
     trainings: dict[str, Training]
 
 
@@ -53,20 +53,20 @@ def take(train: "Dataset", share: float, seed: int, task: Task) -> "Dataset":
 def simple(
     method: str, task: Task, train: "Dataset", other: "Dataset", settings: Growth
 ) -> "Callable[[np.ndarray | None], np.ndarray]":
-    """Gives the probabilities of `tfidf` or `probe` for `other`, fitted to the rows of `train` with these numbers.
+    """Gives the probabilities of `tfidf`, `probe`, `setfit` for `other`, fitted to rows of `train` with these numbers.
 
-    None stands for all rows. The probe's model reads each text once, here.
+    None stands for all rows. The probe's model reads each text once, here; SetFit's is trained each time.
     """
     from tunediff.baselines.of_task import of_task
 
     baselines = of_task(task)
-    if method == "probe":
-        if not hasattr(baselines, "probe"):
+    if method in ("probe", "setfit"):
+        if not hasattr(baselines, method):
             raise UserError(
-                f"params.yaml: training_rows.methods: the task `{task.name}` has no probe to fit to some rows; take "
-                "probe out of the list"
+                f"params.yaml: training_rows.methods: the task `{task.name}` has no {method} to fit to some rows; take "
+                f"{method} out of the list"
             )
-        return baselines.probe(task, train, other, settings.probe)
+        return getattr(baselines, method)(task, train, other, settings.probe)
 
     def words(rows: "np.ndarray | None") -> "np.ndarray":
         part = train if rows is None else train.select(rows)

@@ -10,7 +10,7 @@ from dvc.exceptions import DvcException
 from tqdm import tqdm
 
 from tunediff.core.errors import UserError, reason
-from tunediff.core.methods import BASELINES, MORE_BASELINES, WITHOUT_LEARNING
+from tunediff.core.methods import BASELINES, MORE_BASELINES, WITHOUT_LEARNING, WITHOUT_MODEL
 from tunediff.experiments.repository import git
 from tunediff.models.settings import ModelConf
 from tunediff.sources.settings import DataConf
@@ -20,7 +20,6 @@ from tunediff.tasks.interface import Figure, Task
 AT_ONCE = 10  # commits per call of DVC, of which each takes about a third of a second
 PANEL = ["data", "model"]  # figures are compared within one data set and model
 MORE = [method for methods in MORE_BASELINES.values() for method in methods]
-WITHOUT_MODEL = ("majority", "tfidf", *MORE)  # the same with every pretrained model
 
 # The figures of all tasks, as columns of the leaderboard.
 TEST = list(dict.fromkeys(name for task in TASKS.values() for name in task.figures))
@@ -148,6 +147,8 @@ def concerns(setting: str, method: str) -> bool:
             return method == entry
         case ["baseline", "more"]:
             return False
+        case ["baseline", "setfit", _]:
+            return method == "setfit"
         case ["baseline", name]:
             return method == ("probe" if name == "probe_C" else "tfidf")
         case ["learning_rate", name]:

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
     from tunediff.tasks.interface import Task
 
@@ -122,11 +122,13 @@ def embed(
     """
     encoder = encoder_of(model).to(device()).eval()
 
-    def mean_state(batch):
-        mask = batch["attention_mask"].unsqueeze(-1)
-        return (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
+    return _by_length(lambda batch: mean_states(encoder, batch), tokenizer, encoded, batch_size, precision, title)
 
-    return _by_length(mean_state, tokenizer, encoded, batch_size, precision, title)
+
+def mean_states(encoder: nn.Module, batch: "BatchEncoding") -> torch.Tensor:
+    """Mean of the last hidden states over each text's tokens, shape [texts, hidden]."""
+    mask = batch["attention_mask"].unsqueeze(-1)
+    return (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
 
 
 def embed_tokens(

@@ -1,11 +1,12 @@
 """Trained models, as `models.save` wrote them, and what they were before."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -18,7 +19,7 @@ from tunediff.models.loading import auto_class, load_pretrained, place_padding
 from tunediff.models.peft_fields import check_own, read_adapter_config
 from tunediff.models.settings import Adapted
 from tunediff.models.trained_config import check_trained
-from tunediff.models.weights import check_adapter, check_all, reshaped
+from tunediff.models.weights import check_adapter, check_all, of_base, reshaped
 from tunediff.tasks import task_of
 
 if TYPE_CHECKING:
@@ -47,14 +48,7 @@ def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel
             check_adapter(model, "default", folder)
             model.load_adapter(folder, "default")
         else:
-            model, loading = auto_class(task_of(config)).from_pretrained(
-                folder,
-                dtype="float32",
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # named here, as what is missing
-                output_loading_info=True,
-            )
+            model, loading = _read(auto_class(task_of(config)), folder)
             check_all(folder, loading["missing_keys"], loading["unexpected_keys"], reshaped(loading))
             place_padding(model, task_of(config))
     except UserError:
@@ -66,6 +60,32 @@ def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel
         for key in ("quantize", "head"):
             model.config.tunediff.pop(key, None)
     return model.eval(), tokenizer
+
+
+def load_encoder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """An encoder that `save` wrote without a head. Raises UserError if `folder` is none."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model, loading = _read(AutoModel, folder)
+    except Exception as error:  # of files that are missing or torn, the libraries raise whatever comes
+        raise UserError(
+            f"{folder}: the encoder cannot be loaded: {reason(error)}; fetch it with `dvc pull`, or train again"
+        ) from None
+    kinds = (loading["missing_keys"], loading["unexpected_keys"], reshaped(loading))
+    check_all(folder, *([name for name in names if of_base(name, model)] for names in kinds))
+    return model.eval(), tokenizer
+
+
+def _read(kind: type, folder: Path) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model that a class of transformers makes of the folder, and what it says of the loading."""
+    return kind.from_pretrained(
+        folder,
+        dtype="float32",
+        use_safetensors=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,  # named by the caller, as what is missing
+        output_loading_info=True,
+    )
 
 
 def add_adapter(model: "PeftModel", folder: Path) -> tuple[str, PreTrainedTokenizerBase]:

@@ -25,6 +25,7 @@ METHODS = {
     "majority": "Answers the most frequent label, whatever the text says. What it reaches needs no model.",
     "tfidf": "Counts words and runs of words and weighs them by logistic regression. It knows no pretrained model.",
     "probe": "The pretrained model reads the text as it is. Only a logistic regression of its states is trained.",
+    "setfit": "The pretrained model is fine-tuned on pairs of texts, by whether they share a label; then as `probe`.",
     "untrained": "The pretrained model with a new head that nothing has trained: where training starts.",
     "full": "Every weight of the pretrained model is fine-tuned. Each version is a whole model.",
     "adapter": "An adapter ({}) and the head are trained; the pretrained model stays as it is.",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunediff.core.files import atomic, read_json
+from tunediff.core.methods import ENCODER
 from tunediff.core.seeds import folder
 from tunediff.report import card
 
@@ -20,14 +21,21 @@ def package(trained: Path, model: Path, results: card.Results) -> None:
     with atomic(model) as made:
         for seed in seeds:
             source, target = (folder(path, seed, seeds) for path in (trained, made))
-            target.mkdir(parents=True, exist_ok=True)
-            for path in source.iterdir():
-                if path.suffix == WEIGHTS:
-                    link(path, target / path.name)
-                elif path.is_file() and path.name != "training.json":
-                    shutil.copyfile(path, target / path.name)  # writable, which DVC's outputs are not
+            fill(target, source)
+            if (source / ENCODER).is_dir():
+                fill(target / ENCODER, source / ENCODER)
             add_fitted(target / "config.json", fitted.get(seed, {}) | {"text": results.profile["text"]})
             card.write(target, folder(model, seed, seeds), seed, results)
+
+
+def fill(target: Path, source: Path) -> None:
+    """Put the files of `source` into `target`, but for training.json."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.suffix == WEIGHTS:
+            link(path, target / path.name)
+        elif path.is_file() and path.name != "training.json":
+            shutil.copyfile(path, target / path.name)  # writable, which DVC's outputs are not
 
 
 def link(path: Path, target: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from tunediff.core.methods import MORE_BASELINES, WITHOUT_LEARNING
+from tunediff.core.methods import WITHOUT_LEARNING, WITHOUT_MODEL
 from tunediff.evidence.comparison import Evidence
 from tunediff.evidence.decision import ALIKE
 from tunediff.report.of_task import of_task
@@ -32,10 +32,9 @@ def headline(evidence: Evidence) -> str:
     choice = evidence.choice
     if not evidence.decision.assured:
         return f"No clear choice yet: `{choice}` is the best bet"
-    unneeded = ("tfidf", *MORE_BASELINES.get(evidence.task.name, ()))
     special = {
+        **{method: f"Use `{method}`: no pretrained model is needed" for method in WITHOUT_MODEL},
         "majority": f"No method is worth its cost: {of_task(evidence.task).CONSTANT}",
-        **{method: f"Use `{method}`: no pretrained model is needed" for method in unneeded},
         "untrained": "Use `untrained`: the model needs no training",
     }
     return special.get(choice, f"Use `{choice}`")

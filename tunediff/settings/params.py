@@ -19,6 +19,7 @@ AS_IT_IS = {
     "tfidf": "tfidf is no network that ONNX Runtime would make faster, and runs without PyTorch: use models/tfidf",
     "probe": "probe is not exported to ONNX: use models/probe, or train and export linear-probe, which is a probe too "
     "(train_peft.methods)",
+    "setfit": "setfit is not exported to ONNX: use models/setfit",
 }
 """Methods that have a folder in models/ and are not exported, and why."""
 
@@ -85,7 +86,7 @@ class Params(Section):
                 raise ValueError(f"export.methods: {why[0]}")
             trained = [*cls._without_entry(info), *info.data["train_peft"].methods]
             if info.field_name == "training_rows":
-                trained = ["tfidf", *trained, "probe"]
+                trained = ["tfidf", *trained, "probe", "setfit"]
             if problem := _nothing_trains(section.methods, trained):
                 raise ValueError(f"{info.field_name}.methods: {problem}")
         return section

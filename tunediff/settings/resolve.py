@@ -3,6 +3,7 @@
 A stage depends on its own file alone, so a value that one method uses trains that method alone.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
     study = pinned(study)
     params = study.params
     trainings = {method: training(study, method) for method in params.trained}
-    rows = params.training_rows
+    rows, more = params.training_rows, params.baseline.more
     growing = growth(study, trainings)
     resolved: dict[str, Section] = {
         "baseline": without_fine_tuning(study, params.seeds[0]),
+        **({"baseline_more": without_fine_tuning(study, params.seeds[0], more)} if more else {}),
         "label_noise": without_fine_tuning(study, params.seed),
         **{f"training/{method}": each for method, each in trainings.items()},
         **{f"prompt/{method}": prompting(study, method) for method in params.prompts.methods},
@@ -50,7 +52,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             task=study.data.task,
             seed=params.seed,
             trained=params.trained,
-            more=params.baseline.more or None,
+            more=more or None,
             prompted=params.prompts.methods,
             folds=next(iter(params.folds), None),
             foldable=foldable(study.data),
@@ -86,7 +88,7 @@ def growth(study: Study, trainings: dict[str, Training]) -> Growth:
         methods=methods,
         class_weights=params.train.class_weights,
         baseline=params.baseline,
-        probe=without_fine_tuning(study, params.seeds[0]) if "probe" in methods else None,
+        probe=without_fine_tuning(study, params.seeds[0], methods) if {"probe", "setfit"} & set(methods) else None,
         trainings={method: trainings[method] for method in methods if method in trainings},
     )
 
@@ -123,7 +125,8 @@ def evaluation(study: Study) -> Evaluation:
     )
 
 
-def without_fine_tuning(study: Study, seed: int) -> WithoutFineTuning:
+def without_fine_tuning(study: Study, seed: int, methods: Iterable[str] = ()) -> WithoutFineTuning:
+    """`methods` are those that it is for, if one of them may be `setfit`."""
     params = study.params
     return WithoutFineTuning(
         task=study.data.task,
@@ -134,6 +137,7 @@ def without_fine_tuning(study: Study, seed: int) -> WithoutFineTuning:
         baseline=params.baseline,
         model=_only(study.model, Pretrained),
         model_path=study.model_path,
+        setfit=params.baseline.setfit if "setfit" in methods else None,
         generate=generate(study),
     )
 

@@ -158,8 +158,14 @@ def not_done(params: Params, task: type[Task]) -> list[str]:
     rows = params.training_rows
     if rows.per_label and task.name == "multilabel":
         problems.append("training_rows.per_label: thresholds of several labels need validation rows; set it to []")
-    if (rows.shares or rows.per_label) and "probe" in rows.methods and task.name != "classification":
-        problems.append(f"training_rows.methods: the task `{task.name}` has no probe to fit to some rows; take it out")
+    if (rows.shares or rows.per_label) and task.name != "classification":
+        problems += [
+            f"training_rows.methods: the task `{task.name}` has no {method} to fit to some rows; take it out"
+            for method in ("probe", "setfit")
+            if method in rows.methods
+        ]
+    elif (rows.shares or rows.per_label) and "setfit" in rows.methods and "setfit" not in params.baseline.more:
+        problems.append("training_rows.methods: name setfit in baseline.more too, which trains it on all rows")
     return problems
 
 

@@ -98,7 +98,7 @@ class TrainingRows(Section):
     steps: Count = 100
     """Optimizer steps of a training with `per_label`, at least: few rows make few of them in `train.epochs`."""
     methods: list[str] = Field(min_length=1)
-    """`tfidf`, `probe`, and any that is trained."""
+    """`tfidf`, `probe`, `setfit`, and any that is trained."""
 
     @field_validator("per_label")
     @classmethod

@@ -1,11 +1,12 @@
-"""TF-IDF and the probe: a regression that `baselines.saved` kept, and for the probe the model whose states it reads."""
+"""TF-IDF, probe and SetFit: a regression that `baselines.saved` kept, and the model whose states it reads."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tunediff.baselines.saved import States, load, predict
+from tunediff.baselines.saved import States, Tuned, load, predict, unit
+from tunediff.core.methods import ENCODER
 
 
 class LinearClassifier:
@@ -23,22 +24,18 @@ class LinearClassifier:
 
 
 class _Encoder:
-    """The frozen model's mean states of texts, float32, shape [texts, hidden]."""
+    """The model's mean states of texts, float32, shape [texts, hidden]."""
 
     def __init__(self, folder: Path, reads: States, origin: dict[str, Any], task: Any):
         from tunediff.models.inference import choose_precision
-        from tunediff.models.loading import load_pretrained, load_tokenizer
-        from tunediff.models.settings import Pretrained
 
-        conf = Pretrained(
-            name=origin["pretrained"],
-            revision=origin["revision"],
-            sha256=origin["sha256"],
-            max_length=reads.max_length,
-        )
-        file = folder / "config.json"
-        self._tokenizer = load_tokenizer(conf, file)
-        self._model = load_pretrained(conf, file, self._tokenizer, task, origin["seed"])
+        self._tuned = isinstance(reads, Tuned)
+        if self._tuned:
+            from tunediff.models.saved import load_encoder
+
+            self._model, self._tokenizer = load_encoder(folder / ENCODER)
+        else:
+            self._model, self._tokenizer = _frozen(folder, reads, origin, task)
         # The one that the regression was fitted to, unless this machine would be slow with it.
         precision = reads.precision if reads.precision == choose_precision("auto") else "fp32"
         self._options = {"batch_size": reads.batch_size, "precision": precision}
@@ -47,4 +44,21 @@ class _Encoder:
         from tunediff.models.inference import embed
         from tunediff.tasks.features import encode
 
-        return embed(self._model, self._tokenizer, encode(self._tokenizer, texts), title=None, **self._options)
+        states = embed(self._model, self._tokenizer, encode(self._tokenizer, texts), title=None, **self._options)
+        return unit(states) if self._tuned else states
+
+
+def _frozen(folder: Path, reads: States, origin: dict[str, Any], task: Any) -> tuple[Any, Any]:
+    """The pretrained model, as it was, and its tokenizer."""
+    from tunediff.models.loading import load_pretrained, load_tokenizer
+    from tunediff.models.settings import Pretrained
+
+    conf = Pretrained(
+        name=origin["pretrained"],
+        revision=origin["revision"],
+        sha256=origin["sha256"],
+        max_length=reads.max_length,
+    )
+    file = folder / "config.json"
+    tokenizer = load_tokenizer(conf, file)
+    return load_pretrained(conf, file, tokenizer, task, origin["seed"]), tokenizer

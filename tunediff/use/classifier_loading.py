@@ -110,7 +110,7 @@ def is_exported(path: Path) -> bool:
 
 
 def is_linear(path: Path) -> bool:
-    """Whether `path` is the folder of a regression: TF-IDF or the probe."""
+    """Whether `path` is the folder of a regression: TF-IDF, the probe or SetFit."""
     file = path / "config.json"
     config = read_json(file) if file.is_file() else None
     origin = config.get("tunediff") if isinstance(config, dict) else None

@@ -36,7 +36,7 @@ def load(paths: list[Path]) -> dict[str, Served]:
 
 
 def _original(path: Path, loader: Loader) -> "Classifier | None":
-    """None for TF-IDF and the probe, and for an exported model: its original would bring PyTorch and the whole base."""
+    """None for TF-IDF, the probe, SetFit and an exported model: its original would bring PyTorch and the whole base."""
     if is_exported(path) or is_linear(path):
         return None
     try:
