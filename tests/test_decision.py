@@ -7,7 +7,7 @@ import pytest
 from benchmarks import decision as benchmark
 from tunediff.core.errors import UserError
 from tunediff.evidence import costs, coverage, uncertainty
-from tunediff.evidence.decision import ALIKE, Decision, by_cost, decide, nested
+from tunediff.evidence.decision import ALIKE, Decision, by_cost, corrected, decide, nested
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Figures
 from tunediff.tasks.classification import Classification
@@ -260,3 +260,24 @@ def test_a_method_beyond_the_margin_is_seldom_called_proven(monkeypatch: pytest.
     random = np.random.default_rng(6)
     said = [benchmark.study(random, benchmark.methods_beyond(1), 314, 1)[0] for _ in range(100)]
     assert np.mean([one.probabilities["method 0"] >= 0.95 for one in said]) < 0.1
+
+
+def test_of_several_that_may_be_good_enough_each_must_be_surer():
+    assert corrected(0.95, [0.99, 0.96, 0.04, 0.0]) == 0.95  # one is the best, and but one other is in question
+    assert corrected(0.95, [0.99, 0.96, 0.3, 0.06, 0.0]) == pytest.approx(1 - 0.05 / 3)
+    three = {method: right_on(slice(240)) for method in ORDER[1:]}
+    alike = decided({"majority": right_on(slice(150)), **three, "full": right_on(slice(6, 246))})
+    assert 0.95 < alike.probabilities["full"] < alike.to_prove
+
+
+@pytest.mark.slow
+def test_of_many_methods_beyond_the_margin_any_is_seldom_called_proven(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(uncertainty, "RESAMPLES", 1000)
+    random = np.random.default_rng(6)
+    said = [benchmark.study(random, benchmark.methods_beyond(5), 1000, 1)[0] for _ in range(80)]
+    worse = benchmark.METHODS[:5]
+    alone, together = (
+        np.mean([any(one.probabilities[method] >= sure(one) for method in worse) for one in said])
+        for sure in (lambda _: 0.95, lambda one: one.to_prove)
+    )
+    assert together < 0.05 <= alone

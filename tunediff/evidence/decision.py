@@ -5,6 +5,7 @@ the highest figure in a resample of rows and trainings (multiple comparisons wit
 compared with a method that was lucky on these rows. `benchmarks/decision.py` shows that the probabilities hold.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,9 @@ class Decision:
     assured: bool
     """Whether `choice` has that probability."""
     proven: str | None
-    """The cheapest that is good enough with the probability `report.confidence`, if any is."""
+    """The cheapest that is good enough with the probability `to_prove`, if any is."""
+    to_prove: float
+    """`report.confidence`; more where several methods may be good enough, see `corrected`."""
     rows: int
     """Test texts."""
     rows_to_prove: int | None
@@ -91,6 +94,7 @@ def decide(
     def cheapest(sure: float) -> str | None:
         return next((method for method in order if probabilities[method] >= sure), None)
 
+    to_prove = corrected(report.confidence, probabilities.values())
     best = max(order, key=lambda method: sign * values[method])
     bet = cheapest(report.assurance)
     choice = bet or cheapest(max(probabilities.values()) - NEARLY)
@@ -101,12 +105,23 @@ def decide(
         best=best,
         choice=choice,
         assured=bet is not None,
-        proven=cheapest(report.confidence),
+        proven=cheapest(to_prove),
+        to_prove=to_prove,
         rows=rows,
-        rows_to_prove=_rows_to_prove(lead[:, list(counts).index(choice)], report, rows),
+        rows_to_prove=_rows_to_prove(lead[:, list(counts).index(choice)], report.margin, to_prove, rows),
         trainings=max(len(each) for each in counts.values()),
         folds=None if folds is None else len(np.unique(folds)),
     )
+
+
+def corrected(confidence: float, probabilities: Iterable[float]) -> float:
+    """The probability that proves: `confidence`, by Bonferroni's correction for the methods that may be proven wrongly.
+
+    These are all but one, as one is the best, whose `probabilities` are not below 1 - `confidence`: what is likely to
+    be worse by more than the margin is not called proven by chance.
+    """
+    others = sum(probability >= 1 - confidence for probability in probabilities) - 1
+    return 1 - (1 - confidence) / max(1, others)
 
 
 def _drawn(figure: Figures, counts: dict[str, np.ndarray], seed: int) -> np.ndarray:
@@ -165,10 +180,10 @@ def nested(
     return figure(np.sum(chosen, axis=0)[None]).item()
 
 
-def _rows_to_prove(lead: np.ndarray, report: Report, rows: int) -> int | None:
+def _rows_to_prove(lead: np.ndarray, margin: float, to_prove: float, rows: int) -> int | None:
     """Rows with which so large a part of `lead`, shape [resamples], would be above -margin, if its middle stays."""
-    middle, low = np.quantile(lead, [0.5, 1 - report.confidence])
-    if middle <= -report.margin:
+    middle, low = np.quantile(lead, [0.5, 1 - to_prove])
+    if middle <= -margin:
         return None
-    times = ((middle - low) / (middle + report.margin)) ** 2
+    times = ((middle - low) / (middle + margin)) ** 2
     return int(np.ceil(max(1.0, times) * rows / 100) * 100)
