@@ -317,7 +317,7 @@ def test_files_of_one_list_that_take_too_much_memory_together(
         write(before, name, f"text,label\n{LONG},up\n" + 24 * f"{LONG},down\n")
     before.edit_yaml("conf/data/tiny.yaml", source=["one.csv", "two.csv"])
     message = refuse(before)
-    assert "data/raw/two.csv: row 13: the rows up to here take more than an eighth of this machine's" in message
+    assert "data/raw/two.csv: row 12: the rows up to here take more than an eighth of this machine's" in message
 
 
 def test_a_row_group_that_is_too_large(

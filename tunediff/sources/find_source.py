@@ -52,9 +52,7 @@ def read(conf: DataConf, conf_path: Path, task: Target) -> dict[str, Rows]:
             before = each[file].taken
         return one_after_the_other(each)
 
-    return {
-        split: rows_of_all(named) if isinstance(named, list) else rows_of(named) for split, named in files.items()
-    }
+    return {split: rows_of_all(named) if isinstance(named, list) else rows_of(named) for split, named in files.items()}
 
 
 def one_after_the_other(files: dict[str, Rows]) -> Rows:

@@ -1,11 +1,13 @@
 """TF-IDF and the probe: a regression that `baselines.saved` kept, and for the probe the model whose states it reads."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tunediff.baselines.saved import States, load, predict
+from tunediff.core.cost import folder_bytes
 
 
 class LinearClassifier:
@@ -22,6 +24,13 @@ class LinearClassifier:
         return predict(self._model, self._encode(texts))
 
 
+def in_use(folder: Path, text: str) -> dict[str, float]:
+    """What a kept model costs: bytes on the disk, and seconds from there to its first answer, to `text`."""
+    started = time.perf_counter()
+    LinearClassifier(folder).predict([text])
+    return {"artifact_bytes": folder_bytes(folder), "start_seconds": time.perf_counter() - started}
+
+
 class _Encoder:
     """The frozen model's mean states of texts, float32, shape [texts, hidden]."""
 
@@ -35,6 +44,8 @@ class _Encoder:
             revision=origin["revision"],
             sha256=origin["sha256"],
             max_length=reads.max_length,
+            source_language=reads.source_language,
+            target_language=reads.target_language,
         )
         file = folder / "config.json"
         self._tokenizer = load_tokenizer(conf, file)
