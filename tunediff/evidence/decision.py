@@ -5,11 +5,11 @@ the highest figure in a resample of rows and trainings (multiple comparisons wit
 compared with a method that was lucky on these rows. `benchmarks/decision.py` shows that the probabilities hold.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr
 
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Figures, resampled
@@ -94,7 +94,8 @@ def decide(
     def cheapest(sure: float) -> str | None:
         return next((method for method in order if probabilities[method] >= sure), None)
 
-    to_prove = corrected(report.confidence, probabilities.values())
+    likely = np.array([*probabilities.values()]) >= 1 - report.confidence
+    to_prove = corrected(drawn, likely, report.confidence)
     best = max(order, key=lambda method: sign * values[method])
     bet = cheapest(report.assurance)
     choice = bet or cheapest(max(probabilities.values()) - NEARLY)
@@ -114,14 +115,20 @@ def decide(
     )
 
 
-def corrected(confidence: float, probabilities: Iterable[float]) -> float:
-    """The probability that proves: `confidence`, by Bonferroni's correction for the methods that may be proven wrongly.
+def corrected(drawn: np.ndarray, likely: np.ndarray, confidence: float) -> float:
+    """The probability that proves: `confidence`, corrected for how many methods may be proven wrongly.
 
-    These are all but one, as one is the best, whose `probabilities` are not below 1 - `confidence`: what is likely to
-    be worse by more than the margin is not called proven by chance.
+    These are the `likely` ones beside the best; what is surely worse by more than the margin is not proven by chance.
+    How many standard errors is the largest error of their leads over the best? Its quantile at `confidence` is what a
+    lead needs (max-t, in Dunnett's test and Hsu's). `drawn` has shape [resamples, methods], `likely` is true or false.
     """
-    others = sum(probability >= 1 - confidence for probability in probabilities) - 1
-    return 1 - (1 - confidence) / max(1, others)
+    best = drawn.mean(0).argmax()
+    others = [method for method in np.flatnonzero(likely) if method != best]
+    if len(others) < 2:
+        return confidence
+    leads = drawn[:, others] - drawn[:, [best]]
+    errors = (leads - leads.mean(0)) / np.maximum(leads.std(0), 1e-12)  # of equal answers there are none
+    return max(confidence, float(ndtr(np.quantile(errors.max(1), confidence))))
 
 
 def _drawn(figure: Figures, counts: dict[str, np.ndarray], seed: int) -> np.ndarray:
