@@ -108,7 +108,7 @@ def quality_against_cost(evidence: Evidence, adapters: bool) -> Section:
     said = (
         f"The best place is at the {best} left: good and cheap. Each step to the right costs ten times as much. Memory "
         "is the most that the process held that answered the test texts, with its libraries; start is from the model's "
-        "folder to its first answer, libraries loaded."
+        "folder to its first answer, libraries loaded. Where there is a dash, it was not measured."
     )
     if adapters:
         said += (
