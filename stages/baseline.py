@@ -6,7 +6,7 @@ dvc repro baseline
 import argparse
 from pathlib import Path
 
-from tunediff.baselines import saved
+from tunediff.baselines import kept, saved
 from tunediff.baselines.of_task import answers_of
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core import arguments, devices
@@ -43,10 +43,12 @@ def main() -> None:
             write_figures(args.validation / f"{method}.json", {name: figures[name] for name in names})
             fitted = evidence.fit_baseline(task, answers.validation, targets, splits["train"])
             more |= evidence.try_baseline(task, task.targets(splits["test"]), answers.test, fitted)
-        parts = ({settings.seed: answers.test}, answers.cost, args, more, {settings.seed: fitted}, splits["train"])
-        scoring.write(method, task, splits["test"], *parts)
         if args.trained and method in KEPT_BASELINES:
             saved.save(args.trained / method, method, task, settings.seed, answers, fitted)
+            if answers.model:
+                answers.cost.update(kept.in_use(args.trained / method, splits["test"]["text"][0]))
+        parts = ({settings.seed: answers.test}, answers.cost, args, more, {settings.seed: fitted}, splits["train"])
+        scoring.write(method, task, splits["test"], *parts)
 
 
 if __name__ == "__main__":

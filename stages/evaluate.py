@@ -44,6 +44,7 @@ def main() -> None:
     cost = {
         "eval_seconds": evaluated.seconds,
         "artifact_bytes": folder_bytes(args.trained),
+        **evaluated.in_use,
         **training_cost,
     }
     parts = (evaluated.answers, cost, args, evaluated.detail, evaluated.fitted, splits["train"])

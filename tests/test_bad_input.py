@@ -308,6 +308,18 @@ def test_rows_that_take_too_much_memory_together(
     assert "use a part of them, or a larger machine" in message
 
 
+def test_files_of_one_list_that_take_too_much_memory_together(
+    before: Project, refuse: Callable[[Project], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them alone does not."""
+    monkeypatch.setattr(limits, "memory", lambda: 10_000)
+    for name in ("one.csv", "two.csv"):
+        write(before, name, f"text,label\n{LONG},up\n" + 24 * f"{LONG},down\n")
+    before.edit_yaml("conf/data/tiny.yaml", source=["one.csv", "two.csv"])
+    message = refuse(before)
+    assert "data/raw/two.csv: row 12: the rows up to here take more than an eighth of this machine's" in message
+
+
 def test_a_row_group_that_is_too_large(
     before: Project, refuse: Callable[[Project], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import test_encoder_decoder
 from conftest import ENVIRONMENT, ROOT, Project, make_project
 from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
@@ -21,8 +22,10 @@ from test_card import run
 
 from tunediff.baselines import saved
 from tunediff.baselines.classifiers import Answers
+from tunediff.core.cost import folder_bytes
 from tunediff.core.errors import UserError
 from tunediff.core.files import read_json
+from tunediff.models import inference
 from tunediff.report.card import Results
 from tunediff.report.packaging import package
 from tunediff.tasks.classification import Classification
@@ -62,6 +65,54 @@ def test_the_model_answers_as_it_was_measured(made: Project, method: str):
     table = measured(made, method)
     probabilities = Loader().load(folder_of(made, method)).predict(table.text.tolist())
     assert np.array_equal(probabilities, table.filter(regex="^p_"))
+
+
+def test_what_a_kept_model_costs_in_use(made: Project):
+    """What is on the disk, not an estimate of it; methods without a model have no beginning."""
+    costs = {method: made.read_json(f"metrics/cost/{method}.json") for method in (*METHODS, "majority", "untrained")}
+    for method in METHODS:
+        assert costs[method]["artifact_bytes"] == folder_bytes(made.folder / "data/trained" / method)
+        assert 0 < costs[method]["start_seconds"] < 60
+    assert not any("start_seconds" in costs[method] for method in ("majority", "untrained"))
+
+
+def test_a_probe_of_an_encoder_with_languages_keeps_them(made: Project, tmp_path: Path):
+    (tmp_path / "mbart").mkdir()
+    test_encoder_decoder.mbart(tmp_path / "mbart").save_pretrained(tmp_path / "mbart")
+    languages = {"source_language": "de_DE", "target_language": "en_XX"}  # the other way round than by default
+    project = remade(made, tmp_path, model={"name": str(tmp_path / "mbart"), **languages})
+    table = measured(project, "probe")
+    assert np.array_equal(
+        Loader().load(folder_of(project, "probe")).predict(table.text.tolist()), table.filter(regex="^p_")
+    )
+    kept = read_json(folder_of(project, "probe") / "config.json")["tunediff"]["linear"]
+    assert {key: kept[key] for key in languages} == languages
+
+
+def test_a_probe_in_bf16_answers_in_it_where_the_machine_is_fast_with_it(
+    made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    project = remade(made, tmp_path, params={"precision": "bf16"})
+    table = measured(project, "probe")
+    answered = {}
+    for precision in ("bf16", "fp32"):
+        monkeypatch.setattr(inference, "choose_precision", lambda _, precision=precision: precision)
+        answered[precision] = Loader().load(folder_of(project, "probe")).predict(table.text.tolist())
+    assert np.array_equal(answered["bf16"], table.filter(regex="^p_"))
+    assert not np.array_equal(answered["fp32"], answered["bf16"])
+    assert np.abs(answered["fp32"] - answered["bf16"]).max() < 0.1
+
+
+def remade(made: Project, folder: Path, model: dict | None = None, params: dict | None = None) -> Project:
+    """The project with other settings, and its probe made by them."""
+    project = Project(shutil.copytree(made.folder, folder / "project", copy_function=shutil.copyfile))
+    project.edit_yaml("conf/model/tiny.yaml", **(model or {}))
+    project.edit_yaml("params.yaml", **(params or {}))
+    with pytest.MonkeyPatch.context() as patch:
+        project.prepare_here(patch)
+    run(project, "baseline", "")
+    run(project, "package", "probe")
+    return project
 
 
 @each

@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from benchmarks import decision as benchmark
 from tunediff.core.errors import UserError
-from tunediff.evidence import costs, coverage, uncertainty
-from tunediff.evidence.decision import ALIKE, Decision, by_cost, decide, nested
+from tunediff.evidence import costs, coverage, decision, uncertainty
+from tunediff.evidence.decision import ALIKE, Decision, by_cost, corrected, decide, nested
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Figures
 from tunediff.tasks.classification import Classification
@@ -260,3 +261,35 @@ def test_a_method_beyond_the_margin_is_seldom_called_proven(monkeypatch: pytest.
     random = np.random.default_rng(6)
     said = [benchmark.study(random, benchmark.methods_beyond(1), 314, 1)[0] for _ in range(100)]
     assert np.mean([one.probabilities["method 0"] >= 0.95 for one in said]) < 0.1
+
+
+@pytest.mark.parametrize(("others", "dunnett"), [(1, 1.645), (2, 1.92), (3, 2.06), (5, 2.23)])
+def test_of_several_that_may_be_good_enough_each_must_be_surer(others: int, dunnett: float):
+    """By Dunnett's table for one side, at 5% and with endless degrees of freedom."""
+    drawn = np.random.default_rng(1).normal(size=(50_000, 8))
+    drawn[:, 0] += 1
+    likely = np.arange(8) <= others
+    assert norm.ppf(corrected(drawn, likely, 0.95)) == pytest.approx(dunnett, abs=0.03)
+    # Those that err together are as one.
+    drawn[:, 1:] = drawn[:, [1]]
+    assert norm.ppf(corrected(drawn, likely, 0.95)) == pytest.approx(1.645, abs=0.03)
+
+
+def test_what_proves_is_that_probability(monkeypatch: pytest.MonkeyPatch):
+    counts = {**FAR, "lora-v1": right_on(slice(240)), "full": right_on(slice(6, 246))}
+    for needed, proven in ((0.9, "lora-v1"), (0.9999, None)):
+        monkeypatch.setattr(decision, "corrected", lambda *_, needed=needed: needed)
+        assert (decided(counts).proven, decided(counts).to_prove) == (proven, needed)
+
+
+@pytest.mark.slow
+def test_of_many_methods_beyond_the_margin_any_is_seldom_called_proven(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(uncertainty, "RESAMPLES", 1000)
+    random = np.random.default_rng(8)
+    said = [benchmark.study(random, benchmark.methods_beyond(5), 2099, 1)[0] for _ in range(80)]
+    worse = benchmark.METHODS[:5]
+    alone, together = (
+        np.mean([any(one.probabilities[method] >= sure(one) for method in worse) for one in said])
+        for sure in (lambda _: 0.95, lambda one: one.to_prove)
+    )
+    assert together < 0.08 <= alone

@@ -80,6 +80,20 @@ def test_a_task_without_f1_chooses_the_run_with_the_least_loss():
     assert page_table(rows, Generation)[2][:6] == ["full", "✓", "50.0%", "50.0%", "50.0%", "1.500"]
 
 
+def test_figures_of_all_rows_stand_beside_those_of_the_split():
+    """They came later, of the same models, and are no result of their own."""
+    made = {"full": (0.8, 0.81), "tfidf": (0.6, 0.61)}
+    folds = {f"metrics/folds/full.json:{name}": value for name, value in (("accuracy", 0.77), ("f1", 0.7))}
+    found = table(revision("aaaaaaa", made), experiment("in-folds", made, **folds, folds="[5]"))
+    assert found[["method", "accuracy", "made_in", "newest_in"]].values.tolist() == [
+        ["full", 0.8, "aaaaaaa", "aaaaaaa"],
+        ["tfidf", 0.6, "aaaaaaa", "aaaaaaa"],
+    ]
+    shown = pd.DataFrame(page_table(found, Classification)[1:], columns=page_table(found, Classification)[0])
+    assert shown["accuracy of all rows, in folds"].tolist() == ["77.0%", ""]
+    assert not any("folds" in head for head in page_table(table(revision("aaaaaaa", made)), Classification)[0])
+
+
 def test_figures_that_another_data_set_left_behind_are_not_its_own():
     news = {"majority": (0.4, None), "tfidf": (0.6, None), "full": (0.8, 0.81)}
     found = table(

@@ -24,6 +24,8 @@ COST = {
     "artifact_bytes",
     "peak_memory_bytes",
 }
+STARTS = {*TRAINED, "tfidf", "probe"}
+"""Those that are loaded from the disk to answer."""
 
 
 def repro(project: Project, *arguments: str) -> list[str]:
@@ -63,7 +65,11 @@ def copy(finished: Project, tmp_path: Path) -> Project:
 def test_every_method_has_its_figures(finished: Project):
     for method in METHODS:
         assert set(finished.read_json(f"metrics/{method}.json")) == {"accuracy", "f1", "precision", "recall", "loss"}
-        assert set(finished.read_json(f"metrics/cost/{method}.json")) == COST
+        assert set(finished.read_json(f"metrics/cost/{method}.json")) == {
+            *COST,
+            *(["start_seconds"] if method in STARTS else []),
+            *(["answer_memory_bytes"] if method in TRAINED else []),
+        }
         assert (finished.folder / f"plots/confusion_matrices/{method}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -83,6 +89,13 @@ def test_adapters_train_fewer_parameters_and_leave_smaller_folders(finished: Pro
     # Rank 8 on query and value of 2 layers of width 32; pooler 32 x 32 + 32; classifier 32 x 2 + 2.
     assert v1["trainable_parameters"] == 2 * 2 * 8 * (32 + 32) + (32 * 32 + 32) + (32 * 2 + 2)
     assert v1["artifact_bytes"] < full["artifact_bytes"]
+
+
+def test_what_a_trained_model_costs_in_use_is_measured_where_it_answers(finished: Project):
+    for method in TRAINED:
+        cost = finished.read_json(f"metrics/cost/{method}.json")
+        assert cost["start_seconds"] > 0
+        assert cost["answer_memory_bytes"] > cost["artifact_bytes"]  # PyTorch alone takes more
 
 
 def test_reloaded_models_answer_as_in_training(finished: Project):

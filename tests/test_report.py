@@ -4,6 +4,8 @@ import argparse
 import dataclasses
 import itertools
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +59,8 @@ def weigh(predictions: dict[str, Predictions], costs: np.ndarray | None = None, 
             "loaded_bytes": 10**9,
             "answer_money": 0.0,
             "answer_seconds": 2.0,
+            "start_seconds": [np.nan] * (len(predictions) - 1) + [1.5],
+            "answer_memory_bytes": [np.nan] * (len(predictions) - 1) + [7e8],
             "front_parameters": True,
             "front_time": False,
         }
@@ -118,7 +122,7 @@ def test_a_method_that_learned_nothing_is_named():
     )
     assert (
         sections.nothing_learned(found, [])
-        in choice_sections.methods(found, True, [sections.nothing_learned(found, [])]).text
+        in choice_sections.methods(found, [sections.nothing_learned(found, [])]).text
     )
     # With more confidence asked for, 75% is not above 50% either, once it is of few texts.
     few = {method: answered(list(one.predicted[0][:20]), MIXED[:20]) for method, one in NONE_LEARNS_BUT_FULL.items()}
@@ -167,7 +171,7 @@ def test_methods_have_deviations_where_there_are_several_trainings():
     twice = predictions_of(pd.concat([one.table, other.table]))
     found = weigh({**NONE_LEARNS_BUT_FULL, "full": twice})
     table = found.methods.assign(accuracy_deviation=found.methods.method.map({"full": 0.2652}))
-    section = choice_sections.methods(dataclasses.replace(found, methods=table), True, [sections.several(found)])
+    section = choice_sections.methods(dataclasses.replace(found, methods=table), [sections.several(found)])
     cells = {row[0]: row[1] for row in section.table}
     assert cells["full"].startswith("68.8% ± 26.5 (") and cells["tfidf"].startswith("75.0% (")
     assert "Figures are means over up to 2 trainings" in section.text
@@ -549,8 +553,46 @@ def test_costs_of_errors_decide_where_the_data_file_has_them():
     said = verdict(found)
     assert said.tiles[0].title == "Cost of errors, 1,000 texts" and said.tiles[0].value == "375"
     assert said.reason.startswith("Its cost of errors is the best (375)")
-    section = choice_sections.methods(found, True, [])
+    section = choice_sections.methods(found, [])
     assert section.table[1][1].startswith("375 (") and section.table[0][1].startswith("cost of errors, 1,000 texts")
+
+
+def test_what_a_method_costs_in_use_stands_in_the_table_of_costs():
+    found = weigh(NONE_LEARNS_BUT_FULL)
+    section = choice_sections.quality_against_cost(found, True)
+    head, *rows = section.table
+    cells = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+    assert list(cells) == found.decision.order
+    assert (cells["full"]["memory"], cells["full"]["start"]) == ("700.0 MB", "1.5 s")
+    assert (cells["tfidf"]["memory"], cells["tfidf"]["start"]) == ("-", "-")  # not measured
+    assert "Memory is the most that the process held" in section.text and "An adapter stores little" in section.text
+
+
+def test_a_figure_and_its_interval_may_stand_below_each_other():
+    assert "<span>75.0%</span> <span>(68.5 to 80.4)</span>" in page._two_lines("75.0% (68.5 to 80.4)")
+    assert "<span>68.8% ± 26.5</span> <span>(1.0 to 2.0)</span>" in page._two_lines("68.8% ± 26.5 (1.0 to 2.0)")
+    assert page._two_lines("<b> (as it is)") == "&lt;b&gt; (as it is)"
+
+
+@pytest.mark.slow
+def test_a_table_of_six_figures_with_intervals_needs_no_scrolling(tmp_path: Path):
+    """At 1,280 pixels, with means of several trainings; a task of several labels has as many."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    head = ["method", *(f"average precision {number} (95% interval)" for number in range(6)), "good enough"]
+    rows = [[method, *["70.4% ± 1.3 (68.5 to 76.3)"] * 6, "over 99%"] for method in ("lora-v1", "prefix-tuning")]
+    section = page.Section("Methods", table=[head, *rows], chosen="lora-v1")
+    page.write("A title", Verdict("Use `full`"), [section], tmp_path / "page.html", tmp_path / "page.md")
+    script = """<script>addEventListener("load", () => { const wide = document.querySelector(".wide");
+        const parts = document.querySelectorAll("td > span > span").length;
+        document.title = [wide.scrollWidth - wide.clientWidth, parts]; })</script>"""
+    html = (tmp_path / "page.html").read_text(encoding="utf-8").replace("</body>", f"{script}</body>")
+    (tmp_path / "page.html").write_text(html, encoding="utf-8")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,900", f"--user-data-dir={tmp_path}")
+    command = [browser, *options, "--dump-dom", f"file://{tmp_path}/page.html"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert re.search("<title>(.*)</title>", done.stdout)[1] == "0,24"
 
 
 def test_the_choice_of_validation_has_its_figure_on_test():

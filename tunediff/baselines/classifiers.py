@@ -85,7 +85,12 @@ def pretrained(splits: Splits, task: Task, settings: WithoutFineTuning) -> dict[
     spent = cost(trained - started, evaluated - trained, weights, size + weights)
     kept = Linear(
         probe,
-        States(max_length=settings.model.max_length, **options),
+        States(
+            max_length=settings.model.max_length,
+            source_language=settings.model.source_language,
+            target_language=settings.model.target_language,
+            **options,
+        ),
         encoder={name: model.config.tunediff[name] for name in ("pretrained", "revision", "sha256")},
         hyperparameters={
             "reads": "the mean of the model's last states, over a text's tokens",
@@ -120,7 +125,7 @@ def described(C: float, settings: WithoutFineTuning) -> dict[str, str]:
 
 
 def cost(train_seconds: float, eval_seconds: float, trainable: int, total: int) -> dict[str, float]:
-    """As `metrics/cost/METHOD.json` has it. Of a baseline's artifact the report counts the trained numbers."""
+    """As `metrics/cost/METHOD.json` has it. Where no model is kept, the report counts the trained numbers."""
     return {
         "train_seconds": train_seconds,
         "eval_seconds": eval_seconds,

@@ -59,6 +59,9 @@ class States(Reads):
     """Texts per forward pass, as when it was measured."""
     precision: Precision
     """Number format of the states that it was fitted to."""
+    source_language: str | None = None
+    target_language: str | None = None
+    """As in the model's file, for a tokenizer that has codes of languages."""
 
 
 class Tuned(States):

@@ -21,7 +21,7 @@ CHARACTERS = 2**20
 
 
 def memory() -> int:
-    """Bytes that the rows of one file may take where all are held: an eighth of this machine's memory.
+    """Bytes that the rows of a file, or of a list of files, may take where all are held: an eighth of all memory.
 
     To prepare them takes about six times as much.
     """

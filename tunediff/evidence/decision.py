@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr
 
 from tunediff.evidence.settings import Report
 from tunediff.evidence.uncertainty import Figures, resampled
@@ -35,7 +36,9 @@ class Decision:
     assured: bool
     """Whether `choice` has that probability."""
     proven: str | None
-    """The cheapest that is good enough with the probability `report.confidence`, if any is."""
+    """The cheapest that is good enough with the probability `to_prove`, if any is."""
+    to_prove: float
+    """`report.confidence`; more where several methods may be good enough, see `corrected`."""
     rows: int
     """Test texts."""
     rows_to_prove: int | None
@@ -91,6 +94,8 @@ def decide(
     def cheapest(sure: float) -> str | None:
         return next((method for method in order if probabilities[method] >= sure), None)
 
+    likely = np.array([*probabilities.values()]) >= 1 - report.confidence
+    to_prove = corrected(drawn, likely, report.confidence)
     best = max(order, key=lambda method: sign * values[method])
     bet = cheapest(report.assurance)
     choice = bet or cheapest(max(probabilities.values()) - NEARLY)
@@ -101,12 +106,29 @@ def decide(
         best=best,
         choice=choice,
         assured=bet is not None,
-        proven=cheapest(report.confidence),
+        proven=cheapest(to_prove),
+        to_prove=to_prove,
         rows=rows,
-        rows_to_prove=_rows_to_prove(lead[:, list(counts).index(choice)], report, rows),
+        rows_to_prove=_rows_to_prove(lead[:, list(counts).index(choice)], report.margin, to_prove, rows),
         trainings=max(len(each) for each in counts.values()),
         folds=None if folds is None else len(np.unique(folds)),
     )
+
+
+def corrected(drawn: np.ndarray, likely: np.ndarray, confidence: float) -> float:
+    """The probability that proves: `confidence`, corrected for how many methods may be proven wrongly.
+
+    These are the `likely` ones beside the best; what is surely worse by more than the margin is not proven by chance.
+    How many standard errors is the largest error of their leads over the best? Its quantile at `confidence` is what a
+    lead needs (max-t, in Dunnett's test and Hsu's). `drawn` has shape [resamples, methods], `likely` is true or false.
+    """
+    best = drawn.mean(0).argmax()
+    others = [method for method in np.flatnonzero(likely) if method != best]
+    if len(others) < 2:
+        return confidence
+    leads = drawn[:, others] - drawn[:, [best]]
+    errors = (leads - leads.mean(0)) / np.maximum(leads.std(0), 1e-12)  # of equal answers there are none
+    return max(confidence, float(ndtr(np.quantile(errors.max(1), confidence))))
 
 
 def _drawn(figure: Figures, counts: dict[str, np.ndarray], seed: int) -> np.ndarray:
@@ -165,10 +187,10 @@ def nested(
     return figure(np.sum(chosen, axis=0)[None]).item()
 
 
-def _rows_to_prove(lead: np.ndarray, report: Report, rows: int) -> int | None:
+def _rows_to_prove(lead: np.ndarray, margin: float, to_prove: float, rows: int) -> int | None:
     """Rows with which so large a part of `lead`, shape [resamples], would be above -margin, if its middle stays."""
-    middle, low = np.quantile(lead, [0.5, 1 - report.confidence])
-    if middle <= -report.margin:
+    middle, low = np.quantile(lead, [0.5, 1 - to_prove])
+    if middle <= -margin:
         return None
-    times = ((middle - low) / (middle + report.margin)) ** 2
+    times = ((middle - low) / (middle + margin)) ** 2
     return int(np.ceil(max(1.0, times) * rows / 100) * 100)

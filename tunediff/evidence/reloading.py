@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.errors import UserError
 from tunediff.core.seeds import folder
 from tunediff.evidence.of_task import of_task
@@ -34,6 +35,9 @@ class Evaluated:
     """The largest difference of logits on validation between any trainer and its reloaded model."""
     seconds: float
     """Mean time to answer the test split."""
+    in_use: dict[str, float]
+    """Of the first seed's model: `start_seconds` from its folder to its first answer, in a process that has PyTorch and
+    transformers; `answer_memory_bytes`, the most that this process held until the test split was answered."""
     detail: dict[str, Any]
     """For metrics/detail/METHOD.json: what was fitted on validation, and where the model comes from."""
 
@@ -53,12 +57,17 @@ def evaluate(
     options = {"batch_size": settings.batch_size, "precision": precision}
     targets = {name: task.targets(split) for name, split in splits.items()}
     evidence = of_task(task)
-    answers, differences, seconds = {}, [], []
+    answers, differences, seconds, in_use = {}, [], [], {}
     detail: dict[str, Any] = {"fitted": {}}
     for seed, expected in zip(settings.seeds, trainer_logits, strict=True):
         path = folder(trained, seed, settings.seeds)
+        started = time.perf_counter()
         model, tokenizer = load_saved(path)
         task = task_of(model.config)
+        first = splits["test"].select([0])
+        first_logits = outputs(task, model, tokenizer, task.encode(tokenizer, first), title=None, **options)
+        answered(task, model, tokenizer, first, first_logits, settings, None)
+        in_use.setdefault("start_seconds", time.perf_counter() - started)
         encoded = task.encode(tokenizer, splits["validation"])
         reloaded = outputs(task, model, tokenizer, encoded, title=f"{trained.name}: validation", **options)
         differences.append(compare(path, reloaded, expected, TOLERANCE[precision]))
@@ -73,6 +82,7 @@ def evaluate(
         given = evidence.final(task, logits, fitted)
         answers[seed] = answered(task, model, tokenizer, splits["test"], given, settings, f"{trained.name}: answers")
         seconds.append(time.perf_counter() - started)
+        in_use.setdefault("answer_memory_bytes", peak_memory_bytes())
         if seed == settings.seeds[0]:
             detail |= evidence.try_model(task, targets["test"], logits, fitted)
             if task.writes and task.architecture.goes_on:
@@ -81,7 +91,7 @@ def evaluate(
                 detail["elsewhere"] = perplexity(model, tokenizer, precision)
             origin = model.config.tunediff
             detail["model"] = {"revision": origin["revision"], "sha256": origin["sha256"], "seeds": settings.seeds}
-    return Evaluated(answers, detail["fitted"], max(differences), statistics.fmean(seconds), detail)
+    return Evaluated(answers, detail["fitted"], max(differences), statistics.fmean(seconds), in_use, detail)
 
 
 def answered(
@@ -91,7 +101,7 @@ def answered(
     test: Dataset,
     given: np.ndarray,
     settings: Evaluation,
-    title: str,
+    title: str | None,
 ) -> Any:
     """The probabilities that are `given`; or what the model writes, beside the likelihoods of targets that are."""
     if settings.generate is None:

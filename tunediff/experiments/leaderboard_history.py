@@ -25,8 +25,10 @@ MORE = [method for methods in MORE_BASELINES.values() for method in methods]
 TEST = list(dict.fromkeys(name for task in TASKS.values() for name in task.figures))
 VALIDATION = [f"validation_{name}" for name in dict.fromkeys(n for task in TASKS.values() for n in task.each_epoch)]
 DEVIATION = [f"{name}_deviation" for name in dict.fromkeys(n for task in TASKS.values() for n in task.headline)]
+FOLDS = [f"folds_{task.headline[0]}" for task in TASKS.values()]
 COST = ["trainable_parameters", "train_seconds"]
 COMPARED = "quality"  # the first of the task's headline, on test: methods are set side by side by it
+IN_FOLDS = "quality_in_folds"  # the same of all rows, where folds made each of them a test row
 FINEST = "validation_loss"  # it differs between any two trainings
 FORMER = {"baseline": "untrained"}  # names of methods in older commits
 KEYS = {key for task in TASKS for key in with_keys(DataConf, task).model_fields}
@@ -37,7 +39,7 @@ def chooser(task: type[Task]) -> Figure:
     return task.figures["f1" if "f1" in task.each_epoch else "loss"]
 
 
-METRIC = re.compile(r"metrics/(?:(validation|cost)/)?([^/:]+)\.json:(\w+)")
+METRIC = re.compile(r"metrics/(?:(validation|cost|folds)/)?([^/:]+)\.json:(\w+)")
 FILE = re.compile(r"^(params\.yaml|conf/(data|model)/[^:]+):")  # before a setting whose name several files have
 
 
@@ -103,8 +105,8 @@ def results(revision: dict[str, Any]) -> list[dict[str, Any]]:
         if metric := METRIC.fullmatch(column):
             kind, method, name = metric.groups()
             method = FORMER.get(method, method)
-            name = f"validation_{name}" if kind == "validation" else name
-            if isinstance(value, float) and name in TEST + VALIDATION + DEVIATION + COST:
+            name = f"{kind}_{name}" if kind in ("validation", "folds") else name
+            if isinstance(value, float) and name in TEST + VALIDATION + DEVIATION + COST + FOLDS:
                 figures.setdefault(method, {})[name] = value
         elif value not in (None, "None"):
             settings[FILE.sub("", column)] = f"{value:.10g}" if isinstance(value, float) else value
@@ -120,8 +122,9 @@ def results(revision: dict[str, Any]) -> list[dict[str, Any]]:
             "seeds": settings.get("seeds", settings["seed"]).strip("[]"),
             "settings": {key: value for key, value in settings.items() if concerns(key, method)},
             **dict.fromkeys(TEST + DEVIATION + VALIDATION + COST, np.nan),
-            **values,
+            **{name: value for name, value in values.items() if name not in FOLDS},
             COMPARED: values.get(main, np.nan),
+            IN_FOLDS: values.get(f"folds_{main}", np.nan),
             f"{COMPARED}_deviation": values.get(f"{main}_deviation", np.nan),
             "revision": revision["Experiment"] or revision["rev"],
             # Several revisions can have a result: it is named by a commit, else an experiment, else the workspace.

@@ -6,7 +6,7 @@ import pandas as pd
 
 from tunediff.core.files import atomic
 from tunediff.experiments import pictures
-from tunediff.experiments.leaderboard_history import DEVIATION, PANEL, TEST, VALIDATION, chooser
+from tunediff.experiments.leaderboard_history import DEVIATION, IN_FOLDS, PANEL, TEST, VALIDATION, chooser
 from tunediff.experiments.leaderboard_table import compared
 from tunediff.report import page
 from tunediff.tasks import TASKS
@@ -70,11 +70,13 @@ def page_table(rows: pd.DataFrame, task: type[Task]) -> list[list[str]]:
         if f"{name}_deviation" in DEVIATION:
             deviation = rows[f"{name}_deviation"]
             figures[name] += deviation.map(lambda value: "" if pd.isna(value) else f" ± {100 * value:.1f}")
+    in_folds = percent(rows[[IN_FOLDS]])[IN_FOLDS]
     table = pd.DataFrame(
         {
             "method": rows.method,
             "chosen": rows.chosen.map({True: "✓", False: ""}),
             **{title: figures[name] for name, title in shown.items()},
+            **({f"{shown[task.headline[0]]} of all rows, in folds": in_folds} if in_folds.any() else {}),
             f"{by.words} on validation": rows[f"validation_{by.name}"].map(
                 lambda value: "" if pd.isna(value) else by.show(value)
             ),

@@ -8,6 +8,7 @@ from tunediff.experiments.leaderboard_history import (
     COST,
     DEVIATION,
     FINEST,
+    IN_FOLDS,
     PANEL,
     TEST,
     VALIDATION,
@@ -28,11 +29,11 @@ def distinct(rows: pd.DataFrame) -> pd.DataFrame:
     """
     model = rows.model.where(rows.method.isin(WITHOUT_MODEL), "")
     same = rows.groupby([rows.method, model, *(rows[name].round(DECIMALS) for name in TEST)], dropna=False)
-    first = same[VALIDATION].transform("first")
+    first = same[[*VALIDATION, IN_FOLDS]].transform("first")
     # Trained anew but not evaluated: the figures on test are still those of an earlier training.
     stale = (rows[FINEST] - first[FINEST]).abs() > 0.1**DECIMALS
-    rows = rows.fillna(first)  # from commits of before `baseline` had figures on validation
-    rows.loc[stale, [COMPARED, f"{COMPARED}_deviation", *TEST, *DEVIATION, *COST]] = np.nan
+    rows = rows.fillna(first)  # from commits of before there were folds, or figures of `baseline` on validation
+    rows.loc[stale, [COMPARED, IN_FOLDS, f"{COMPARED}_deviation", *TEST, *DEVIATION, *COST]] = np.nan
     # Evaluated in another revision.
     trainings = rows.groupby(["method", *(rows[name].round(DECIMALS) for name in VALIDATION)], dropna=False)
     known = rows[COMPARED].isna() & (trainings[COMPARED].transform("count") > 0)

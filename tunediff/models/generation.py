@@ -38,7 +38,7 @@ def write(
     settings: Generate,
     batch_size: int,
     precision: str,
-    title: str,
+    title: str | None,
 ) -> list[str]:
     """What the model writes for each text, in their order; in batches of prompts of like length.
 
@@ -54,7 +54,8 @@ def write(
     model.generation_config = configured(prompt, tokenizer, settings)
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     answers = [""] * len(prompts)
-    with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:
+    bar = tqdm(total=len(order), desc=title, unit="text", disable=title is None)
+    with torch.inference_mode(), numbers, bar as progress:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             some = [prompts[row] for row in rows]

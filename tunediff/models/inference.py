@@ -67,7 +67,7 @@ def predict_logits(
     encoded: Dataset,
     batch_size: int,
     precision: str,
-    title: str,
+    title: str | None,
 ) -> np.ndarray | list[np.ndarray]:
     """Logits, float32, shape [texts, labels], in the order of `encoded` (see `features.encode`).
 
@@ -87,7 +87,7 @@ def outputs(
     encoded: Dataset,
     batch_size: int,
     precision: str,
-    title: str,
+    title: str | None,
 ) -> np.ndarray:
     """What the task's answers are made from, as `task.probabilities` takes it; `encoded` is what `task.encode` gave.
 

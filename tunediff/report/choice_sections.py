@@ -16,8 +16,8 @@ from tunediff.report.verdict import quality, within
 from tunediff.report.words import between, duration, mean, percent, size
 
 
-def methods(evidence: Evidence, adapters: bool, words: list[str]) -> Section:
-    """All methods, the best first; `adapters` says whether some are, and `words` are sentences for its text."""
+def methods(evidence: Evidence, words: list[str]) -> Section:
+    """All methods, the best first; `words` are sentences for its text."""
     figures = [evidence.task.figures[name] for name in evidence.task.headline]
     deciding, sure = evidence.deciding, f"({100 * evidence.report.confidence:g}% interval)"
     colours = palette(evidence.methods.method.tolist())
@@ -32,17 +32,13 @@ def methods(evidence: Evidence, adapters: bool, words: list[str]) -> Section:
                 *([cost_of_errors(evidence, method)] if evidence.costs is not None else []),
                 *(f"{mean(own, one.name)}{span.format(between(limits, one.name))}" for one in figures),
                 percent(evidence.decision.probabilities[method]),
-                size(own.artifact_bytes),
-                size(own.loaded_bytes),
-                duration(own.answer_seconds),
-                duration(own.train_seconds),
             ]
         )
     head = [
         "method",
         *([f"cost of errors, 1,000 texts {sure}"] if evidence.costs is not None else []),
         *(one.words if evidence.costs is not None else f"{one.words} {sure}" for one in figures),
-        *("good enough", "stored a version", "loaded to answer", "1,000 answers", "training"),
+        "good enough",
     ]
     picture = dots(
         [
@@ -60,11 +56,6 @@ def methods(evidence: Evidence, adapters: bool, words: list[str]) -> Section:
         f"The chart has the {deciding.words} on test with its {100 * evidence.report.confidence:g}% interval. Good "
         f"enough is how probable it is that a method is {within(evidence)}."
     )
-    if adapters:
-        said += (
-            " An adapter stores little of each version, and loads the pretrained model with it, which versions share. "
-            "Merged into it, a LoRA answers as fast as `full`."
-        )
     return Section("Methods", " ".join([said, *words]), [head, *rows], charts=[picture], chosen=evidence.choice)
 
 
@@ -84,7 +75,8 @@ def what_each_is(evidence: Evidence, about: About) -> Section:
     return Section("What each method is", table=[["method", "what it is"], *rows], chosen=evidence.choice, prose=True)
 
 
-def quality_against_cost(evidence: Evidence) -> Section:
+def quality_against_cost(evidence: Evidence, adapters: bool) -> Section:
+    """What each method costs; `adapters` says whether some are."""
     figure, colours = evidence.deciding, palette(evidence.methods.method.tolist())
     shown = evidence.methods[~evidence.methods.method.isin(WITHOUT_LEARNING)]
     unit = 1 if evidence.costs is not None else 100
@@ -113,25 +105,59 @@ def quality_against_cost(evidence: Evidence) -> Section:
         )
 
     best = "top" if figure.higher_is_better else "bottom"
+    said = (
+        f"The best place is at the {best} left: good and cheap. Each step to the right costs ten times as much. Memory "
+        "is the most that the process held that answered the test texts, with its libraries; start is from the model's "
+        "folder to its first answer, libraries loaded. Where there is a dash, it was not measured."
+    )
+    if adapters:
+        said += (
+            " An adapter stores little of each version, and loads the pretrained model with it, which versions share. "
+            "Merged into it, a LoRA answers as fast as `full`."
+        )
     return Section(
         "Quality against cost",
-        f"The best place is at the {best} left: good and cheap. Each step to the right costs ten times as much.",
+        said,
+        costs(evidence),
         charts=[
             panel("artifact_bytes", "stored of a version", "size", 1000),
             panel("answer_seconds", "for 1,000 answers", "time to answer", 0.01),
             panel("train_seconds", "of training", "time to train", 0.1),
         ],
+        chosen=evidence.choice,
     )
+
+
+def costs(evidence: Evidence) -> list[list[str]]:
+    """A table's head, and the rows of all methods, the cheapest first."""
+    table = evidence.methods.set_index("method")
+    columns = {
+        "stored a version": (table.artifact_bytes, size),
+        "loaded to answer": (table.loaded_bytes, size),
+        "memory": (table.answer_memory_bytes, size),
+        "start": (table.start_seconds, duration),
+        "1,000 answers": (table.answer_seconds, duration),
+        "training": (table.train_seconds, duration),
+    }
+    rows = [
+        [method, *("-" if np.isnan(values[method]) else words(values[method]) for values, words in columns.values())]
+        for method in evidence.decision.order
+    ]
+    return [["method", *columns], *rows]
 
 
 def how_sure(evidence: Evidence, about: About) -> Section:
     decision, report = evidence.decision, evidence.report
     noise = "test texts and trainings are" if evidence.several else "test texts are"
     again = ", with what folds differ by beyond that" if decision.folds else ""
+    corrected = ""
+    if decision.to_prove > report.confidence:
+        corrected = f", which is {100 * report.confidence:g}% corrected for the methods that may be good enough"
     said = (
         f"Good enough is {within(evidence)}, which is whichever method is best in each of 10,000 draws: {noise} drawn "
         f"again and again{again}. The recommendation is the cheapest method that is good enough with a probability of "
-        f"{100 * report.assurance:g}% (`report.assurance`); proven is one with {100 * report.confidence:g}%. "
+        f"{100 * report.assurance:g}% (`report.assurance`); proven is one with "
+        f"{100 * decision.to_prove:.3g}%{corrected}. "
     )
     known = {method: figures for method, figures in about.validation.items() if report.figure in figures}
     if evidence.nested is not None:

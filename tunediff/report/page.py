@@ -75,7 +75,12 @@ def write(title: str, verdict: Verdict, sections: list[Section], html: Path, mar
     for path, template in templates.items():
         environment = Environment(autoescape=path == html, trim_blocks=True, lstrip_blocks=True)
         environment.filters |= {
-            **{"code": _code, "cell": cell, "prose": prose, "embedded": _embedded, "for_script": _for_script}
+            "code": _code,
+            "cell": cell,
+            "prose": prose,
+            "embedded": _embedded,
+            "two_lines": _two_lines,
+            "for_script": _for_script,
         }
         page = environment.from_string(template.read_text(encoding="utf-8"))
         text = printable(page.render(title=title, verdict=verdict, sections=sections, colours=colours))
@@ -89,6 +94,14 @@ def _embedded(picture: Path) -> str:
 
 def _code(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+PAIR = r'<span class="pair"><span>\1</span> <span>\2</span></span>'
+
+
+def _two_lines(text: str) -> Markup:
+    """A figure and its interval in parentheses, which may stand below it where a table is wide."""
+    return Markup(re.sub(r"^(.{1,20}) (\(\S+ to \S+\))$", PAIR, str(escape(text))))
 
 
 def _for_script(values: Any) -> Markup:

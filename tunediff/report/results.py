@@ -16,8 +16,9 @@ from tunediff.report.settings import Reporting
 from tunediff.tasks import TASKS
 from tunediff.tasks.interface import Task
 
+IN_USE = ("start_seconds", "answer_memory_bytes")  # of methods that are loaded from the disk
 BYTES = 4  # of a weight of a pretrained model
-COEFFICIENT = 8  # bytes of a weight of scikit-learn's; a baseline is not saved, so its weights are counted
+COEFFICIENT = 8  # bytes of a weight of scikit-learn's, where no model is kept that could be weighed
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def methods_table(methods: list[str], metrics: Path, cost: Path, quality: str) -
         loaded_bytes=(stored + shared).round().astype(int),
         answer_money=table.get("money_per_1000", pd.Series(0.0, table.index)).fillna(0.0),
         answer_seconds=1000 / table.samples_per_second,
+        **{name: table.get(name, pd.Series(np.nan, table.index)) for name in IN_USE},
         front_parameters=on_front(table, quality, "trainable_parameters"),
         front_time=on_front(table, quality, "train_seconds"),
     )

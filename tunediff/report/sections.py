@@ -24,10 +24,10 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
     )
     task = of_task(evidence.task)
     found = [
-        choice_sections.methods(evidence, bool(about.adapters), words),
+        choice_sections.methods(evidence, words),
         choice_sections.what_each_is(evidence, about),
         prompted(evidence.methods, about.prompted),
-        choice_sections.quality_against_cost(evidence),
+        choice_sections.quality_against_cost(evidence, bool(about.adapters)),
         choice_sections.how_sure(evidence, about),
         *task.choice(evidence, about),
         model_sections.confusion(evidence),

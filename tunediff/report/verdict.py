@@ -118,6 +118,9 @@ def sure(evidence: Evidence) -> str:
         return f"{chance}: proven at {confidence}."
     if decision.proven:
         return f"{chance}. Proven at {confidence} is the dearer `{decision.proven}`."
+    if decision.probabilities[decision.choice] >= evidence.report.confidence:
+        needed = f"{100 * decision.to_prove:.3g}%"
+        return f"{chance}. Proof at {confidence} takes {needed}, because several methods may be good enough."
     return f"{chance}. {decision.rows:,} test texts prove no method at {confidence}."
 
 

@@ -43,6 +43,8 @@ class Rows:
     """How the file was read."""
     before: dict[str, int] = field(default_factory=dict)
     """Of several files: how many rows stand before those of each; `row` goes on from file to file."""
+    taken: int = 0
+    """What the rows take in memory, with those of the files before."""
 
 
 def needed(conf: DataConf, task: Target) -> list[tuple[str, str]]:
@@ -60,11 +62,13 @@ def columns(
     place: str,
     origin: str,
     numbers: list[int] | None = None,
+    before: int = 0,
 ) -> Rows:
     """The columns that `conf` names, out of all that the source has.
 
     Raises UserError if one is missing, or if a row or all of them together take more than `limits` allows.
     `place` names the source in a message; `numbers` are the rows' places in it, where these are not all of them.
+    `before` is how many bytes the rows of the same list's files take that were read already.
     """
     for key, column in needed(conf, task):
         if column not in source.names:
@@ -72,7 +76,7 @@ def columns(
     text_columns = [conf.text] if isinstance(conf.text, str) else conf.text
     texts, labels, groups = [], [], []
     limit = limits.memory()
-    size = 0
+    size = before
     for row, record in zip(numbers or itertools.count(1), source.rows, strict=False):
         try:
             texts.append(joined(record, text_columns, task.as_text))
@@ -89,7 +93,8 @@ def columns(
     if not texts:
         raise UserError(f"{place}: column names, but no rows under them; add rows, or name another file")
     numbers = numbers or range(1, len(texts) + 1)
-    return Rows(pd.DataFrame({"row": numbers, "text": texts, "label": labels, "group": groups}), origin, source.decided)
+    table = pd.DataFrame({"row": numbers, "text": texts, "label": labels, "group": groups})
+    return Rows(table, origin, source.decided, taken=size)
 
 
 def joined(

@@ -38,18 +38,21 @@ def read(conf: DataConf, conf_path: Path, task: Target) -> dict[str, Rows]:
             }
     files = conf.source if isinstance(conf.source, dict) else {"all": conf.source}
 
-    def rows_of(file: str) -> Rows:
+    def rows_of(file: str, before: int = 0) -> Rows:
         path = raw_file(file, conf_path)
         advice = f"write its encoding in {conf_path}, for example `encoding: ENCODING`"
         table = read_records(path, conf, advice, wanted, needed_alone=True)
-        return columns(table, conf, conf_path, task, str(path), f"{path.name} sha256:{sha256(path)}")
+        return columns(table, conf, conf_path, task, str(path), f"{path.name} sha256:{sha256(path)}", before=before)
 
-    return {
-        split: one_after_the_other({file: rows_of(file) for file in named})
-        if isinstance(named, list)
-        else rows_of(named)
-        for split, named in files.items()
-    }
+    def rows_of_all(named: list[str]) -> Rows:
+        each: dict[str, Rows] = {}
+        before = 0
+        for file in named:
+            each[file] = rows_of(file, before)
+            before = each[file].taken
+        return one_after_the_other(each)
+
+    return {split: rows_of_all(named) if isinstance(named, list) else rows_of(named) for split, named in files.items()}
 
 
 def one_after_the_other(files: dict[str, Rows]) -> Rows:

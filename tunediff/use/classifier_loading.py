@@ -36,7 +36,7 @@ class Loader:
             return OnnxClassifier(folder_of(path), path.name if path.suffix == ".onnx" else INT8)
 
         if is_linear(path):
-            from tunediff.use.classifier_linear import LinearClassifier
+            from tunediff.baselines.kept import LinearClassifier
 
             return LinearClassifier(path)
 

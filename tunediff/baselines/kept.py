@@ -1,11 +1,13 @@
 """TF-IDF, probe and SetFit: a regression that `baselines.saved` kept, and the model whose states it reads."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tunediff.baselines.saved import States, Tuned, load, predict, unit
+from tunediff.core.cost import folder_bytes
 from tunediff.core.methods import ENCODER
 
 
@@ -21,6 +23,13 @@ class LinearClassifier:
     def predict(self, texts: list[str]) -> np.ndarray:
         """Probabilities, float64, shape [texts, labels]."""
         return predict(self._model, self._encode(texts))
+
+
+def in_use(folder: Path, text: str) -> dict[str, float]:
+    """What a kept model costs: bytes on the disk, and seconds from there to its first answer, to `text`."""
+    started = time.perf_counter()
+    LinearClassifier(folder).predict([text])
+    return {"artifact_bytes": folder_bytes(folder), "start_seconds": time.perf_counter() - started}
 
 
 class _Encoder:
@@ -58,6 +67,8 @@ def _frozen(folder: Path, reads: States, origin: dict[str, Any], task: Any) -> t
         revision=origin["revision"],
         sha256=origin["sha256"],
         max_length=reads.max_length,
+        source_language=reads.source_language,
+        target_language=reads.target_language,
     )
     file = folder / "config.json"
     tokenizer = load_tokenizer(conf, file)
