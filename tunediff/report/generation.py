@@ -11,8 +11,10 @@ from tunediff.evidence.comparison import Evidence, Predictions
 from tunediff.evidence.generation import references
 from tunediff.report.page import Section
 from tunediff.report.results import About
+from tunediff.tasks.turns import turns_of
 
 SHOWN = 8  # texts in each table
+TURNS = 4  # of a chat: the last ones
 CONFIDENCE = ""
 OFTEN = ""
 PROBABILITIES = ""
@@ -60,7 +62,7 @@ def label_noise(noise: pd.DataFrame) -> Section | None:
         f"{len(suspected):,} of {len(noise):,} training targets have numbers that their sources have not, rounded "
         "neither: reckoned, in words there, or wrong. A model learns from them to make numbers up: read these."
     )
-    rows = [[short(row.text), row.label, row.unread] for row in suspected.head(SHOWN).itertuples()]
+    rows = [[source(row.text), row.label, row.unread] for row in suspected.head(SHOWN).itertuples()]
     return Section("Numbers that no source has", said, [["source", "target", "numbers"], *rows], prose=True)
 
 
@@ -147,7 +149,7 @@ def examples(evidence: Evidence) -> Section:
     tables = {method: evidence.predictions[method].table for method in shown}
     first = tables[shown[0]].head(SHOWN)
     rows = [
-        [short(row.text), row.actual, *(short(table.predicted.iloc[place]) for table in tables.values())]
+        [source(row.text), row.actual, *(short(table.predicted.iloc[place]) for table in tables.values())]
         for place, row in enumerate(first.itertuples())
     ]
     said = "The first test texts, as they come."
@@ -169,10 +171,21 @@ def ends(evidence: Evidence) -> list[Section]:
 def table_of(one: Predictions, rows: np.ndarray) -> list[list[str]]:
     figures = one.right[0]
     shown = [
-        [short(row.text), row.actual, short(row.predicted), f"{figures[place]:.2f}"]
+        [source(row.text), row.actual, short(row.predicted), f"{figures[place]:.2f}"]
         for place, row in zip(rows, one.table.iloc[rows].itertuples(), strict=True)
     ]
     return [["source", "target", "answer", "ROUGE-L"], *shown]
+
+
+def source(text: str) -> str:
+    """A source in one line; of a chat the last turns, the last one longest, with bars between."""
+    turns = turns_of(text)
+    if len(turns) == 1 and turns[0] == ("user", text):
+        return short(text)
+    *before, (role, said) = turns[-TURNS:]
+    more = [f"({len(turns) - TURNS} earlier turns)"] if len(turns) > TURNS else []
+    shown = [f"{other}: {textwrap.shorten(what, 150)}" for other, what in before]
+    return " | ".join([*more, *shown, f"{role}: {short(said)}"])
 
 
 def short(text: str) -> str:

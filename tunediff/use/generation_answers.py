@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tunediff.core.errors import UserError
 from tunediff.tasks.generation import Generation
 from tunediff.tasks.settings import Generate
 
@@ -55,6 +56,13 @@ class Writer:
         changed = Generate(**{**self._generate.model_dump(), **changes})
         check_room(model, self.task.architecture.before(tokenizer.model_max_length), changed)
         return changed
+
+    def check(self, text: str) -> None:
+        """Raises UserError if no prompt can be made of a text, such as a chat that the model's template refuses."""
+        try:
+            self.task.prompt(self._parts[1]).ids(text)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
     def stream(
         self, text: str, settings: Generate, tell: Callable[[str], None], stopped: Callable[[], bool]
