@@ -367,6 +367,7 @@ def test_a_chat_model_is_served_as_it_was_trained(llama: Path, task: Generation,
 @pytest.mark.slow
 def test_the_pipeline_trains_on_chats(made: Project):
     made.edit_yaml("conf/model/tiny.yaml", max_length=100)
+    made.edit_yaml("conf/data/tiny.yaml", rules={"figure": r"\d%$", "system": {"answer": "x", "source": r"^system:"}})
     made.run("git", "init", "-q", "-b", "main")
     made.run("git", "add", "-A")
     made.run("git", "commit", "-qm", "code")
@@ -375,7 +376,11 @@ def test_the_pipeline_trains_on_chats(made: Project):
         assert made.read_json(f"metrics/reload/{method}.json")["largest_logit_difference"] < 1e-4
     table = pd.read_parquet(made.folder / "data/predictions/full.parquet")
     page = (made.folder / "plots/report.md").read_text(encoding="utf-8")
-    assert "user: " in page and "\N{REPLACEMENT CHARACTER}" not in page
+    assert "user: The big mill said" in page and "user:\N{REPLACEMENT CHARACTER}" not in page
+    kept = pd.read_csv(made.folder / "plots/uncertainty/rules.csv").set_index(["method", "rule"])
+    assert kept.loc["targets", "figure"].value == 1 and kept.loc["majority", "system, not due"].value == 1
+    assert set(kept.index.get_level_values("method")) >= {"full", "lora-v1", "tfidf", "untrained"}
+    assert "## What it learnt" in page and f"| figure ({len(table)} texts) |" in page
     asked = [{"chat": messages(turns_of(text))} for text in table.text]
     (made.folder / "asked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
     predict = ("python", "-m", "stages.predict", "--model", "models/full", "--file")

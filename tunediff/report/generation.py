@@ -9,6 +9,7 @@ import pandas as pd
 from tunediff.evidence import uncertainty
 from tunediff.evidence.comparison import Evidence, Predictions
 from tunediff.evidence.generation import references
+from tunediff.evidence.rules import TARGETS
 from tunediff.report.page import Section
 from tunediff.report.results import About
 from tunediff.tasks.turns import turns_of
@@ -47,7 +48,13 @@ def errors(one: Predictions) -> pd.DataFrame:
 
 
 def choice(evidence: Evidence, about: About) -> list[Section]:
-    return [without_training(evidence), written(evidence), *elsewhere(about), *habits(evidence)]
+    return [
+        without_training(evidence),
+        written(evidence),
+        *elsewhere(about),
+        *learnt(evidence, about),
+        *habits(evidence),
+    ]
 
 
 def answers(evidence: Evidence, about: About) -> list[Section]:
@@ -114,6 +121,24 @@ def elsewhere(about: About) -> list[Section]:
         f"{before:,.2f} before training; after it {after}. What is higher has been forgotten."
     )
     return [Section("Forgetting", said)]
+
+
+def learnt(evidence: Evidence, about: About) -> list[Section]:
+    """How often answers keep to the rules of the data file; no section where it has none."""
+    if about.kept is None:
+        return []
+    rates = about.kept.assign(
+        shown=[f"{r.value:.0%} ({100 * r.low:.0f} to {100 * r.high:.0f})" for r in about.kept.itertuples()]
+    )
+    table = rates.pivot(index="method", columns="rule", values="shown")[rates.rule.unique()]
+    rows = rates.drop_duplicates("rule").set_index("rule").rows
+    head = ["method", *(f"{rule} ({rows[rule]:,} texts)" for rule in table)]
+    shown = [[method, *table.loc[method]] for method in [TARGETS, *evidence.methods.method[::-1]]]
+    said = (
+        f"How many answers keep to the `rules` of the data file ({100 * evidence.report.confidence:g}% intervals). "
+        "A rule with a condition has two columns: on the texts that are not due, what does not match it is right."
+    )
+    return [Section("What it learnt", said, [head, *shown], chosen=evidence.choice)]
 
 
 def habits(evidence: Evidence) -> list[Section]:
