@@ -95,9 +95,7 @@ def growth(study: Study, trainings: dict[str, Training]) -> Growth:
 def preparation(study: Study) -> dict[str, Any]:
     """What `prepare` reads: three rooms that know nothing of each other have a part in it."""
     # Without what other stages alone read, and without what is not there.
-    left_out = {"costs", "prompt", "rules"} | (
-        {"corrections"} if not getattr(study.data, "corrections", None) else set()
-    )
+    left_out = {"costs", "prompt", "rules", *(() if getattr(study.data, "corrections", None) else ("corrections",))}
     return {
         "name": study.params.data,
         "seed": study.params.seed,

@@ -34,7 +34,7 @@ ORIGINAL = "-original"
 """The end of the name by which the untrained model of a trained one is asked."""
 STATUSES = (400, 408, 413, 421, 422, 429, 503)
 
-MAX_TURNS = 256  # of a chat
+MAX_TURNS = 100  # of a chat
 MAX_TOKENS = 4096  # of an answer: not every model has a limit of its own
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
 Chance = Annotated[float, Field(gt=0, le=1)]
@@ -113,6 +113,16 @@ class Runner:
         if self._waiting >= MAX_WAITING:
             raise QueueFull(MAX_WAITING)
 
+    async def check(self, writer: Writer, text: str) -> None:
+        """Raises UserError for a chat that the model cannot read; in the thread of models, as it needs a tokenizer."""
+        if writer.task.chat:
+            self.check_room()
+            self._waiting += 1
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._pool, writer.check, text)
+            finally:
+                self._waiting -= 1
+
     async def written(self, writer: Writer, text: str, settings: "Generate") -> "AsyncIterator[str | Written]":
         """The answer's parts as they come, and at last what it is; what is not asked for any more is not written."""
         self.check_room()
@@ -169,6 +179,7 @@ def add_routes(app: FastAPI, served: dict[str, Served], runner: Runner) -> None:
         try:
             settings = writer.settings(body.changes())
             text = source(body.messages, writer, body.model)
+            await runner.check(writer, text)
         except UserError as error:
             return refused(422, str(error))
         runner.check_room()
@@ -198,11 +209,9 @@ def source(messages: list[Message], writer: Writer, name: str) -> str:
             raise UserError(f"messages: {name} was trained on one turn: send one message, of the user")
         return messages[0].content
     try:
-        text = text_of(checked([(message.role, message.content) for message in messages], "user"))
+        return text_of(checked([(message.role, message.content) for message in messages], "user"))
     except ValueError as error:
         raise UserError(f"messages: {error}") from None
-    writer.check(text)
-    return text
 
 
 def refused(status: int, reason: str) -> JSONResponse:
