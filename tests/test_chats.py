@@ -152,7 +152,7 @@ def test_templates_that_cannot_chat_are_refused_in_one_line(llama: Path, task: G
             task.prompt(tokenizer).ids(text_of(turns))
         writer = Writer(None, tokenizer, task, {})
         with pytest.raises(UserError, match=reason):
-            writer.check(chat.source([chat.Turn(**message) for message in messages(turns)], writer, "zeta"))
+            writer.predict([chat.source([chat.Turn(**message) for message in messages(turns)], writer, "zeta")])
 
 
 def test_no_turn_can_begin_or_end_another(llama: Path, task: Generation):

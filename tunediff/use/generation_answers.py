@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tunediff.core.errors import UserError
 from tunediff.tasks.generation import Generation
 from tunediff.tasks.settings import Generate
+from tunediff.tasks.turns import latest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,9 +43,12 @@ class Writer:
         self._activated = activated
 
     def predict(self, texts: list[str]) -> list[str]:
-        """What is written for each text."""
+        """What is written for each text. Raises UserError as `check` does."""
         from tunediff.models.generation import write
 
+        if self.task.chat:
+            for text in texts:
+                self.check(text)
         with self._activated():
             return write(self.task, *self._parts, texts, self._generate, BATCH_SIZE, "fp32", "written")
 
@@ -62,7 +66,7 @@ class Writer:
         try:
             self.task.prompt(self._parts[1]).ids(text)
         except ValueError as error:
-            raise UserError(str(error)) from None
+            raise UserError(f"the chat that ends with '{latest(text):.60}': {error}") from None
 
     def stream(
         self, text: str, settings: Generate, tell: Callable[[str], None], stopped: Callable[[], bool]
