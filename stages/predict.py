@@ -36,9 +36,9 @@ def main() -> None:
         job_output.check_place(args.out)
 
     if args.file:
-        columns = args.text or job_models.trained_columns(args.models[0])
+        columns, reading = job_models.trained_on(args.models[0])
         typed = bool(args.out) and args.out.suffix.lower() == ".parquet"
-        source = job_input.read_file(args.file, columns, typed, job_input.file_keys(args))
+        source = job_input.read_file(args.file, args.text or columns, typed, job_input.file_keys(args), reading)
     elif args.texts:
         source = job_input.read_texts(args.texts, (args.text or ["text"])[0])
     else:

@@ -14,7 +14,7 @@ from tunediff.models.settings import Pretrained
 from tunediff.models.tokens import lengths
 from tunediff.sources import corrections, preparing, profile, splitting
 from tunediff.sources.settings import SPLITS, DataConf
-from tunediff.tasks import TASKS, with_keys
+from tunediff.tasks import reader_of, with_keys
 
 
 def main() -> None:
@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("--profile", type=output, required=True, help="JSON file: what was read, kept and dropped")
     args = parser.parse_args()
     settings = read_json(args.settings)
-    task, path = TASKS[settings["data"]["task"]], Path(settings["data_path"])
-    conf = check(settings["data"], with_keys(DataConf, task.name), args.settings)
+    conf = check(settings["data"], with_keys(DataConf, settings["data"]["task"]), args.settings)
+    task, path = reader_of(conf), Path(settings["data_path"])
     model = check(settings["model"], Pretrained, args.settings)
 
     # Read, clean and check.
@@ -48,7 +48,7 @@ def main() -> None:
     with atomic(args.splits) as folder:
         folder.mkdir()
         for side, rows in ((side, kept[kept.side == side]) for side in SPLITS):
-            rows = rows.assign(tokens=lengths(task, rows, model, Path(settings["model_path"]), place))
+            rows = rows.assign(**lengths(task, rows, model, Path(settings["model_path"]), place))
             save_split(rows.assign(label=task.encoded(rows.label)), task.feature(), folder / f"{side}.parquet")
             told["splits"][side] = profile.of_split(rows, task.describe(rows.label), model.max_length)
         write_json(folder / "source.json", profile.source(settings["name"], conf))

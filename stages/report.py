@@ -37,7 +37,7 @@ def main() -> None:
     answered = "folds" if settings.folds else ""
     methods = results.methods_table(names, args.metrics / answered, args.cost, quality=task.headline[0])
     predictions = results.predictions(methods.method, args.predictions / answered, task)
-    about = results.about(settings, names, args)
+    about = results.about(settings, names, args, predictions)
     shown = methods[["method", *task.headline, "train_seconds", "trainable_parameters"]]
     print(shown.to_string(index=False, float_format="{:.4g}".format))
 
@@ -49,7 +49,7 @@ def main() -> None:
     print(" ".join([f"{advice.headline}.", advice.reason, advice.sure, advice.next]))
 
     # Write.
-    folders.write(evidence, about.curves, about.growth, args, about.few)
+    folders.write(evidence, about.curves, about.growth, args, about.few, about.kept)
     parts = sections(evidence, provenance(read_json(args.profile), settings.model, about), about)
     title = f"{settings.data} with {settings.model}: fine-tune, adapt, or neither?"
     page.write(title, advice, parts, args.html, args.markdown)

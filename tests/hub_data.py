@@ -45,6 +45,7 @@ DATASETS = {  # the id on the Hub, and the former one that redirects there
     "EdinburghNLP/xsum": "",
     "bentrevett/multi30k": "",
     "databricks/databricks-dolly-15k": "",
+    "Helsinki-NLP/opus_books": "opus_books",
 }
 SHARD_ROWS, GROUP_ROWS = 4000, 100
 
@@ -65,6 +66,7 @@ def make_datasets(root: Path) -> dict[str, Path]:
     xsum(folders["EdinburghNLP/xsum"])
     multi30k(folders["bentrevett/multi30k"])
     dolly(folders["databricks/databricks-dolly-15k"])
+    opus_books(folders["Helsinki-NLP/opus_books"])
     return folders
 
 
@@ -221,6 +223,30 @@ def dolly(folder: Path) -> None:
         for i in range(60)
     ]
     (folder / "databricks-dolly-15k.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def opus_books(folder: Path) -> None:
+    """A configuration for each pair of languages, none of which is the default; both texts in one column."""
+    import yaml
+    from datasets import Dataset, Features, Translation, Value
+
+    said = {"en": "The house in {} was empty.", "fr": "La maison de {} était vide.", "de": "Das Haus in {} stand leer."}
+    infos, configs = [], []
+    for first, second in (("de", "en"), ("en", "fr")):
+        rows = [
+            {"id": str(i), "translation": {name: f"{said[name].format(TOWNS[i % 8])} {i}" for name in (first, second)}}
+            for i in range(60)
+        ]
+        features = Features({"id": Value("string"), "translation": Translation(languages=[first, second])})
+        config = f"{first}-{second}"
+        table = Dataset.from_list(rows, features=features)
+        (folder / config).mkdir()
+        table.to_parquet(folder / config / "train-00000-of-00001.parquet", batch_size=GROUP_ROWS)
+        split = {"name": "train", "num_bytes": table.data.nbytes, "num_examples": len(table)}
+        infos.append({"config_name": config, "features": features._to_yaml_list(), "splits": [split]})
+        configs.append({"config_name": config, "data_files": [{"split": "train", "path": f"{config}/train-*"}]})
+    card = {"dataset_info": infos, "configs": configs}
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(card, sort_keys=False)}---\nMade up, for tests.\n")
 
 
 def write_parquet(

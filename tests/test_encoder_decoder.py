@@ -249,7 +249,8 @@ def test_wrong_languages_are_refused_in_one_line(folders: dict[str, Path]):
     ("kind", "peft_type"),
     [
         *((kind, peft_type) for kind in ("t5", "bart") for peft_type in (None, "LORA", "BOTTLENECK")),
-        *(("bart", peft_type) for peft_type in ("IA3", "PREFIX_TUNING", "PROMPT_TUNING")),
+        *(("bart", peft_type) for peft_type in ("PREFIX_TUNING", "PROMPT_TUNING")),
+        *((kind, "IA3") for kind in ("t5", "bart")),
         ("nllb", "LORA"),
         ("mbart", None),
     ],
@@ -258,8 +259,8 @@ def test_a_saved_model_writes_as_before(folders: dict[str, Path], tmp_path: Path
     model, tokenizer, task = loaded(folders, kind)
     fields = {
         "LORA": {"r": 2, "target_modules": "all-linear"},
-        "BOTTLENECK": {} if kind == "bart" else {"target_modules": ["o"]},
-        "IA3": {"target_modules": ["k_proj", "v_proj", "fc2"], "feedforward_modules": ["fc2"]},
+        "BOTTLENECK": {},
+        "IA3": {"target_modules": "keys-values-feedforward", "feedforward_modules": "feedforward"},
     }
     if peft_type:
         own = fields.get(peft_type, {"num_virtual_tokens": 4})
@@ -285,6 +286,23 @@ def test_a_saved_model_writes_as_before(folders: dict[str, Path], tmp_path: Path
     original, _, _ = loaded(folders, kind)
     first, other = (outputs(task, each, read, encoded, 4, "fp32", "test") for each in (again, original))
     assert np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "ends"),
+    [
+        ("t5", "attention", {"q", "v"}),
+        ("t5", "keys-values-feedforward", {"k", "v", "wo"}),
+        ("t5", "outputs", {"o", "wo"}),
+        ("bart", "attention", {"q_proj", "v_proj"}),
+        ("bart", "keys-values-feedforward", {"k_proj", "v_proj", "fc2"}),
+    ],
+)
+def test_sets_of_layers_are_known_by_name(folders: dict[str, Path], kind: str, wanted: str, ends: set[str]):
+    model, tokenizer, _ = loaded(folders, kind)
+    model = adapt(model, tokenizer, "LORA", {"r": 2, "target_modules": wanted}, conf(folders[kind]), "entry")
+    changed = {name.split(".lora_A")[0].rsplit(".", 1)[1] for name, _ in model.named_parameters() if ".lora_A." in name}
+    assert changed == ends
 
 
 # --- everything

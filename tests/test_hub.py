@@ -69,7 +69,7 @@ def prepared(project: Project) -> pd.DataFrame:
 # --- data sets
 
 
-@pytest.mark.parametrize("name", ["samsum", "xsum", "multi30k", "dolly"])
+@pytest.mark.parametrize("name", ["samsum", "xsum", "multi30k", "dolly", "opus_books"])
 def test_texts_to_be_written_are_read_from_the_hub(world: World, project: Project, tmp_path: Path, name: str) -> None:
     conf = yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text(encoding="utf-8"))
     tiny_llama(tmp_path / "llama")
@@ -79,11 +79,20 @@ def test_texts_to_be_written_are_read_from_the_hub(world: World, project: Projec
     assert done.returncode == 0, done.stderr
     rows = {side: pd.read_parquet(project.folder / f"data/prepared/{side}.parquet") for side in SIDES}
     sizes = {side: len(table) for side, table in rows.items()}
-    assert sizes == ({"train": 48, "validation": 6, "test": 6} if name == "dolly" else hub_data.WRITTEN)
+    assert sizes == (
+        hub_data.WRITTEN if "train" in conf["splits"].values() else {"train": 48, "validation": 6, "test": 6}
+    )
     assert project.profile()["instruction"] == conf.get("instruction", "")
     first = rows["test"].sort_values("row").iloc[0]
     assert any(town in first.label["target"] for town in hub_data.TOWNS)
-    assert first.text.startswith({"samsum": "Ann", "xsum": "The bridge", "multi30k": "A man", "dolly": "What"}[name])
+    begins = {"samsum": "Ann", "xsum": "The bridge", "multi30k": "A man", "dolly": "What", "opus_books": "The house"}
+    assert first.text.startswith(begins[name])
+    if name == "opus_books":
+        assert first.label["target"].startswith("La maison")
+        project.edit_yaml(f"conf/data/{name}.yaml", target="translation.de")
+        missing = world.prepare(project, tmp_path / "home")
+        assert "opus_books.yaml: target: " in missing.stderr and "'translation.de'" in missing.stderr
+        assert "translation.en" in missing.stderr and "Traceback" not in missing.stderr
 
 
 @pytest.mark.parametrize("name", DATA)

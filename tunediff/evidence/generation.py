@@ -9,6 +9,7 @@ import pandas as pd
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import Answers, Generation
 from tunediff.tasks.text_figures import Pair, length, sentences
+from tunediff.tasks.turns import latest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,9 +38,11 @@ def detail(
 def references(targets: list[Pair]) -> dict[str, list[str]]:
     """Answers that need no training: the source, its first sentence, and its sentence most like the target.
 
-    The last one, an oracle, looks at the target: no method that copies a sentence can have more.
+    The last one, an oracle, looks at the target: no method that copies a sentence can have more. Of a chat, the source
+    is here what the user said last.
     """
     rouge = text_figures.scorers()[0]
+    targets = [(latest(source), *wanted) for source, *wanted in targets]
 
     def closest(source: str, *wanted: str) -> str:
         return max(sentences(source), key=lambda sentence: rouge.score_multi(wanted, sentence)["rougeL"].fmeasure)

@@ -12,13 +12,18 @@ from tunediff.models.settings import Adapted
 # Sets of layers that an entry can name, for models whose file does not list them: the ends of the layers' names in
 # common encoders and decoders. Where none of them occurs, all linear layers are taken.
 TOGETHER = ["c_attn", "Wqkv", "query_key_value"]  # query, key and value in one layer
-FEEDFORWARD = ["output.dense", "lin2", "mlp.c_proj", "mlp.Wo", "down_proj", "fc2"]
+FEEDFORWARD = ["output.dense", "lin2", "mlp.c_proj", "mlp.Wo", "down_proj", "fc2", "DenseReluDense.wo"]
 CONVENTIONS = {
-    "attention": ["query", "value", "q_lin", "v_lin", "q_proj", "v_proj", *TOGETHER],
-    "keys-values-feedforward": ["key", "value", "k_lin", "v_lin", "k_proj", "v_proj", *TOGETHER, *FEEDFORWARD],
+    "attention": ["query", "value", "q_lin", "v_lin", "q_proj", "v_proj", "q", "v", *TOGETHER],
+    "keys-values-feedforward": [
+        *("key", "value", "k_lin", "v_lin", "k_proj", "v_proj", "k", "v", *TOGETHER, *FEEDFORWARD)
+    ],
     "feedforward": FEEDFORWARD,
     # What each attention and feed-forward block adds to the residual stream.
-    "outputs": ["output.dense", "out_lin", "lin2", "c_proj", "Wo", "o_proj", "out_proj", "down_proj", "fc2"],
+    "outputs": [
+        *("output.dense", "out_lin", "lin2", "c_proj", "Wo", "o_proj", "out_proj", "down_proj", "fc2"),
+        *("SelfAttention.o", "EncDecAttention.o", "DenseReluDense.wo"),  # T5's
+    ],
 }
 
 

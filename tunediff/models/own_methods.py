@@ -85,6 +85,11 @@ class BottleneckLayer(nn.Module):
         for zero in (self.down.bias, self.up.weight, self.up.bias):
             nn.init.zeros_(zero)
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """The layer's, of which T5 asks the number format."""
+        return self.layer.weight
+
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Take what `layer` takes, and return a tensor of the shape that `layer` returns: (..., width)."""
         hidden = self.layer(hidden)

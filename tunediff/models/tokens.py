@@ -61,14 +61,14 @@ def _tokenizer_file(conf: Pretrained, place: Path) -> Path:
 
 def lengths(
     task: "Task", rows: "pd.DataFrame", conf: Pretrained, path: Path, place: Callable[["pd.Series"], str]
-) -> list[int]:
+) -> dict[str, list[int]]:
     """The length of what the model reads of each row, before anything is cut; `rows` has columns text and label.
 
-    Of a text to be written it is the prompt's: the target is never cut. Raises UserError, which names a row by `place`,
-    if the model has no room for it.
+    It is under `tokens`; of chats, `dropped` says how many turns are cut. Of a text to be written it is the prompt's:
+    the target is never cut. Raises UserError, which names a row by `place`, if the model has no room for it.
     """
     if not task.writes:
-        return token_lengths(rows.text, conf, path)
+        return {"tokens": token_lengths(rows.text, conf, path)}
     from tunediff.models.loading import load_tokenizer, load_writer_config
 
     config = load_writer_config(conf, path)
@@ -79,19 +79,22 @@ def lengths(
         prompt = task.prompt(tokenizer)
     except Exception as error:  # a template is a program
         raise UserError(f"{path}: name: no prompt can be made for {conf.name}: {reason(error)}") from None
-    counted = []
+    counted: dict[str, list[int]] = {"tokens": [], **({"dropped": []} if task.chat else {})}
     for _, row in rows.iterrows():
-        counted.append(len(prompt.ids(row.text, cut=False)))
+        try:
+            tokens = len(prompt.ids(row.text, cut=False))
+            prompt.ids(row.text)
+        except ValueError as error:
+            raise UserError(f"{path}: {f'{place(row)}: ' if task.chat else ''}{error}") from None
+        counted["tokens"].append(tokens)
+        if task.chat:
+            counted["dropped"].append(prompt.dropped(row.text) if tokens > conf.max_length else 0)
         target = len(prompt.target(task.learnt(row.label)))
-        before = task.architecture.before(min(counted[-1], conf.max_length))
+        before = task.architecture.before(min(tokens, conf.max_length))
         if longest and before + target > longest:
             prompt_s = f", of which the prompt may take {conf.max_length} (max_length in {path}): lower max_length, or"
             raise UserError(
                 f"{place(row)}: the target has {target} tokens, and the model reads {longest}"
                 f"{prompt_s if before else ':'} shorten the target"
             )
-        try:
-            prompt.ids(row.text)
-        except ValueError as error:
-            raise UserError(f"{path}: {error}") from None
     return counted

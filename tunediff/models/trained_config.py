@@ -58,6 +58,8 @@ class Trained(_Strict):
     """As in the model's file; kept where weights are quantized."""
     instruction: str | None = None
     """What a model that writes texts was told to do."""
+    chat: bool = False
+    """Whether it was told so in chats of several turns."""
     generate: Generate | None = None
     """How it writes."""
     text: str | list[str] | None = None

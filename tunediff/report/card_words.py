@@ -31,7 +31,7 @@ WORDS = {
         gives=lambda labels: "Writes a text for a text.",
         counted="rows",
         total=True,
-        reads="the first {} tokens of a prompt, whose text is cut at its end",
+        reads="the first {} tokens of a prompt, whose text is cut at its end; of a chat the last turns",
         limit="It writes something for every text: names, numbers and claims in it may be made up.",
     ),
     "classification": Words(

@@ -20,8 +20,9 @@ def write(
     growth: pd.DataFrame,
     folders: argparse.Namespace,
     few: Curves | None = None,
+    kept: pd.DataFrame | None = None,
 ) -> None:
-    """Write the folders that `folders` names; `curves`, `growth` and `few` are those of `results.About`."""
+    """Write the folders that `folders` names; `curves`, `growth`, `few` and `kept` are those of `results.About`."""
     with atomic(folders.errors) as partial:
         errors = error_list.errors(evidence.predictions)
         errors.map(lambda value: harmless(value) if isinstance(value, str) else value).to_csv(partial, index=False)
@@ -50,6 +51,8 @@ def write(
         folder.mkdir()
         evidence.intervals.to_csv(folder / "intervals.csv")
         evidence.differences.to_csv(folder / "differences.csv", index=False)
+        if kept is not None:
+            kept.assign(rule=kept.rule.map(harmless)).to_csv(folder / "rules.csv", index=False)
         plots.intervals(evidence.intervals.reset_index(), shown, evidence.report.confidence, folder / "intervals.png")
     with atomic(folders.slices) as folder:
         folder.mkdir()

@@ -9,10 +9,13 @@ import pandas as pd
 from tunediff.evidence import uncertainty
 from tunediff.evidence.comparison import Evidence, Predictions
 from tunediff.evidence.generation import references
+from tunediff.evidence.rules import TARGETS
 from tunediff.report.page import Section
 from tunediff.report.results import About
+from tunediff.tasks.turns import turns_of
 
 SHOWN = 8  # texts in each table
+TURNS = 4  # of a chat: the last ones
 CONFIDENCE = ""
 OFTEN = ""
 PROBABILITIES = ""
@@ -45,7 +48,13 @@ def errors(one: Predictions) -> pd.DataFrame:
 
 
 def choice(evidence: Evidence, about: About) -> list[Section]:
-    return [without_training(evidence), written(evidence), *elsewhere(about), *habits(evidence)]
+    return [
+        without_training(evidence),
+        written(evidence),
+        *elsewhere(about),
+        *learnt(evidence, about),
+        *habits(evidence),
+    ]
 
 
 def answers(evidence: Evidence, about: About) -> list[Section]:
@@ -60,7 +69,7 @@ def label_noise(noise: pd.DataFrame) -> Section | None:
         f"{len(suspected):,} of {len(noise):,} training targets have numbers that their sources have not, rounded "
         "neither: reckoned, in words there, or wrong. A model learns from them to make numbers up: read these."
     )
-    rows = [[short(row.text), row.label, row.unread] for row in suspected.head(SHOWN).itertuples()]
+    rows = [[source(row.text), row.label, row.unread] for row in suspected.head(SHOWN).itertuples()]
     return Section("Numbers that no source has", said, [["source", "target", "numbers"], *rows], prose=True)
 
 
@@ -114,6 +123,24 @@ def elsewhere(about: About) -> list[Section]:
     return [Section("Forgetting", said)]
 
 
+def learnt(evidence: Evidence, about: About) -> list[Section]:
+    """How often answers keep to the rules of the data file; no section where it has none."""
+    if about.kept is None:
+        return []
+    rates = about.kept.assign(
+        shown=[f"{r.value:.0%} ({100 * r.low:.0f} to {100 * r.high:.0f})" for r in about.kept.itertuples()]
+    )
+    table = rates.pivot(index="method", columns="rule", values="shown")[rates.rule.unique()]
+    rows = rates.drop_duplicates("rule").set_index("rule").rows
+    head = ["method", *(f"{rule} ({rows[rule]:,} texts)" for rule in table)]
+    shown = [[method, *table.loc[method]] for method in [TARGETS, *evidence.methods.method[::-1]]]
+    said = (
+        f"How many answers keep to the `rules` of the data file ({100 * evidence.report.confidence:g}% intervals). "
+        "A rule with a condition has two columns: on the texts that are not due, what does not match it is right."
+    )
+    return [Section("What it learnt", said, [head, *shown], chosen=evidence.choice)]
+
+
 def habits(evidence: Evidence) -> list[Section]:
     """How often answers keep to countable habits of the targets: those that some targets have and some have not, too.
 
@@ -147,7 +174,7 @@ def examples(evidence: Evidence) -> Section:
     tables = {method: evidence.predictions[method].table for method in shown}
     first = tables[shown[0]].head(SHOWN)
     rows = [
-        [short(row.text), row.actual, *(short(table.predicted.iloc[place]) for table in tables.values())]
+        [source(row.text), row.actual, *(short(table.predicted.iloc[place]) for table in tables.values())]
         for place, row in enumerate(first.itertuples())
     ]
     said = "The first test texts, as they come."
@@ -169,10 +196,21 @@ def ends(evidence: Evidence) -> list[Section]:
 def table_of(one: Predictions, rows: np.ndarray) -> list[list[str]]:
     figures = one.right[0]
     shown = [
-        [short(row.text), row.actual, short(row.predicted), f"{figures[place]:.2f}"]
+        [source(row.text), row.actual, short(row.predicted), f"{figures[place]:.2f}"]
         for place, row in zip(rows, one.table.iloc[rows].itertuples(), strict=True)
     ]
     return [["source", "target", "answer", "ROUGE-L"], *shown]
+
+
+def source(text: str) -> str:
+    """A source in one line; of a chat the last turns, the last one longest, with bars between."""
+    turns = turns_of(text)
+    if len(turns) == 1 and turns[0] == ("user", text):
+        return short(text)
+    *before, (role, said) = turns[-TURNS:]
+    more = [f"({len(turns) - TURNS} earlier turns)"] if len(turns) > TURNS else []
+    shown = [f"{other}: {textwrap.shorten(what, 150)}" for other, what in before]
+    return " | ".join([*more, *shown, f"{role}: {short(said)}"])
 
 
 def short(text: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tunediff.core.files import read_json
+from tunediff.evidence import rules
 from tunediff.evidence.comparison import Predictions, on_front, predictions_of
 from tunediff.evidence.growth_curve import Curves, curves
 from tunediff.report.settings import Reporting
@@ -49,12 +50,17 @@ class About:
     """How many have done so."""
     few: Curves | None = None
     """See `few_labels`."""
+    kept: pd.DataFrame | None = None
+    """See `evidence.rules.kept`, if the data file has rules."""
 
 
-def about(settings: Reporting, methods: list[str], folders: argparse.Namespace) -> About:
+def about(
+    settings: Reporting, methods: list[str], folders: argparse.Namespace, answers: dict[str, Predictions]
+) -> About:
     """`folders` has metrics, detail, cost, curves, and the files profile and label_noise."""
     rows = {side: split["rows"] for side, split in read_json(folders.profile)["splits"].items()}
     figures = TASKS[settings.task].each_epoch
+    keeping = (answers, settings.rules, settings.report.confidence, f"conf/data/{settings.data}.yaml")
     validation = {method: folders.metrics / "validation" / f"{method}.json" for method in methods}
     return About(
         details={method: details(method, folders.detail, settings.folds) for method in methods},
@@ -70,6 +76,7 @@ def about(settings: Reporting, methods: list[str], folders: argparse.Namespace) 
         texts=sum(rows.values()) if settings.foldable else 0,
         folds=settings.folds,
         few=few_labels(settings, folders, rows["train"]) if settings.per_label else None,
+        kept=rules.kept(*keeping) if settings.rules else None,
     )
 
 

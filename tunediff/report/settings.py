@@ -2,6 +2,7 @@
 
 from tunediff.core.settings import Section, Seed
 from tunediff.evidence.settings import Report
+from tunediff.tasks.settings import Rule
 
 
 class Reporting(Section):
@@ -27,6 +28,8 @@ class Reporting(Section):
     """Those of them that are adapters, in a few words: type, size, place."""
     costs: dict[str, dict[str, float]] = {}
     """By label: what each wrong answer costs; 1 if it is not named, and everything if there are none."""
+    rules: dict[str, Rule] | None = None
+    """What written texts should be like."""
     shares: list[float]
     """Shares of the training rows that `training_rows` trained on."""
     growing: list[str]

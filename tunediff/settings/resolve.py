@@ -57,7 +57,8 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             folds=next(iter(params.folds), None),
             foldable=foldable(study.data),
             adapters=adapters(params),
-            costs=getattr(study.data, "costs", {}),  # a key that not every task has
+            costs=getattr(study.data, "costs", {}),  # a key that not every task has, as the next one
+            rules=getattr(study.data, "rules", None) or None,
             shares=sorted(rows.shares),
             growing=rows.methods,
             per_label=sorted(rows.per_label) or None,
@@ -96,7 +97,7 @@ def growth(study: Study, trainings: dict[str, Training]) -> Growth:
 def preparation(study: Study) -> dict[str, Any]:
     """What `prepare` reads: three rooms that know nothing of each other have a part in it."""
     # Without what other stages alone read, and without what is not there.
-    left_out = {"costs", "prompt"} if getattr(study.data, "corrections", None) else {"costs", "prompt", "corrections"}
+    left_out = {"costs", "prompt", "rules", *(() if getattr(study.data, "corrections", None) else ("corrections",))}
     return {
         "name": study.params.data,
         "seed": study.params.seed,

@@ -1,10 +1,16 @@
-"""Names for the numbers in ClassLabel columns, which data sets of the Hub and their files have."""
+"""What the features of a Hub data set say of its columns: names for the numbers of ClassLabel, nested columns."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import datasets
+
+
+def nested(features: "datasets.Features") -> list[str]:
+    """Columns in others, as in `translation.en`."""
+    inner = {name: f if isinstance(f, dict) else getattr(f, "languages", ()) for name, f in features.items()}
+    return [f"{name}.{key}" for name, keys in inner.items() for key in keys]
 
 
 def with_label_names(records: Iterable[dict[str, Any]], features: "datasets.Features") -> Iterator[dict[str, Any]]:

@@ -48,10 +48,12 @@ class Rows:
 
 
 def needed(conf: DataConf, task: Target) -> list[tuple[str, str]]:
-    """Pairs of a key of the data file and the column that it names."""
+    """Pairs of a key of the data file and the column that it names, each once."""
     texts = [conf.text] if isinstance(conf.text, str) else conf.text
+    own = task.columns(conf)
     groups = [("group", conf.group)] if conf.group is not None else []
-    return [*(("text", column) for column in texts), *task.columns(conf).items(), *groups]
+    keys = {column: key for key, column in own.items() if key == "messages"}  # which stands for `text`
+    return list(dict.fromkeys([*((keys.get(column, "text"), column) for column in texts), *own.items(), *groups]))
 
 
 def columns(

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from tunediff.core.errors import UserError, reason
 from tunediff.sources import hub_part
-from tunediff.sources.class_labels import with_label_names
-from tunediff.sources.columns import RAW, Rows, Target, columns
+from tunediff.sources.class_labels import nested, with_label_names
+from tunediff.sources.columns import RAW, Rows, Target, columns, needed
 from tunediff.sources.formats import FORMATS
+from tunediff.sources.json_reader import with_nested
 from tunediff.sources.settings import DataConf
 from tunediff.sources.table import Table
 
@@ -26,7 +27,7 @@ def read(conf: DataConf, conf_path: Path, task: Target) -> dict[str, Rows]:
         if conf.rows is not None and (part := hub_part.load_kept(conf, task)) is not None:
             return part
         # With hf://, a folder of that name here is not taken for the data set.
-        builder = datasets.load_dataset_builder(f"hf://datasets/{conf.source}", revision=conf.revision)
+        builder = datasets.load_dataset_builder(f"hf://datasets/{conf.source}", conf.config, revision=conf.revision)
         if conf.rows is not None and (part := hub_part.fetch(builder, conf, conf_path, task)) is not None:
             return part
         builder.download_and_prepare()
@@ -49,9 +50,14 @@ def read(conf: DataConf, conf_path: Path, task: Target) -> dict[str, Rows]:
             f"{commit}; connect to the network, or name that commit"
         )
     origin = f"{conf.source} {commit}"
+    asked = [column for _, column in needed(conf, task)]
     return {
         split: columns(
-            Table(table.column_names, [], with_label_names(table, table.features)),
+            Table(
+                table.column_names,
+                nested(table.features),
+                with_nested(with_label_names(table, table.features), asked),
+            ),
             conf,
             conf_path,
             task,

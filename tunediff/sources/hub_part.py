@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tunediff.core.files import atomic
-from tunediff.sources.class_labels import with_label_names
+from tunediff.sources.class_labels import nested, with_label_names
 from tunediff.sources.columns import Rows, Target, columns, needed
+from tunediff.sources.json_reader import with_nested
 from tunediff.sources.settings import DataConf
 from tunediff.sources.table import Table
 
@@ -162,7 +163,7 @@ def _read_split(
     records = (record for batch in table.to_batches() for record in batch.to_pylist())
     numbers = [row for group in row_groups for row in range(group.first_row, group.first_row + group.rows)]
     place = f"{conf.source} ({split})"
-    source = Table(schema.names, [], with_label_names(records, features))
+    source = Table(schema.names, nested(features), with_nested(with_label_names(records, features), wanted))
     return columns(source, conf, conf_path, task, place, origin, numbers)
 
 
@@ -170,7 +171,7 @@ def _kept_file(conf: DataConf, task: Target, commit: str) -> Path:
     """Where a part is kept for the next time, which may be without a network: beside the library's own cache."""
     import datasets
 
-    question = repr((needed(conf, task), conf.splits, conf.rows, PART_PER_ROW, PART_GROUPS))
+    question = repr((needed(conf, task), conf.config, conf.splits, conf.rows, PART_PER_ROW, PART_GROUPS))
     name = f"{commit}-{hashlib.sha256(question.encode()).hexdigest()[:16]}.parquet"
     return Path(datasets.config.HF_DATASETS_CACHE, "tunediff", conf.source.replace("/", "___"), name)
 

@@ -39,7 +39,7 @@ def read(path: Path, lines: Lines, keys: FileKeys, asked: Collection[str]) -> Ta
     if not records:
         raise UserError(f"{path}: the list is empty; expected rows with a column of texts")
     records = [_object(record, f"{path}: row {number}", keys) for number, record in enumerate(records, 1)]
-    return Table(*_names(records), _with_nested(records, asked), decided)
+    return Table(*_names(records), with_nested(records, asked), decided)
 
 
 def read_jsonl(path: Path, lines: Lines, keys: FileKeys, asked: Collection[str]) -> Table:
@@ -47,7 +47,7 @@ def read_jsonl(path: Path, lines: Lines, keys: FileKeys, asked: Collection[str])
 
     The file is read once more before, for its keys. Raises UserError if a line is malformed.
     """
-    return Table(*_names(_objects(path, lines(), keys)), _with_nested(_objects(path, lines(), keys), asked))
+    return Table(*_names(_objects(path, lines(), keys)), with_nested(_objects(path, lines(), keys), asked))
 
 
 def _too_large(path: Path, size: str) -> UserError:
@@ -146,7 +146,7 @@ def _leaves(value: Any, name: str) -> Iterator[str]:
         yield name
 
 
-def _with_nested(records: Iterable[dict[str, Any]], asked: Collection[str]) -> Iterator[dict[str, Any]]:
+def with_nested(records: Iterable[dict[str, Any]], asked: Collection[str]) -> Iterator[dict[str, Any]]:
     """The records, with the columns of nested objects that are asked for."""
     paths = [name for name in asked if "." in name]
     for record in records:

@@ -50,9 +50,10 @@ def of_rows(
 def of_split(rows: pd.DataFrame, targets: dict[str, Any], max_length: int) -> dict[str, Any]:
     """How many rows a split has, their `targets`, and the lengths of their texts before any is cut at `max_length`.
 
-    `rows` has a column `tokens`, with special tokens counted.
+    `rows` has a column `tokens`, with special tokens counted, and of chats `dropped`: turns that are left out for it.
     """
     lengths = rows.tokens.to_numpy()
+    dropped = {"turns_dropped": int(rows.dropped.sum())} if "dropped" in rows else {}
     return {
         "rows": len(rows),
         **targets,
@@ -61,6 +62,7 @@ def of_split(rows: pd.DataFrame, targets: dict[str, Any], max_length: int) -> di
             **{f"p{q}": int(np.percentile(lengths, q, method="higher")) for q in (50, 95, 99)},
             "max": int(lengths.max()),
             "rows_over_max_length": int((lengths > max_length).sum()),
+            **dropped,
         },
     }
 
@@ -117,5 +119,6 @@ def log(profile: dict[str, Any], file: Path) -> None:
         print(
             f"  {name}: {part['rows']} rows, {part['tokens']['mean']} tokens on average, "
             f"{part['tokens']['rows_over_max_length']} longer than max_length"
+            + (f", so that {dropped} turns are left out" if (dropped := part["tokens"].get("turns_dropped")) else "")
         )
     print(f"  more in {file}")

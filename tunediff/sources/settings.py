@@ -65,6 +65,8 @@ class DataConf(FileKeys):
     """A file or saved data set under data/raw/, one per split, or a Hub data set id; several files are one."""
     revision: str = "main"
     """Commit, tag or branch of a Hub data set."""
+    config: str | None = None
+    """Which of a Hub data set's configurations, such as a pair of languages."""
     text: Column | Annotated[list[Column], Field(min_length=1)]
     """Column, or columns joined by a blank line."""
     splits: dict[Split, Share] = {"train": 0.7, "validation": 0.15, "test": 0.15}

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tunediff.core.settings import Section
+from tunediff.tasks.chats import Chats
 from tunediff.tasks.classification import Classification
 from tunediff.tasks.generation import Generation
 from tunediff.tasks.interface import Figure, Task
@@ -19,6 +20,11 @@ FIGURES: dict[str, Figure] = {
 def task_of(config: Any) -> Task:
     """The task that a model was loaded or trained for, from its config."""
     return TASKS[config.tunediff.get("task", "classification")].of_config(config)
+
+
+def reader_of(keys: Any) -> type[Task]:
+    """The task of a data file with these keys, as it reads the source."""
+    return Chats if getattr(keys, "messages", None) else TASKS[keys.task]
 
 
 def with_keys(base: type[Section], task: str) -> type[Section]:

@@ -29,8 +29,14 @@ class Reader(Protocol):
     def ids(self, text: str, cut: bool = True) -> list[int]:
         """Token ids of what is read of a source; if they are more than `model_max_length`, its end is `cut`.
 
-        Raises ValueError if nothing of the source would be left.
+        Of a chat, the first turns are left out. Raises ValueError if nothing of the source would be left.
         """
+
+    def parts(self, text: str) -> list[list[int]]:
+        """Those token ids in parts, of which every second one is an answer in an earlier turn."""
+
+    def dropped(self, text: str) -> int:
+        """How many turns of a chat are left out; asked of chats alone."""
 
     def target(self, text: str) -> list[int]:
         """Token ids of a target: complete, with the end's token."""
@@ -49,11 +55,11 @@ class Architecture(Protocol):
     goes_on: ClassVar[bool]
     """Whether it foretells any text's words, so that texts without targets have a perplexity."""
 
-    def reader(self, tokenizer: "PreTrainedTokenizerBase", instruction: str) -> Reader:
-        """Raises ValueError if the tokenizer cannot frame a text."""
+    def reader(self, tokenizer: "PreTrainedTokenizerBase", instruction: str, chat: bool) -> Reader:
+        """Raises ValueError if the tokenizer cannot frame a text, or no `chat`."""
 
-    def row(self, prompt: list[int], target: list[int]) -> Row:
-        """An example; its labels are `IGNORED` where nothing is learnt."""
+    def row(self, parts: list[list[int]], target: list[int]) -> Row:
+        """An example, from the parts of its prompt; its labels are `IGNORED` where nothing is learnt."""
 
     def batch(self, tokenizer: "PreTrainedTokenizerBase", rows: list[Row]) -> "dict[str, torch.Tensor | int]":
         """Examples, padded: what the model takes, and `labels`."""

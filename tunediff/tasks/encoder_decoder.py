@@ -40,6 +40,9 @@ class Source:
             raise too_long(alone, self.tokenizer)
         return self.tokenizer(both, truncation=True, max_length=longest)["input_ids"]
 
+    def parts(self, text: str) -> list[list[int]]:
+        return [self.ids(text)]
+
     def target(self, text: str) -> list[int]:
         return self.tokenizer(text_target=harmless(text, self.special))["input_ids"]
 
@@ -56,11 +59,14 @@ class EncoderDecoder:
         """`start` is the config's token that a target begins after."""
         self.start = start
 
-    def reader(self, tokenizer: "PreTrainedTokenizerBase", instruction: str) -> Source:
+    def reader(self, tokenizer: "PreTrainedTokenizerBase", instruction: str, chat: bool) -> Source:
+        if chat:
+            raise ValueError("it reads a source by itself and no chats; take a causal model, or give text and target")
         return Source(tokenizer, instruction, self.start)
 
     @staticmethod
-    def row(prompt: list[int], target: list[int]) -> Row:
+    def row(parts: list[list[int]], target: list[int]) -> Row:
+        [prompt] = parts
         return {
             "input_ids": prompt,
             "attention_mask": [1] * len(prompt),

@@ -5,16 +5,18 @@ Which tokens a model reads depends on its kind: see `architecture`.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, model_validator
 
-from tunediff.core.settings import Section
+from tunediff.core.settings import Column, Section
 from tunediff.core.values import as_text
 from tunediff.tasks.architecture import IGNORED, Architecture, Reader
 from tunediff.tasks.causal import Causal
 from tunediff.tasks.encoder_decoder import EncoderDecoder
 from tunediff.tasks.interface import Figure
+from tunediff.tasks.settings import Rule
 from tunediff.tasks.text_figures import LENGTHS, Pair, counts, figures_of
 
 if TYPE_CHECKING:
@@ -38,6 +40,20 @@ class Keys(Section):
     """What the model is told to do, before every text."""
     figure: Literal["rougeL", "chrf", "exact"] = "rougeL"
     """The test figure that methods are compared by, where `report.figure` is `auto`."""
+    rules: dict[Annotated[str, Field(max_length=100)], Rule] = Field(default_factory=dict)
+    """What answers should be like, by a name: the report has how many keep to it."""
+    messages: Column | None = None
+    """In the place of `text` and `target`: column of chats, whose last turn is to be written."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _messages_are_text_and_target(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("messages") is None:
+            return values
+        for key in ("text", "target", "clean"):
+            if values.get(key) not in (None, [], values["messages"]):
+                raise ValueError(f"{key}: `messages` names whole chats, which are read as they are; leave {key} out")
+        return {**values, "text": values["messages"], "target": values["messages"]}
 
 
 FIGURES = (
@@ -82,9 +98,10 @@ class Generation:
     labels: ClassVar[list[str]] = [name for _, name in LENGTHS]
     """Not labels of texts: lengths of targets, which the picture of confusion sets beside those of answers."""
 
-    def __init__(self, instruction: str = "", architecture: Architecture | None = None):
-        """`architecture`: of the model; a causal one where none is known yet."""
+    def __init__(self, instruction: str = "", architecture: Architecture | None = None, chat: bool = False):
+        """`architecture`: of the model; a causal one where none is known yet. `chat`: sources are chats (`turns`)."""
         self.instruction = instruction
+        self.chat = chat
         self.architecture = architecture or Causal()
         self.auto_model = self.architecture.auto_model
         self.peft_type = self.architecture.peft_type
@@ -122,7 +139,7 @@ class Generation:
     def check(
         cls, table: "pd.DataFrame", keys: Keys, path: str, place: "Callable[[pd.Series], str]"
     ) -> "tuple[Generation, pd.DataFrame]":
-        return cls(keys.instruction), table.assign(stratum="")
+        return cls(keys.instruction, chat=keys.messages is not None), table.assign(stratum="")
 
     def check_splits(self, table: "pd.DataFrame", path: str, cut: Sequence[str], place: Callable, subset: str) -> None:
         """A text may stand in any split."""
@@ -135,12 +152,14 @@ class Generation:
             "target": Value("string"),
             "others": List(Value("string")),
             "instruction": ClassLabel(names=[self.instruction]),
+            **({"chat": Value("bool")} if self.chat else {}),
         }
 
     def encoded(self, targets: "pd.Series") -> "pd.Series":
         def stored(label: str) -> dict[str, Any]:
             target, *others = label.split(BETWEEN)
-            return {"target": target, "others": others, "instruction": 0}
+            told = {"target": target, "others": others, "instruction": 0}
+            return {**told, "chat": True} if self.chat else told
 
         return targets.map(stored)
 
@@ -161,26 +180,27 @@ class Generation:
 
     @classmethod
     def of(cls, features: "Features") -> "Generation":
-        return cls(features["label"]["instruction"].names[0])
+        return cls(features["label"]["instruction"].names[0], chat="chat" in features["label"])
 
     def config(self) -> dict[str, Any]:
-        return {"tunediff": {"instruction": self.instruction}}
+        return {"tunediff": {"instruction": self.instruction, **({"chat": True} if self.chat else {})}}
 
     @classmethod
     def of_config(cls, config: "PreTrainedConfig") -> "Generation":
-        return cls(config.tunediff["instruction"]).on(config)
+        return cls(config.tunediff["instruction"], chat=config.tunediff.get("chat", False)).on(config)
 
     def on(self, config: "PreTrainedConfig") -> "Generation":
         """The same task for a model of this config."""
         if getattr(config, "is_encoder_decoder", False):
-            return Generation(self.instruction, EncoderDecoder(getattr(config, "decoder_start_token_id", None)))
-        return Generation(self.instruction)
+            start = getattr(config, "decoder_start_token_id", None)
+            return Generation(self.instruction, EncoderDecoder(start), self.chat)
+        return Generation(self.instruction, chat=self.chat)
 
     def prompt(self, tokenizer: "PreTrainedTokenizerBase") -> Reader:
-        return self.architecture.reader(tokenizer, self.instruction)
+        return self.architecture.reader(tokenizer, self.instruction, self.chat)
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", split: "Dataset") -> "Dataset":
-        """Labels are `IGNORED` but for those of the target and the end."""
+        """Labels are `IGNORED` but for those of the target and the end; in a chat, of each of the assistant's turns."""
         import pyarrow as pa
 
         from tunediff.core.splits import CHUNK as READ
@@ -195,7 +215,7 @@ class Generation:
                 rows = split[start : start + READ]
                 pairs = zip(rows["text"], rows["label"], strict=True)
                 examples = [
-                    self.architecture.row(prompt.ids(text), prompt.target(label["target"])) for text, label in pairs
+                    self.architecture.row(prompt.parts(text), prompt.target(label["target"])) for text, label in pairs
                 ]
                 yield pa.RecordBatch.from_pylist(examples, schema)
 

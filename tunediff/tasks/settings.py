@@ -1,12 +1,46 @@
-"""The section `generate` of params.yaml."""
+"""The section `generate` of params.yaml, and `rules` of a data file."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+import regex
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from tunediff.core.settings import Count, Section, Seed, number
 
 NotNegative = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
+
+
+def _expression(value: str) -> str:
+    try:
+        regex.compile(value)
+    except regex.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return value
+
+
+Expression = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_expression)]
+
+
+class Rule(Section):
+    """What answers should be like; an expression alone is `answer`, and every answer should match it.
+
+    With one of the others, an answer should match where the source or the target matches that, and nowhere else.
+    """
+
+    answer: Expression
+    source: Expression | None = None
+    target: Expression | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_answer(cls, value: Any) -> Any:
+        return {"answer": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> "Rule":
+        if self.source and self.target:
+            raise ValueError("source and target both say where the rule holds; leave one out")
+        return self
 
 
 class Generate(Section):

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field, field_validator
 
 from tunediff.core.errors import UserError
+from tunediff.tasks.turns import checked, text_of
 from tunediff.use.generation_answers import Writer
 from tunediff.use.service_guard import refuse
 from tunediff.use.service_metrics import Metrics
@@ -33,6 +34,7 @@ ORIGINAL = "-original"
 """The end of the name by which the untrained model of a trained one is asked."""
 STATUSES = (400, 408, 413, 421, 422, 429, 503)
 
+MAX_TURNS = 100  # of a chat
 MAX_TOKENS = 4096  # of an answer: not every model has a limit of its own
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
 Chance = Annotated[float, Field(gt=0, le=1)]
@@ -40,7 +42,7 @@ Chance = Annotated[float, Field(gt=0, le=1)]
 
 class Message(BaseModel):
     role: Literal["user"]
-    """There are no others: the models were trained on one turn, and the instruction is theirs."""
+    """There are no others for models that were trained on one turn; the instruction is theirs."""
     content: Annotated[str, Field(max_length=MAX_LENGTH, pattern=r"\S")]
 
     @field_validator("content", mode="before")
@@ -50,6 +52,12 @@ class Message(BaseModel):
         if isinstance(value, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
             return "".join(str(part.get("text", "")) for part in value)
         return value
+
+
+class Turn(Message):
+    """Of models that were trained on chats."""
+
+    role: Literal["system", "user", "assistant"]
 
 
 class StreamOptions(BaseModel):
@@ -105,6 +113,16 @@ class Runner:
         if self._waiting >= MAX_WAITING:
             raise QueueFull(MAX_WAITING)
 
+    async def check(self, writer: Writer, text: str) -> None:
+        """Raises UserError for a chat that the model cannot read; in the thread of models, as it needs a tokenizer."""
+        if writer.task.chat:
+            self.check_room()
+            self._waiting += 1
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._pool, writer.check, text)
+            finally:
+                self._waiting -= 1
+
     async def written(self, writer: Writer, text: str, settings: "Generate") -> "AsyncIterator[str | Written]":
         """The answer's parts as they come, and at last what it is; what is not asked for any more is not written."""
         self.check_room()
@@ -149,16 +167,23 @@ def add_routes(app: FastAPI, served: dict[str, Served], runner: Runner) -> None:
     class ChatBody(Chat):
         model: Name = next(iter(models))
 
+    if any(writer.task.chat for writer in models.values()):
+
+        class ChatBody(ChatBody):
+            messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)]
+
     @app.post("/v1/chat/completions", responses=problems(*STATUSES), response_model=None)
     async def complete(body: ChatBody) -> JSONResponse | StreamingResponse:
         """What the model writes for the message, as OpenAI's API answers it."""
         writer = models[body.model]
         try:
             settings = writer.settings(body.changes())
+            text = source(body.messages, writer, body.model)
+            await runner.check(writer, text)
         except UserError as error:
             return refused(422, str(error))
         runner.check_room()
-        parts = runner.written(writer, body.messages[0].content, settings)
+        parts = runner.written(writer, text, settings)
         answer = Completion(body.model)
         if body.stream:
             usage = body.stream_options.include_usage
@@ -175,6 +200,18 @@ def add_routes(app: FastAPI, served: dict[str, Served], runner: Runner) -> None:
             "object": "list",
             "data": [{"id": name, "object": "model", "created": 0, "owned_by": "tunediff"} for name in models],
         }
+
+
+def source(messages: list[Message], writer: Writer, name: str) -> str:
+    """What the model reads, as it was trained. Raises UserError for turns that it cannot read."""
+    if not writer.task.chat:
+        if len(messages) > 1 or messages[0].role != "user":
+            raise UserError(f"messages: {name} was trained on one turn: send one message, of the user")
+        return messages[0].content
+    try:
+        return text_of(checked([(message.role, message.content) for message in messages], "user"))
+    except ValueError as error:
+        raise UserError(f"messages: {error}") from None
 
 
 def refused(status: int, reason: str) -> JSONResponse:

@@ -124,7 +124,7 @@ def folder_of(path: Path) -> Path:
 
 def _origin(config: "PreTrainedConfig") -> tuple:
     """Two models of the same origin were the same before they were trained."""
-    keys = ("pretrained", "revision", "sha256", "seed", "keep_head", "quantize", "instruction")
+    keys = ("pretrained", "revision", "sha256", "seed", "keep_head", "quantize", "instruction", "chat")
     return (*(config.tunediff.get(key) for key in keys), *config.id2label.values())
 
 

@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tunediff.core.errors import UserError
 from tunediff.tasks.generation import Generation
 from tunediff.tasks.settings import Generate
+from tunediff.tasks.turns import latest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,9 +43,12 @@ class Writer:
         self._activated = activated
 
     def predict(self, texts: list[str]) -> list[str]:
-        """What is written for each text."""
+        """What is written for each text. Raises UserError as `check` does."""
         from tunediff.models.generation import write
 
+        if self.task.chat:
+            for text in texts:
+                self.check(text)
         with self._activated():
             return write(self.task, *self._parts, texts, self._generate, BATCH_SIZE, "fp32", "written")
 
@@ -55,6 +60,13 @@ class Writer:
         changed = Generate(**{**self._generate.model_dump(), **changes})
         check_room(model, self.task.architecture.before(tokenizer.model_max_length), changed)
         return changed
+
+    def check(self, text: str) -> None:
+        """Raises UserError if no prompt can be made of a text, such as a chat that the model's template refuses."""
+        try:
+            self.task.prompt(self._parts[1]).ids(text)
+        except ValueError as error:
+            raise UserError(f"the chat that ends with '{latest(text):.60}': {error}") from None
 
     def stream(
         self, text: str, settings: Generate, tell: Callable[[str], None], stopped: Callable[[], bool]

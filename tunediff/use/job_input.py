@@ -14,6 +14,7 @@ from tunediff.core import limits
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import sha256
 from tunediff.core.settings import check
+from tunediff.core.values import as_text
 from tunediff.sources import formats
 from tunediff.sources.columns import joined, missing
 from tunediff.sources.settings import FileKeys
@@ -24,6 +25,7 @@ CHUNK = 2048  # rows in memory; no more are computed again after a break
 CHARACTERS = 2**24  # of rows in memory, if no row has more
 
 Row = dict[str, Any]
+Reading = Callable[[Row, str], str]
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,12 @@ class Input:
     """SHA-256 of the file; None for what cannot be read again."""
     keys: dict[str, Any] = field(default_factory=dict)
     """How the file was to be read."""
+    reading: Reading = as_text
+    """What makes a value a text."""
 
     def texts(self, rows: list[Row]) -> list[str]:
         """The texts of some of the rows."""
-        return [joined(row, self.text_columns) for row in rows]
+        return [joined(row, self.text_columns, self.reading) for row in rows]
 
 
 def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -107,11 +111,13 @@ def file_keys(args: argparse.Namespace) -> FileKeys:
     return check(values, FileKeys, Path("--file"))
 
 
-def read_file(path: Path, text_columns: list[str], typed: bool, keys: FileKeys | None = None) -> Input:
+def read_file(
+    path: Path, text_columns: list[str], typed: bool, keys: FileKeys | None = None, reading: Reading = as_text
+) -> Input:
     """The input of a file, read through once to see that every row is right; `typed`: with the columns' types.
 
-    `keys` say how the file is written. Raises UserError, which names file and row, if a row is not right, or if a
-    column that is to have one type has several.
+    `keys` say how the file is written, and `reading` what makes a value a text. Raises UserError, which names file and
+    row, if a row is not right, or if a column that is to have one type has several.
     """
 
     def read() -> Table:
@@ -132,22 +138,23 @@ def read_file(path: Path, text_columns: list[str], typed: bool, keys: FileKeys |
     total = 0
     with tqdm(desc="checking", unit="row") as progress:
         for chunk in chunks(table.rows):
-            _check_texts(chunk, text_columns, total + 1, path)
+            _check_texts(chunk, text_columns, total + 1, path, reading)
             if typed and not has_types:
                 schema = _schema(path, header, chunk, schema)
             total += len(chunk)
             progress.update(len(chunk))
     if typed:
         _check_schema(path, schema)
-    return Input(
-        path, header, text_columns, lambda: read().rows, schema, total, sha256(path), keys.model_dump(exclude_none=True)
-    )
+    named = keys.model_dump(exclude_none=True)
+    return Input(path, header, text_columns, lambda: read().rows, schema, total, sha256(path), named, reading)
 
 
-def _check_texts(rows: list[Row], columns: list[str], first: int, place: Path | str) -> None:
+def _check_texts(
+    rows: list[Row], columns: list[str], first: int, place: Path | str, reading: Reading = as_text
+) -> None:
     for number, row in enumerate(rows, first):
         try:
-            joined(row, columns)
+            joined(row, columns, reading)
         except ValueError as error:
             raise UserError(f"{place}: row {number}: {error}") from None
 

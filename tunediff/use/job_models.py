@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import read_json, sha256
+from tunediff.core.values import as_text
+from tunediff.tasks.chats import question
 from tunediff.use.classifier_loading import Loader, folder_of
-from tunediff.use.job_input import Input, Row
+from tunediff.use.job_input import Input, Reading, Row
 from tunediff.use.of_task import Columns, of_task
 
 if TYPE_CHECKING:
@@ -57,6 +59,10 @@ def load(paths: list[Path], compare: bool, accuracy: float | None) -> JobModels:
     for name, path in zip(names, paths, strict=True):
         predicted, prefix = ("predicted", "") if len(paths) == 1 else (name, f"{name}_")
         model = loader.load(path)
+        if len({getattr(each.task, "chat", False) for each, _ in [(model, None), *models]}) > 1:
+            raise UserError(
+                f"{path}: of models that were trained on chats and others that were not, ask each by itself"
+            )
         least = None if accuracy is None else _least_confidence(path, accuracy)
         models.append((model, of_task(model.task).columns(model, predicted, prefix, least)))
     if compare:
@@ -67,9 +73,15 @@ def load(paths: list[Path], compare: bool, accuracy: float | None) -> JobModels:
 
 def trained_columns(model: Path) -> list[str]:
     """The columns of texts that the model was trained on; `text` if that is not known."""
+    return trained_on(model)[0]
+
+
+def trained_on(model: Path) -> tuple[list[str], Reading]:
+    """Those columns, and how a value of one is read: as a text, or as a chat if the model was trained on chats."""
     file = folder_of(model) / "config.json"
-    columns = read_json(file).get("tunediff", {}).get("text", "text") if file.is_file() else "text"
-    return [columns] if isinstance(columns, str) else columns
+    origin = read_json(file).get("tunediff", {}) if file.is_file() else {}
+    columns = origin.get("text", "text")
+    return [columns] if isinstance(columns, str) else columns, question if origin.get("chat") else as_text
 
 
 def _least_confidence(model: Path, accuracy: float) -> float:
