@@ -502,9 +502,6 @@ def test_what_a_task_has_not_is_refused_in_one_line(tmp_path: Path, tiny_model: 
     with pytest.raises(UserError, match=r"baseline\.more: classification has no baseline 'crf'; leave the list empty"):
         study.load(other.folder)
     made = project_of(tmp_path / "project", tiny_model, tiny_texts)
-    made.edit_yaml("params.yaml", prompts={**made.read_yaml("params.yaml")["prompts"], "methods": ["zero-shot"]})
-    with pytest.raises(UserError, match=r"prompts\.methods: a model for the task `tagging` is not prompted; set it to"):
-        study.load(made.folder)
     rows = made.read_yaml("params.yaml")["training_rows"]
     made.edit_yaml("params.yaml", training_rows={**rows, "shares": [0.5], "methods": ["probe"]})
     with pytest.raises(UserError, match=r"training_rows\.methods: the task `tagging` has no probe to fit to some rows"):

@@ -40,18 +40,34 @@ def write(
     precision: str,
     title: str,
 ) -> list[str]:
-    """What the model writes for each text, in their order; in batches of prompts of like length.
+    """What the model writes for each text, in their order; see `write_after`.
 
-    A text's answer does not depend on those beside it, but for the last digits of the numbers. Raises UserError if
-    prompt and answer may be more than the model reads.
+    Raises UserError if prompt and answer may be more than the model reads.
     """
     prompt = task.prompt(tokenizer)
     check_room(model, task.architecture.before(tokenizer.model_max_length), settings)
     prompts = [prompt.ids(text) for text in texts]
+    return write_after(prompts, task, model, tokenizer, settings, batch_size, precision, title)
+
+
+def write_after(
+    prompts: list[list[int]],
+    task: Generation,
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: Generate,
+    batch_size: int,
+    precision: str,
+    title: str,
+) -> list[str]:
+    """What the model writes after each prompt's tokens, in their order; in batches of prompts of like length.
+
+    A prompt's answer does not depend on those beside it, but for the last digits of the numbers.
+    """
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # memory runs out at once or never
     place = device()
     model.to(place).eval()
-    model.generation_config = configured(prompt, tokenizer, settings)
+    model.generation_config = configured(task.prompt(tokenizer), tokenizer, settings)
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     answers = [""] * len(prompts)
     with torch.inference_mode(), numbers, tqdm(total=len(order), desc=title, unit="text") as progress:
