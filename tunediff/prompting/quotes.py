@@ -67,12 +67,13 @@ def read(answer: str, text: str, types: Sequence[str]) -> Quoted:
 def _read_line(line: str, text: str, types: Sequence[str], quoted: Quoted) -> None:
     for kind in sorted(types, key=len, reverse=True):
         if match := re.fullmatch(rf"{re.escape(kind)}\s*:\s*(.*)", line, re.IGNORECASE):
-            places = list(_occurrences(match[1], text))
+            said = match[1].strip(f"{AROUND}-").casefold()
+            places = list(_occurrences(match[1], text)) if said else []
             free = (place for place in places if not any(overlap((*place, ""), span) for span in quoted.spans))
             place = next(free, None)
             if place:
                 quoted.spans.append((*place, kind))
-            elif not places and match[1].strip(AROUND).casefold() in (NONE, ""):
+            elif not places and said in (NONE, ""):
                 quoted.nothing = True
             else:
                 quoted.invalid["repeated" if places else "not_in_text"] += 1
