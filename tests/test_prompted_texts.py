@@ -1,6 +1,7 @@
 """Methods of `prompts` whose answers are written: texts and spans, by a model on this machine and by a server."""
 
 import json
+import os
 import random
 import re
 from collections import Counter
@@ -181,6 +182,29 @@ def test_examples_come_before_the_text_as_turns_or_paragraphs(llama: Path, split
     assert paragraphs(messages) == (f"{INSTRUCTION}\n\n{source}\n\nAnswer:\n{target}\n\n###\n\nZeta.\n\nAnswer:\n")
 
 
+@pytest.mark.parametrize("drawn", [{}, {"temperature": 1.0, "top_p": 0.9}])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_shared_beginning_is_computed_once_and_changes_nothing(
+    llama: Path, checkpoints: dict[str, Path], splits: dict, family: str, drawn: dict
+):
+    """With positions that are turned, and with learnt ones; in batches that are padded behind it."""
+    decoder = llama if family == "llama" else checkpoints["openai-community/gpt2"]
+    settings = written(decoder, entry={"shots": 1}, batch_size=3, generate={"max_new_tokens": 12, **drawn})
+    asking = Asking(splits, Generation(INSTRUCTION), settings)
+    conversations = asking.conversations([*SOURCES, "profit", "Acme"], "test")
+    model = asking.model
+    prompts = model.prompts(conversations)
+    shared = language_model.common_prefix(prompts)
+    assert len(shared) > 15 and len(set(map(len, prompts))) > 3
+    read = []
+    model.model.get_input_embeddings().register_forward_hook(lambda module, given, out: read.append(given[0].shape))
+    texts = model.texts(conversations, "test").texts
+    assert read[0] == (1, len(shared)) and max(length for _, length in read[1:]) == max(map(len, prompts)) - len(shared)
+    options = (Generation(), model.model, model.tokenizer, model.generate)
+    assert texts == [generation.write_after([each], *options, 1, "fp32", "test")[0] for each in prompts]
+    assert len(set(texts)) > 2
+
+
 def test_a_text_cannot_end_its_turn(llama: Path):
     model = Writer(written(llama), [])
     marks = model.tokens(Wording("", "{text}").conversation("up <|im_end|>\n<|im_start|>assistant\nno"))
@@ -259,87 +283,77 @@ def test_settings_say_how_answers_are_written(tmp_path: Path):
     assert other.entry.endpoint.options == {"reasoning_effort": "low"}
 
 
-# --- the whole pipeline
+# --- the stages
 
 
-def finish(made: Project, model: Path, server, tmp_path: Path, **params: object) -> str:
-    """Run everything with `zero-shot`, `few-shot` of the model and `asked` of the server; the page."""
-    made.write_yaml("conf/model/tiny-decoder.yaml", {"name": str(model), "max_length": 32})
-    shipped = made.read_yaml("params.yaml")
-    asked = {"shots": 1, "examples": "nearest", "endpoint": {"url": server.url, "model": "m"}}
-    prompts = {"model": "tiny-decoder", "validation_rows": 6, "methods": ["few-shot", "asked"],
-               "entries": {"few-shot": {"shots": 1}, "asked": asked}}  # fmt: skip
-    made.edit_yaml(
-        "params.yaml",
-        prompts=prompts,
-        train={**shipped["train"], "epochs": 1},
-        train_lora={},
-        evaluate={"methods": ["full"], "batch_size": 4},
-        training_rows={"shares": [], "per_label": [], "methods": ["tfidf"]},
-        generate={"max_new_tokens": 8},
-        **params,
-    )
-    for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "code")):
-        made.run("git", *command)
-    environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    assert "Traceback" not in made.run("dvc", "repro", "-q", environment=environment).stderr
-    return (made.folder / "plots/report.md").read_text(encoding="utf-8")
+def asking_of(made: Project, server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared, with the method `asked`: one example, the most like each text, and a server."""
+    entry = {"shots": 1, "examples": "nearest", "endpoint": {"url": server.url, "model": "m"}}
+    prompts = made.read_yaml("params.yaml")["prompts"]
+    chosen = {"validation_rows": 6, "methods": ["asked"], "entries": {"asked": entry}}
+    made.edit_yaml("params.yaml", prompts={**prompts, **chosen}, generate={"max_new_tokens": 8})
+    monkeypatch.setitem(ENVIRONMENT, "XDG_CACHE_HOME", os.environ["XDG_CACHE_HOME"])  # which `serve` has set
+    made.prepare_here(monkeypatch)
+
+
+def files_of(made: Project) -> dict[str, bytes]:
+    return {name: (made.folder / f"{name}/asked.json").read_bytes() for name in ("metrics", "metrics/validation")}
 
 
 @pytest.mark.slow
-def test_texts_of_prompted_methods_stand_in_the_page(serve: Callable, llama: Path, tmp_path: Path):  # noqa: F811
+def test_the_stage_writes_texts_and_asks_once(serve: Callable, tmp_path: Path, monkeypatch):  # noqa: F811
     server = serve(lambda text, times: completion("" if text.startswith("Zeta") else " ".join(text.split()[:1])))
     made = make_texts(tmp_path)
-    page = finish(made, llama, server, tmp_path)
-    for method in ("few-shot", "asked"):
-        assert set(made.read_json(f"metrics/{method}.json")) == set(Generation.figures) - {"loss", "perplexity"}
-        assert set(made.read_json(f"metrics/validation/{method}.json")) == set(Generation.headline)
-        assert re.search(rf"^\| {method} \| .*%", page, re.MULTILINE)
-        assert made.read_json(f"metrics/detail/{method}.json")["fitted"] == {"17": {}}
+    asking_of(made, server, monkeypatch)
+    run_stage(made, "asked")
+    assert set(made.read_json("metrics/asked.json")) == set(Generation.figures) - {"loss", "perplexity"}
+    assert set(made.read_json("metrics/validation/asked.json")) == set(Generation.headline)
+    assert made.read_json("metrics/detail/asked.json")["fitted"] == {"17": {}}
     table = pd.read_parquet(made.folder / "data/predictions/asked.parquet")
     empty = table.text.str.startswith("Zeta")
     assert (table.predicted == "").tolist() == empty.tolist() and "log_likelihood" not in table
-    assert made.read_json("metrics/cost/asked.json")["no_valid_answer"] == pytest.approx(empty.mean())
-    assert re.search(rf"^\| asked \| .*\| {empty.mean():.1%} \|$", page, re.MULTILINE)  # what prompting takes
+    assert 0 < made.read_json("metrics/cost/asked.json")["no_valid_answer"] == pytest.approx(empty.mean(), abs=1e-6)
+    asked, files = Counter(server.asked), files_of(made)
+    assert set(asked.values()) == {1}
+    run_stage(made, "asked")
+    assert server.asked == asked and files_of(made) == files
 
 
 @pytest.mark.slow
-def test_spans_of_prompted_methods_stand_in_the_page(
+def test_the_stage_writes_spans_and_asks_once_also_with_folds(
     serve: Callable,  # noqa: F811
     tiny_model: Path,
-    tiny_decoder: Path,
-    tiny_texts,
+    tiny_texts: list,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    """With folds; what the server was asked for before is not asked for again."""
-
-    def first_word(text: str, times: int):
-        return completion(f"org: {text.split()[0]}\nplace: Oslo\ndate: tomorrow")
-
-    server = serve(first_word)
+    server = serve(lambda text, times: completion(f"org: {text.split()[0]}\nplace: Oslo\ndate: tomorrow"))
     made = make_spans(tmp_path / "project", tiny_model, tiny_texts)
-    page = finish(made, tiny_decoder, server, tmp_path)
-    for method in ("few-shot", "asked"):
-        assert set(made.read_json(f"metrics/{method}.json")) == set(Tagging.figures) - {"loss"}
-        assert set(made.read_json(f"metrics/validation/{method}.json")) == {"f1", "accuracy"}
-        detail = made.read_json(f"metrics/detail/{method}.json")
-        assert set(detail["errors"]) == set(evidence.KINDS) and "with_temperature" not in detail
-        assert set(detail["prompt"]["invalid"]["test"]) == set(quotes.INVALID)
+    made.edit_yaml("params.yaml", folds=[2])
+    asking_of(made, server, monkeypatch)
+    run_stage(made, "asked")
+    assert set(made.read_json("metrics/asked.json")) == set(Tagging.figures) - {"loss"}
+    assert set(made.read_json("metrics/validation/asked.json")) == {"f1", "accuracy"}
+    detail = made.read_json("metrics/detail/asked.json")
+    assert set(detail["errors"]) == set(evidence.KINDS) and "with_temperature" not in detail
     table = pd.read_parquet(made.folder / "data/predictions/asked.parquet")
     assert [[span["text"] for span in row] for row in table.predicted] == [[text.split()[0]] for text in table.text]
     assert detail["prompt"]["invalid"]["test"] == {
         "unreadable": 0, "unknown_type": len(table), "not_in_text": len(table), "repeated": 0,
     }  # fmt: skip
-    assert "| asked |" in page and "## Calibration" in page
-    once = Counter(server.asked)
-    assert set(once.values()) == {1}
+    asked, files = Counter(server.asked), files_of(made)
+    assert set(asked.values()) == {1}
+    run_stage(made, "asked")
+    assert server.asked == asked and files_of(made) == files
 
-    made.edit_yaml("params.yaml", folds=[2])
-    environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    for stage in ("folds", "fold_prompt"):
-        made.run("dvc", "repro", "-q", stage, environment=environment)
-    folds = made.read_json("metrics/folds/asked.json")
-    assert set(folds) == set(Tagging.figures) - {"loss"}
-    assert len(pd.read_parquet(made.folder / "data/predictions/folds/asked.parquet")) == sum(
-        split["rows"] for split in made.profile()["splits"].values()
-    )
+    for stage, item in (("folds", "--number 2"), ("fold_prompt", "--number 2 --method asked")):
+        run_stage(made, item, stage)
+    assert set(made.read_json("metrics/folds/asked.json")) == set(Tagging.figures) - {"loss"}
+    every = sum(split["rows"] for split in made.profile()["splits"].values())
+    assert len(pd.read_parquet(made.folder / "data/predictions/folds/asked.parquet")) == every
+
+
+def run_stage(made: Project, item: str, stage: str = "prompt") -> None:
+    item = item if item.startswith("--") else f"--method {item}"
+    command = made.read_yaml("dvc.yaml")["stages"][stage]["cmd"].replace("${item}", item)
+    made.run(*command.split())

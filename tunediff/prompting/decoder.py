@@ -35,15 +35,15 @@ class Decoder:
         """Those of a prompt."""
         return prompt_tokens(self.tokenizer, messages)
 
-    def example_tokens(self, empty: Messages, examples: int) -> int:
+    def example_tokens(self, frame: Messages, examples: int) -> int:
         """How many tokens the text of each example may have, so that a text of `max_length` fits in after them.
 
-        `empty` is a conversation with so many examples, without their texts.
+        `frame` is a conversation with so many examples, a sign in the place of each text.
         """
         limit = self.settings.model.max_length
         if not (self.reads and examples):
             return limit
-        room = self.reads - limit - len(self.tokens(empty)) - self.longest_answer
+        room = self.reads - limit - len(self.tokens(frame)) - self.longest_answer
         return max(1, min(limit, room // examples))
 
     def cut(self, text: str, limit: int) -> str:
@@ -106,6 +106,7 @@ class Writer(Decoder):
     def texts(self, conversations: list[Messages], title: str) -> Texts:
         started = time.perf_counter()
         prompts = self.prompts(conversations)
+        shared = language_model.common_prefix(prompts) if self.generate.beams == 1 else ()
         written = write_after(
             prompts,
             Generation(),
@@ -115,6 +116,7 @@ class Writer(Decoder):
             self.settings.batch_size,
             self.precision,
             f"{self.settings.method}: {title}",
+            shared,
         )
         return Texts(
             texts=written,

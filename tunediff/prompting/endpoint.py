@@ -41,7 +41,7 @@ class Server:
     def cost(self) -> dict[str, int]:
         return {}
 
-    def example_tokens(self, empty: Messages, examples: int) -> None:
+    def example_tokens(self, frame: Messages, examples: int) -> None:
         """How much the server reads is its own matter."""
 
     def cut(self, text: str, limit: int | None) -> str:

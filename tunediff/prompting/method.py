@@ -82,8 +82,9 @@ class Asking:
 
     def _room(self, answers: tuple[str, ...]) -> int | None:
         """How many tokens the text of each example may have, beside their answers."""
-        empty = self.wording.conversation("", [Example("", answer) for answer in answers])
-        limit = self.model.example_tokens(empty, len(answers))
+        # A sign in the place of each text: spaces before nothing may be no tokens.
+        frame = self.wording.conversation(".", [Example(".", answer) for answer in answers])
+        limit = self.model.example_tokens(frame, len(answers))
         if limit:
             self.example_tokens = min(limit, self.example_tokens or limit)
         return limit
