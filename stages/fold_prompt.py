@@ -9,7 +9,6 @@ from tunediff.core import arguments, devices
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.evidence import folds
-from tunediff.evidence.of_task import of_task
 from tunediff.prompting.method import ask
 from tunediff.prompting.settings import Prompting
 from tunediff.tasks import TASKS
@@ -28,10 +27,7 @@ def main() -> None:
     answered = {}
     for fold, splits in parts.items():
         answers = ask(splits, task, settings)
-        evidence = of_task(task)
-        fitted = evidence.fit_model(task, answers.validation, answers.targets, splits["train"])
-        given = {settings.seed: evidence.final(task, answers.test, fitted)}
-        answered[fold] = folds.Answered(splits, given, {settings.seed: fitted})
+        answered[fold] = folds.Answered(splits, {settings.seed: answers.test}, {settings.seed: answers.fitted})
     folds.write(settings.method, task, answered, args)
 
 

@@ -1,4 +1,4 @@
-"""Ask a language model for the labels, zero-shot or with a few examples, and score its answers on the test split.
+"""Ask a language model for the answers, zero-shot or with a few examples, and score them on the test split.
 
 dvc exp run -S 'prompts.methods=[zero-shot,few-shot]'
 """
@@ -12,7 +12,6 @@ from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
 from tunediff.evidence import scoring
-from tunediff.evidence.of_task import of_task
 from tunediff.prompting.method import ask
 from tunediff.prompting.settings import Prompting
 from tunediff.tasks import TASKS
@@ -32,14 +31,11 @@ def main() -> None:
 
     answers = ask(splits, task, settings)
 
-    evidence = of_task(task)
-    figures = task.validate(answers.targets, task.probabilities(answers.validation))
-    write_figures(args.validation, {name: figures[name] for name in task.each_epoch})
-    fitted = evidence.fit_model(task, answers.validation, answers.targets, splits["train"])
-    tried = evidence.try_model(task, task.targets(splits["test"]), answers.test, fitted)
-    answered = {settings.seed: evidence.final(task, answers.test, fitted)}
-    detail = {"prompt": answers.detail, "fitted": {settings.seed: fitted}, **tried}
-    parts = (answered, answers.cost, args, detail, {settings.seed: fitted}, splits["train"])
+    names = [name for name in task.each_epoch if name in answers.validation] or task.headline
+    write_figures(args.validation, {name: answers.validation[name] for name in names})
+    fitted = {settings.seed: answers.fitted}
+    detail = {**answers.detail, "fitted": fitted}
+    parts = ({settings.seed: answers.test}, answers.cost, args, detail, fitted, splits["train"])
     scoring.write(settings.method, task, splits["test"], *parts)
 
 

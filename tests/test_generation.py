@@ -496,7 +496,8 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
     from transformers import pipeline
 
     made = make(tmp_path)
-    made.edit_yaml("params.yaml", seeds=[17, 18])
+    prompts = {**made.read_yaml("params.yaml")["prompts"], "model": "tiny", "methods": ["few-shot"]}
+    made.edit_yaml("params.yaml", seeds=[17, 18], prompts=prompts)
     made.run("git", "init", "-q", "-b", "main")
     made.run("git", "add", "-A")
     made.run("git", "commit", "-qm", "code")
@@ -509,7 +510,8 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
         deviations = {f"{name}_deviation" for name in Generation.headline}
         assert set(made.read_json(f"metrics/{method}.json")) == set(Generation.figures) | deviations
         assert made.read_json(f"metrics/reload/{method}.json")["largest_logit_difference"] < 1e-4
-    assert set(made.read_json("metrics/tfidf.json")) == set(Generation.figures) - {"loss", "perplexity"}
+    for method in ("tfidf", "few-shot"):
+        assert set(made.read_json(f"metrics/{method}.json")) == set(Generation.figures) - {"loss", "perplexity"}
     assert "loss" in made.read_json("metrics/untrained.json")
     detail = made.read_json("metrics/detail/full.json")
     assert set(detail["references"]) == {"copy", "lead", "oracle"}
@@ -519,6 +521,7 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
     assert {"text", "actual", "predicted", "log_likelihood"} <= set(table)
     page = (made.folder / "plots/report.md").read_text(encoding="utf-8")
     assert "## Forgetting" in page and f"`lora-v1` {after:,.2f} (" in page
+    assert page.count("\n| few-shot |") > 3 and "## What prompting takes" in page
     assert "## Answers side by side" in page and "| lead |" in page and "## Calibration" not in page
 
     card = (made.folder / "models/lora-v1/README.md").read_text(encoding="utf-8")

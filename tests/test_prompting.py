@@ -15,7 +15,7 @@ from tunediff.core.splits import load_split
 from tunediff.models import language_model
 from tunediff.models.settings import Pretrained
 from tunediff.prompting.calibration import PRIORS
-from tunediff.prompting.decoder import Decoder
+from tunediff.prompting.decoder import Scorer
 from tunediff.prompting.examples import Nearest, Seeded
 from tunediff.prompting.method import Asking, some
 from tunediff.prompting.prompts import Example, Wording, answer_tokens, default_instruction, prompt_tokens
@@ -101,12 +101,13 @@ def test_a_model_that_takes_no_such_positions_is_refused(tmp_path: Path):
 
 def test_a_prompt_that_the_model_cannot_read_is_refused(tiny_decoder: Path):
     settings = prompting(tiny_decoder, model=Pretrained(name=str(tiny_decoder), max_length=600))
-    with pytest.raises(UserError, match=r"prompts\.entries\.ask\.shots: a prompt has 1,4\d\d tokens, and .* 512;"):
-        Decoder(settings, LABELS).scores([WORDING.conversation("shares " * 700)], "test")
+    said = r"prompts\.entries\.ask\.shots: a prompt has 1,4\d\d tokens with its answer, and .* 512;"
+    with pytest.raises(UserError, match=said):
+        Scorer(settings, LABELS).scores([WORDING.conversation("shares " * 700)], "test")
 
 
 def test_a_long_text_is_cut_at_max_length(tiny_decoder: Path):
-    model = Decoder(prompting(tiny_decoder), LABELS)
+    model = Scorer(prompting(tiny_decoder), LABELS)
     assert model.cut("shares rose", 64) == "shares rose"
     long = "shares rose on monday " * 100
     cut = model.cut(long, 64)
@@ -119,8 +120,8 @@ def test_examples_are_cut_so_that_a_prompt_fits(prepared: Project, tiny_decoder:
     long = splits["train"].map(lambda row: {"text": f"{row['text']} and so on" * 30})
     task = Classification.of(long.features)
     asking = Asking({**splits, "train": long}, task, prompting(tiny_decoder, entry={"shots": 6}))
-    assert 1 < asking.example_tokens < 25
     prompt = asking.scores(["shares rose on monday " * 100], "test")
+    assert 1 < asking.example_tokens < 25
     assert 400 < prompt.input_tokens <= 512
 
 

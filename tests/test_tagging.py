@@ -372,12 +372,15 @@ def project_of(folder: Path, model: Path, texts: list[tuple[str, str]]) -> Proje
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts) -> Project:
-    """After `dvc repro` with the methods `full` and `lora-v1`, further baselines, and an exported model."""
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_decoder: Path, tiny_texts) -> Project:
+    """After `dvc repro` with `full`, `lora-v1`, a prompted method, further baselines, and an exported model."""
     made = project_of(tmp_path_factory.mktemp("tagging") / "project", tiny_model, tiny_texts)
+    made.write_yaml("conf/model/tiny-decoder.yaml", {"name": str(tiny_decoder), "max_length": 64})
     params = made.read_yaml("params.yaml")
     made.edit_yaml(
         "params.yaml",
+        prompts={**params["prompts"], "model": "tiny-decoder", "methods": ["few-shot"]},
+        generate={"max_new_tokens": 8},
         baseline={**params["baseline"], "more": ["dictionary", "crf"]},
         train={**params["train"], "epochs": 4},
         train_lora={"v1": params["train_lora"]["v1"]},
@@ -400,6 +403,7 @@ def test_every_stage_does_spans(finished: Project):
         assert set(finished.read_json(f"metrics/{method}.json")) == set(Tagging.figures)
         detail = finished.read_json(f"metrics/detail/{method}.json")
         assert set(detail["errors"]) == set(evidence.KINDS) and set(detail["labels"]) == set(TYPES)
+    assert set(finished.read_json("metrics/few-shot.json")) == set(Tagging.figures) - {"loss"}  # no probabilities
     assert finished.read_json("metrics/majority.json")["f1"] == 0
     assert finished.read_json("metrics/crf.json")["f1"] > 0.9
     assert finished.read_json("metrics/dictionary.json")["f1"] > 0.9
@@ -419,8 +423,9 @@ def test_every_stage_does_spans(finished: Project):
 @pytest.mark.slow
 def test_the_page_and_the_card_say_what_there_is(finished: Project):
     report = (finished.folder / "plots/report.md").read_text(encoding="utf-8")
-    for heading in ("Types", "Errors by kind", "Seen or unseen in train"):
+    for heading in ("Types", "Errors by kind", "Seen or unseen in train", "Calibration", "What prompting takes"):
         assert f"## {heading}\n" in report
+    assert report.count("\n| few-shot |") > 3
     noise = pd.read_csv(finished.folder / "data/label_noise.csv")
     assert ("## Likely label noise\n" in report) == noise.suspected.any()
     errors = pd.read_csv(finished.folder / "plots/errors.csv", keep_default_na=False)
@@ -504,9 +509,6 @@ def test_what_a_task_has_not_is_refused_in_one_line(tmp_path: Path, tiny_model: 
     ):
         study.load(other.folder)
     made = project_of(tmp_path / "project", tiny_model, tiny_texts)
-    made.edit_yaml("params.yaml", prompts={**made.read_yaml("params.yaml")["prompts"], "methods": ["zero-shot"]})
-    with pytest.raises(UserError, match=r"prompts\.methods: a model for the task `tagging` is not prompted; set it to"):
-        study.load(made.folder)
     rows = made.read_yaml("params.yaml")["training_rows"]
     made.edit_yaml("params.yaml", training_rows={**rows, "shares": [0.5], "methods": ["probe"]})
     with pytest.raises(UserError, match=r"training_rows\.methods: the task `tagging` has no probe to fit to some rows"):

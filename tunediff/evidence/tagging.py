@@ -1,6 +1,7 @@
 """What is fitted and said of spans: by type, kinds of errors, calibration, each text.
 
-`of_task.TaskEvidence` says what each function is for. Targets and answers are lists of `tagging.Tagged`.
+`of_task.TaskEvidence` says what each function is for. Targets and answers are lists of `tagging.Tagged`, and answers
+without probabilities stand in the place of these.
 """
 
 from collections import Counter
@@ -23,7 +24,7 @@ KINDS = ("missed", "invented", "wrong type", "wrong edge", "wrong type and edge"
 
 
 def score(
-    task: Tagging, actual: list[Tagged], probabilities: np.ndarray, fitted: dict[str, Any] | None = None
+    task: Tagging, actual: list[Tagged], probabilities: np.ndarray | list[Tagged], fitted: dict[str, Any] | None = None
 ) -> dict[str, float]:
     return task.score(actual, probabilities, fitted)
 
@@ -34,7 +35,7 @@ def final(task: Tagging, logits: np.ndarray, fitted: dict[str, Any]) -> np.ndarr
 
 
 def detail(
-    task: Tagging, actual: list[Tagged], probabilities: np.ndarray, fitted: dict[str, Any] | None = None
+    task: Tagging, actual: list[Tagged], probabilities: np.ndarray | list[Tagged], fitted: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Figures by type, and how many errors there are of each kind in `KINDS`."""
     answered = task.answers(probabilities)
@@ -106,15 +107,15 @@ def predictions(
     task: Tagging,
     test: "Dataset",
     seed: int,
-    probabilities: np.ndarray,
+    probabilities: np.ndarray | list[Tagged],
     fitted: dict[str, Any] | None = None,
     train: "Dataset | None" = None,
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens; actual, predicted, tags and types.
 
     The first two are lists of spans: start, end (characters), label, text, and whether train has that text as a span of
-    that type (`seen`), or the answer's score. `tags` are the answer's, one for each word; `types` has all types as its
-    categories.
+    that type (`seen`), or the answer's score if it has one. `tags` are the answer's, one for each word; `types` has all
+    types as its categories.
     """
     table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
     known = mentions(task, train) if train is not None else {}
@@ -162,10 +163,11 @@ def confused(task: Tagging, actual: list[Tagged], predicted: list[Tagged]) -> It
 
 
 def confidence(table: pd.DataFrame, task: Tagging, actual: list[Tagged]) -> tuple[np.ndarray, np.ndarray]:
-    """The score of each answered span, and whether it is right."""
+    """The score of each answered span that has one, and whether it is right."""
     scores, right = [], []
     for there, answered in zip(table.actual, table.predicted, strict=True):
         known = {(span["start"], span["end"], span["label"]) for span in there}
-        scores += [span["score"] for span in answered]
-        right += [(span["start"], span["end"], span["label"]) in known for span in answered]
+        scored = [span for span in answered if "score" in span]
+        scores += [span["score"] for span in scored]
+        right += [(span["start"], span["end"], span["label"]) in known for span in scored]
     return np.array(scores), np.array(right, bool)

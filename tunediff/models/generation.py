@@ -1,5 +1,6 @@
 """Texts that a language model writes: the same for every method, in evaluation and in use."""
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 from transformers import (
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -40,36 +42,82 @@ def write(
     precision: str,
     title: str | None,
 ) -> list[str]:
-    """What the model writes for each text, in their order; in batches of prompts of like length.
+    """What the model writes for each text, in their order; see `write_after`.
 
-    A text's answer does not depend on those beside it, but for the last digits of the numbers. Raises UserError if
-    prompt and answer may be more than the model reads.
+    Raises UserError if prompt and answer may be more than the model reads.
     """
     prompt = task.prompt(tokenizer)
     check_room(model, task.architecture.before(tokenizer.model_max_length), settings)
     prompts = [prompt.ids(text) for text in texts]
+    return write_after(prompts, task, model, tokenizer, settings, batch_size, precision, title)
+
+
+def write_after(
+    prompts: list[list[int]],
+    task: Generation,
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: Generate,
+    batch_size: int,
+    precision: str,
+    title: str,
+    prefix: "Sequence[int]" = (),
+) -> list[str]:
+    """What the model writes after each prompt's tokens, in their order; in batches of prompts of like length.
+
+    A prompt's answer does not depend on those beside it, but for the last digits of the numbers. `prefix` is what all
+    prompts begin with, to be computed once; where the source is read by itself, or with beams, there may be none.
+    """
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # memory runs out at once or never
     place = device()
     model.to(place).eval()
-    model.generation_config = configured(prompt, tokenizer, settings)
+    model.generation_config = configured(task.prompt(tokenizer), tokenizer, settings)
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     answers = [""] * len(prompts)
     bar = tqdm(total=len(order), desc=title, unit="text", disable=title is None)
     with torch.inference_mode(), numbers, bar as progress:
+        shared = Shared(model, prefix) if prefix else None
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             some = [prompts[row] for row in rows]
-            inputs = task.architecture.inputs(tokenizer, some)
+            inputs = task.architecture.inputs(tokenizer, [ids[len(prefix) :] for ids in some])
+            inputs = shared.before(inputs) if shared else inputs
             batch = {name: tensor.to(place) for name, tensor in inputs.items()}
             drawn = LogitsProcessorList([Drawn(settings, some)] if settings.temperature else [])
+            known = {"past_key_values": shared.cache(len(rows))} if shared else {}
             ids = model.generate(
-                **batch, generation_config=model.generation_config, tokenizer=tokenizer, logits_processor=drawn
+                **batch,
+                **known,
+                generation_config=model.generation_config,
+                tokenizer=tokenizer,
+                logits_processor=drawn,
             )
             written = tokenizer.batch_decode(task.architecture.written(ids, batch), skip_special_tokens=True)
             for row, text in zip(rows, written, strict=True):
                 answers[row] = before(text, settings.stop).strip()
             progress.update(len(rows))
     return answers
+
+
+class Shared:
+    """The keys and values of what all prompts begin with."""
+
+    def __init__(self, model: "PreTrainedModel | PeftModel", prefix: "Sequence[int]"):
+        self.ids = torch.tensor([list(prefix)])
+        self.kept = DynamicCache(config=model.config)
+        model(self.ids.to(device()), past_key_values=self.kept, use_cache=True, logits_to_keep=1)
+
+    def before(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The inputs of a batch with the beginning before them, and before their padding."""
+        ids = self.ids.expand(len(inputs["input_ids"]), -1)
+        begun = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return {name: torch.cat([begun[name], tensor], dim=1) for name, tensor in inputs.items()}
+
+    def cache(self, rows: int) -> DynamicCache:
+        """For a batch of so many rows, which fills it further."""
+        copied = copy.deepcopy(self.kept)
+        copied.batch_repeat_interleave(rows)
+        return copied
 
 
 @dataclass(frozen=True)

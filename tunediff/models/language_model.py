@@ -18,7 +18,7 @@ from tunediff.models.pretrained import hub_error
 from tunediff.models.settings import Pretrained
 
 LOGITS = 2**23  # that are held at once: of each row the vocabulary's size for each token of the answers
-TRIED = 3  # answers that `check` compares
+TRIED = 3  # answers that `check` computes
 
 Tokens = list[int]
 
@@ -164,17 +164,18 @@ def plain_log_likelihoods(model: PreTrainedModel, prompt: Tokens, answers: list[
 
 
 def check(model: PreTrainedModel, prompts: list[Tokens], answers: list[Tokens], name: str) -> None:
-    """Compare the shortest and the longest prompt with their plain passes.
+    """Compare the shortest and the longest prompt with their plain passes, by an answer that has others before it.
 
     Raises UserError if they differ: some architectures take no such mask or positions, and say nothing.
     """
     ends = [min(prompts, key=len), max(prompts, key=len)]
     few = answers[:TRIED]
+    tried = max(range(len(few)), key=lambda number: (number > 0, len(few[number])))
     refusal = f"{name}: this architecture ({model.config.model_type}) cannot be prompted here"
     advice = "take another model, or serve it and name an `endpoint`"
-    plain = np.stack([plain_log_likelihoods(model, prompt, few) for prompt in ends])
+    plain = np.stack([plain_log_likelihoods(model, prompt, [few[tried]]) for prompt in ends])
     try:
-        fast = log_likelihoods(model, ends, few, len(ends), f"{name}: check")
+        fast = log_likelihoods(model, ends, few, len(ends), f"{name}: check")[:, [tried]]
     except Exception as error:  # each architecture its own
         raise UserError(f"{refusal}: {reason(error)}; {advice}") from None
     if not np.allclose(fast, plain, atol=0.01 if model.dtype == torch.float32 else 1.0, rtol=0.01):

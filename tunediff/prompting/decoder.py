@@ -1,43 +1,49 @@
-"""A decoder on this machine scores each label by the likelihood of its words after the prompt."""
+"""A decoder on this machine scores each label by the likelihood of its words after the prompt, or writes an answer."""
 
 import time
 
 from tunediff.core.errors import UserError
 from tunediff.models import language_model
+from tunediff.models.generation import write_after
 from tunediff.models.inference import choose_precision
 from tunediff.models.loading import count_parameters, load_tokenizer
-from tunediff.prompting.prompts import Messages, answer_tokens, prompt_tokens
+from tunediff.prompting.prompts import EXAMPLE_END, Messages, answer_tokens, paragraphs, prompt_tokens
 from tunediff.prompting.settings import Prompting
-from tunediff.prompting.usage import Scores
+from tunediff.prompting.usage import Scores, Texts
+from tunediff.tasks.architecture import harmless, special_tokens
+from tunediff.tasks.generation import Generation
 
 
 class Decoder:
-    scores_all_labels = True
-    """Whether a preference can be taken out, or there is an answer alone."""
+    """What both kinds below share."""
 
-    def __init__(self, settings: Prompting, labels: list[str]):
+    longest_answer: int
+    """In tokens."""
+
+    def __init__(self, settings: Prompting):
         self.settings = settings
         self.tokenizer = load_tokenizer(settings.model, settings.model_path)
-        self.model = language_model.load_language_model(
-            settings.model, settings.model_path, choose_precision(settings.precision)
-        )
-        self.answers = [answer_tokens(self.tokenizer, label) for label in labels]
+        self.precision = choose_precision(settings.precision)
+        self.model = language_model.load_language_model(settings.model, settings.model_path, self.precision)
         self.reads = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        self.checked = False
 
     @property
     def cost(self) -> dict[str, int]:
         return {"total_parameters": count_parameters(self.model)["total_parameters"]}
 
-    def example_tokens(self, empty: Messages, examples: int) -> int:
+    def tokens(self, messages: Messages) -> list[int]:
+        """Those of a prompt."""
+        return prompt_tokens(self.tokenizer, messages)
+
+    def example_tokens(self, frame: Messages, examples: int) -> int:
         """How many tokens the text of each example may have, so that a text of `max_length` fits in after them.
 
-        `empty` is a conversation with so many examples, without their texts.
+        `frame` is a conversation with so many examples, a sign in the place of each text.
         """
         limit = self.settings.model.max_length
         if not (self.reads and examples):
             return limit
-        room = self.reads - limit - len(prompt_tokens(self.tokenizer, empty)) - max(map(len, self.answers))
+        room = self.reads - limit - len(self.tokens(frame)) - self.longest_answer
         return max(1, min(limit, room // examples))
 
     def cut(self, text: str, limit: int) -> str:
@@ -47,23 +53,74 @@ class Decoder:
             return text
         return text[: encoded.token_to_chars(limit - 1).end]
 
+    def prompts(self, conversations: list[Messages]) -> list[list[int]]:
+        """Raises UserError if one is longer than the model reads."""
+        prompts = [self.tokens(messages) for messages in conversations]
+        tokens = max(map(len, prompts)) + self.longest_answer
+        if self.reads and tokens > self.reads:
+            raise UserError(
+                f"params.yaml: prompts.entries.{self.settings.method}.shots: a prompt has {tokens:,} tokens with its "
+                f"answer, and {self.settings.model.name} reads at most {self.reads:,}; take fewer shots, or lower "
+                f"`max_length` in {self.settings.model_path}"
+            )
+        return prompts
+
+
+class Scorer(Decoder):
+    scores_all_labels = True
+    """Whether a preference can be taken out, or there is an answer alone."""
+
+    def __init__(self, settings: Prompting, labels: list[str]):
+        super().__init__(settings)
+        self.answers = [answer_tokens(self.tokenizer, label) for label in labels]
+        self.longest_answer = max(map(len, self.answers))
+        self.checked = False
+
     def scores(self, conversations: list[Messages], title: str) -> Scores:
         """Log-likelihoods of the labels' words."""
         started = time.perf_counter()
-        prompts = [prompt_tokens(self.tokenizer, messages) for messages in conversations]
-        self._fits(max(map(len, prompts)) + max(map(len, self.answers)))
+        prompts = self.prompts(conversations)
         if not self.checked:
             language_model.check(self.model, prompts, self.answers, self.settings.model.name)
             self.checked = True
         scores = language_model.log_likelihoods(
             self.model, prompts, self.answers, self.settings.batch_size, f"{self.settings.method}: {title}"
         )
-        return Scores(scores, time.perf_counter() - started, input_tokens=sum(map(len, prompts)))
+        return Scores(scores=scores, seconds=time.perf_counter() - started, input_tokens=sum(map(len, prompts)))
 
-    def _fits(self, tokens: int) -> None:
-        if self.reads and tokens > self.reads:
-            raise UserError(
-                f"params.yaml: prompts.entries.{self.settings.method}.shots: a prompt has {tokens:,} tokens, and "
-                f"{self.settings.model.name} reads at most {self.reads:,}; take fewer shots, or lower `max_length` in "
-                f"{self.settings.model_path}"
-            )
+
+class Writer(Decoder):
+    def __init__(self, settings: Prompting, labels: list[str]):
+        super().__init__(settings)
+        self.generate = settings.generate
+        self.longest_answer = self.generate.max_new_tokens
+        self.special = special_tokens(self.tokenizer)
+        if settings.entry.shots and not self.tokenizer.chat_template:
+            self.generate = self.generate.model_copy(update={"stop": [*self.generate.stop, EXAMPLE_END]})
+
+    def tokens(self, messages: Messages) -> list[int]:
+        """Those of a prompt, in which no text can end its turn."""
+        turns = [{**turn, "content": harmless(turn["content"], self.special)} for turn in messages]
+        return prompt_tokens(self.tokenizer, turns, paragraphs)
+
+    def texts(self, conversations: list[Messages], title: str) -> Texts:
+        started = time.perf_counter()
+        prompts = self.prompts(conversations)
+        shared = language_model.common_prefix(prompts) if self.generate.beams == 1 else ()
+        written = write_after(
+            prompts,
+            Generation(),
+            self.model,
+            self.tokenizer,
+            self.generate,
+            self.settings.batch_size,
+            self.precision,
+            f"{self.settings.method}: {title}",
+            shared,
+        )
+        return Texts(
+            texts=written,
+            seconds=time.perf_counter() - started,
+            input_tokens=sum(map(len, prompts)),
+            output_tokens=sum(len(ids) for ids in self.tokenizer(written, add_special_tokens=False)["input_ids"]),
+        )

@@ -1,4 +1,4 @@
-"""A server with OpenAI's interface answers with a label. What it has answered is kept, and never asked again."""
+"""A server with OpenAI's interface answers. What it has answered is kept, and never asked again."""
 
 import asyncio
 import os
@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from tunediff.core.errors import UserError, reason
 from tunediff.prompting import answer_cache
-from tunediff.prompting.forms import FORMS
+from tunediff.prompting.forms import FORMS, Labelling
 from tunediff.prompting.prompts import Messages
 from tunediff.prompting.settings import Prompting
-from tunediff.prompting.usage import Scores
+from tunediff.prompting.usage import Scores, Texts
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -34,14 +34,14 @@ class Server:
         self.labels = labels
         self.form = FORMS[settings.task]
         self.place = f"params.yaml: prompts.entries.{settings.method}.endpoint"
-        self.structured: bool | None = None
-        """Whether the server takes a schema for its answer; the first request tells."""
+        self.structured: bool | None = None if isinstance(self.form, Labelling) else False
+        """Whether the server is given a schema for its answer; if there is one, the first request tells."""
 
     @property
     def cost(self) -> dict[str, int]:
         return {}
 
-    def example_tokens(self, empty: Messages, examples: int) -> None:
+    def example_tokens(self, frame: Messages, examples: int) -> None:
         """How much the server reads is its own matter."""
 
     def cut(self, text: str, limit: int | None) -> str:
@@ -50,23 +50,34 @@ class Server:
 
     def scores(self, conversations: list[Messages], title: str) -> Scores:
         """1 for a label that was answered, else 0."""
+        answered = self._answered(conversations, title)
+        scores = np.zeros((len(answered), len(self.labels)))
+        for row, record in zip(scores, answered, strict=True):
+            named = self.form.named(record["answer"], self.labels)
+            row[slice(None) if named is None else named] = np.nan if named is None else 1
+        return Scores(scores=scores, **self._usage(answered))
+
+    def texts(self, conversations: list[Messages], title: str) -> Texts:
+        answered = self._answered(conversations, title)
+        return Texts(texts=[record["answer"] for record in answered], **self._usage(answered))
+
+    def _answered(self, conversations: list[Messages], title: str) -> list[dict[str, Any]]:
+        """A record for each conversation; what is not known from before is asked for."""
         keys = [answer_cache.digest(self._content(messages)) for messages in conversations]
         records = {key: record for key in set(keys) if (record := answer_cache.load(key))}
         missing = {key: messages for key, messages in zip(keys, conversations, strict=True) if key not in records}
         if missing:
             print(f"{self.settings.method}: {title}: {len(missing):,} to ask, {len(records):,} known from before")
             records |= self._ask(missing, title)
-        answered = [records[key] for key in keys]
-        scores = np.zeros((len(answered), len(self.labels)))
-        for row, record in zip(scores, answered, strict=True):
-            named = self.form.named(record["answer"], self.labels)
-            row[slice(None) if named is None else named] = np.nan if named is None else 1
-        return Scores(
-            scores,
-            sum(record["seconds"] for record in answered) / min(self.endpoint.concurrency, len(answered)),
-            sum(record["input_tokens"] for record in answered),
-            sum(record["output_tokens"] for record in answered),
-        )
+        return [records[key] for key in keys]
+
+    def _usage(self, answered: list[dict[str, Any]]) -> dict[str, Any]:
+        at_once = min(self.endpoint.concurrency, len(answered))
+        return {
+            "seconds": sum(record["seconds"] for record in answered) / at_once,
+            "input_tokens": sum(record["input_tokens"] for record in answered),
+            "output_tokens": sum(record["output_tokens"] for record in answered),
+        }
 
     def _content(self, messages: Messages) -> dict[str, Any]:
         """What decides an answer."""

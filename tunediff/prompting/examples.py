@@ -15,7 +15,7 @@ from tunediff.tasks.interface import Task
 
 
 class Seeded:
-    """The same examples for every text: `shots` of each label, drawn by a seed and mixed."""
+    """The same examples for every text: `shots` of each label, or of all rows without labels, drawn and mixed."""
 
     def __init__(self, train: Dataset, task: Task, shots: int, seed: int):
         random = np.random.default_rng(seed)
@@ -62,8 +62,8 @@ class Nearest:
 
 
 def _of_labels(train: Dataset, task: Task) -> list[np.ndarray]:
-    """The rows that have each label."""
-    return [np.flatnonzero(has) for _, has in task.parts(task.targets(train))]
+    """The rows that have each label; all rows together, where the task has no labels."""
+    return [np.flatnonzero(has) for _, has in task.parts(task.targets(train))] or [np.arange(len(train))]
 
 
 def _distinct(rows: list[np.ndarray]) -> np.ndarray:
@@ -73,4 +73,4 @@ def _distinct(rows: list[np.ndarray]) -> np.ndarray:
 
 def _example(train: Dataset, task: Task, row: int) -> Example:
     record = train[int(row)]
-    return Example(record["text"], FORMS[task.name].answer(task, record["label"]))
+    return Example(record["text"], FORMS[task.name].answer(task, record))

@@ -1,5 +1,6 @@
-"""What is asked and answered, by the task: one label, or any number of them."""
+"""What is asked and answered, by the task: one label, any number of them, spans, or a text."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -7,19 +8,31 @@ from typing import Any
 
 import numpy as np
 
+from tunediff.prompting import quotes
 from tunediff.prompting.parsing import NONE, label_of, labels_of, schema
 from tunediff.prompting.prompts import default_instruction
+from tunediff.tasks.generation import Answers, Generation
 from tunediff.tasks.interface import Task
+from tunediff.tasks.spans import Span
+from tunediff.tasks.tagging import Tagging
 
 UNSURE = 1e-3  # by how much the true label's logit is below the others where no valid answer came
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Form:
-    instruction: Callable[[Sequence[str]], str]
-    """For a data file without `prompt`, from the labels."""
-    answer: Callable[[Task, Any], str]
-    """What an example is answered with, from its value in the column `label`."""
+    instruction: Callable[[Task], str]
+    """For a data file without `prompt`."""
+    answer: Callable[[Task, dict[str, Any]], str]
+    """What an example is answered with, from its row."""
+    left: Callable[[str, str], str] = lambda answer, text: answer
+    """What remains of an example's answer if its text is cut to this one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelling(Form):
+    """Of tasks whose answers are labels, each of which can be scored."""
+
     schema: Callable[[Sequence[str]], dict[str, Any]]
     """The `response_format` that an endpoint is given, from the labels."""
     named: Callable[[str, Sequence[str]], int | list[int] | None]
@@ -28,6 +41,25 @@ class Form:
     """Logits from the log-likelihoods of the labels, both of shape [rows, labels]."""
     of_answers: Callable[[np.ndarray, np.ndarray], np.ndarray]
     """Logits from 1 and 0 for each label, and from the targets, by which a row of NaN becomes a wrong answer."""
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What was written for some texts, as the task has its answers."""
+
+    given: Any
+    unanswered: np.ndarray
+    """Whether a text has no valid answer, shape [texts]."""
+    invalid: dict[str, int]
+    """How many parts of answers could not be used, by the reason; empty where answers have no parts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Form):
+    """Of tasks whose answers are what the model writes."""
+
+    understood: Callable[[Task, list[str], list[str]], Understood]
+    """From the texts and what was written for each."""
 
 
 def any_of(labels: Sequence[str]) -> str:
@@ -58,21 +90,50 @@ def beside_the_others(scores: np.ndarray) -> np.ndarray:
     return log_softmax(scores, axis=1)
 
 
-FORMS = {
-    "classification": Form(
-        instruction=default_instruction,
-        answer=lambda task, label: task.labels[label],
+def spans_of(row: dict[str, Any], task: Tagging) -> list[Span]:
+    return [(span["start"], span["end"], task.labels[span["label"]]) for span in row["label"]]
+
+
+def understood_spans(task: Tagging, texts: list[str], answers: list[str]) -> Understood:
+    each = [quotes.read(answer, text, task.labels) for text, answer in zip(texts, answers, strict=True)]
+    invalid = sum((one.invalid for one in each), Counter())
+    return Understood(
+        [task.tagged(text, one.spans) for text, one in zip(texts, each, strict=True)],
+        np.array([not one.valid for one in each]),
+        {kind: invalid[kind] for kind in quotes.INVALID},
+    )
+
+
+def understood_texts(task: Generation, texts: list[str], answers: list[str]) -> Understood:
+    return Understood(Answers(answers), np.array([not answer for answer in answers]), {})
+
+
+FORMS: dict[str, Labelling | Writing] = {
+    "classification": Labelling(
+        instruction=lambda task: default_instruction(task.labels),
+        answer=lambda task, row: task.labels[row["label"]],
         schema=schema,
         named=label_of,
         of_likelihoods=lambda scores: scores,
         of_answers=wrong_if_unanswered,
     ),
-    "multilabel": Form(
-        instruction=any_of,
-        answer=lambda task, labels: ", ".join(task.labels[label] for label in labels) or NONE,
+    "multilabel": Labelling(
+        instruction=lambda task: any_of(task.labels),
+        answer=lambda task, row: ", ".join(task.labels[label] for label in row["label"]) or NONE,
         schema=partial(schema, several=True),
         named=labels_of,
         of_likelihoods=beside_the_others,
         of_answers=nothing_if_unanswered,
+    ),
+    "tagging": Writing(
+        instruction=lambda task: quotes.instruction(task.labels),
+        answer=lambda task, row: quotes.listed(row["text"], spans_of(row, task)),
+        left=quotes.left,
+        understood=understood_spans,
+    ),
+    "generation": Writing(
+        instruction=lambda task: task.instruction,
+        answer=lambda task, row: row["label"]["target"],
+        understood=understood_texts,
     ),
 }

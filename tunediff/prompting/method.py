@@ -1,6 +1,6 @@
 """One method of `prompts`, from its settings to what it answers on validation and test."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,12 +11,14 @@ from datasets import Dataset
 from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.sampling import sample
 from tunediff.evidence.of_task import of_task
+from tunediff.models.generation import before
 from tunediff.prompting.calibration import CONTENT_FREE, PRIORS
 from tunediff.prompting.examples import Nearest, Seeded
-from tunediff.prompting.forms import FORMS
-from tunediff.prompting.prompts import Example, Wording
-from tunediff.prompting.settings import Price, Prompting
-from tunediff.prompting.usage import Scores
+from tunediff.prompting.forms import FORMS, Writing
+from tunediff.prompting.parsing import last_words
+from tunediff.prompting.prompts import Example, Messages, Wording
+from tunediff.prompting.settings import Endpoint, Prompting
+from tunediff.prompting.usage import Scores, Texts, Usage
 from tunediff.tasks.interface import Task
 
 Splits = dict[str, Dataset]
@@ -25,16 +27,18 @@ Splits = dict[str, Dataset]
 
 @dataclass(frozen=True)
 class Answers:
-    """What a method answers, as logits of shape [rows, labels]."""
+    """What a method answers, and what is said of it."""
 
-    validation: np.ndarray
-    targets: np.ndarray
-    """Those of the validation texts that were asked for."""
-    test: np.ndarray
+    validation: dict[str, float]
+    """Figures on the validation texts that were asked for."""
+    test: Any
+    """Probabilities, or what the task has in their place."""
+    fitted: dict[str, Any]
+    """On validation."""
     cost: dict[str, Any]
     """As `metrics/cost/METHOD.json` has it."""
     detail: dict[str, Any]
-    """For `metrics/detail/METHOD.json`: how it was asked."""
+    """For `metrics/detail/METHOD.json`: how it was asked, and what fitted values change."""
 
 
 class Asking:
@@ -42,60 +46,114 @@ class Asking:
 
     def __init__(self, splits: Splits, task: Task, settings: Prompting):
         entry = settings.entry
-        self.wording = Wording(settings.instruction or FORMS[task.name].instruction(task.labels), entry.template)
+        self.form = FORMS[task.name]
+        self.writes = isinstance(self.form, Writing)
+        self.wording = Wording(settings.instruction or self.form.instruction(task), entry.template)
         if entry.endpoint:
             from tunediff.prompting.endpoint import Server as Model
+        elif self.writes:
+            from tunediff.prompting.decoder import Writer as Model
         else:
-            from tunediff.prompting.decoder import Decoder as Model
-        self.model = Model(settings, task.labels)
+            from tunediff.prompting.decoder import Scorer as Model
+        self.model = Model(settings, [] if self.writes else task.labels)
         if entry.shots and entry.examples == "nearest":
             self.examples = Nearest(splits["train"], task, settings)
         else:
             self.examples = Seeded(splits["train"], task, entry.shots, settings.seed)
-        without_texts = [Example("", label) for label in task.labels for _ in range(entry.shots)]
         self.text_tokens = settings.model and settings.model.max_length
-        self.example_tokens = self.model.example_tokens(
-            self.wording.conversation("", without_texts), len(without_texts)
-        )
+        self.example_tokens: int | None = None
+        """What the text of an example may have at most, in the conversation in which it may have least."""
 
     def scores(self, texts: list[str], title: str) -> Scores:
+        return self.model.scores(self.conversations(texts, title), title)
+
+    def texts(self, texts: list[str], title: str) -> Texts:
+        return self.model.texts(self.conversations(texts, title), title)
+
+    def conversations(self, texts: list[str], title: str) -> list[Messages]:
         cut = lru_cache(maxsize=1000)(self.model.cut)  # the same examples come again and again
-        conversations = [
-            self.wording.conversation(
-                cut(text, self.text_tokens),
-                [Example(cut(each.text, self.example_tokens), each.label) for each in examples],
-            )
-            for text, examples in zip(texts, self.examples.of(texts, title), strict=True)
-        ]
-        return self.model.scores(conversations, title)
+        room = lru_cache(maxsize=1000)(self._room)
+        made = []
+        for text, examples in zip(texts, self.examples.of(texts, title), strict=True):
+            limit = room(tuple(each.label for each in examples))
+            fitting = [self._cut(each, cut(each.text, limit)) for each in examples]
+            made.append(self.wording.conversation(cut(text, self.text_tokens), fitting))
+        return made
+
+    def _room(self, answers: tuple[str, ...]) -> int | None:
+        """How many tokens the text of each example may have, beside their answers."""
+        # A sign in the place of each text: spaces before nothing may be no tokens.
+        frame = self.wording.conversation(".", [Example(".", answer) for answer in answers])
+        limit = self.model.example_tokens(frame, len(answers))
+        if limit:
+            self.example_tokens = min(limit, self.example_tokens or limit)
+        return limit
+
+    def _cut(self, example: Example, text: str) -> Example:
+        return example if text == example.text else Example(text, self.form.left(example.label, text))
 
 
 def ask(splits: Splits, task: Task, settings: Prompting) -> Answers:
     """Ask for validation first, which chooses the calibration; then once for test."""
     asking = Asking(splits, task, settings)
-    form = FORMS[task.name]
     validation = some(splits["validation"], task, settings.validation_rows, settings.seed)
-    targets = task.targets(validation)
-    known = asking.scores(validation["text"][:], "validation")
-    test = asking.scores(splits["test"]["text"][:], "test")
-    how = {"instruction": asking.wording.instruction, "validation_rows": len(targets)}
+    answers = (written if asking.writes else labelled)(asking, splits, validation, task, settings)
+    how = {"instruction": asking.wording.instruction, "validation_rows": len(validation)}
     if settings.entry.shots and asking.example_tokens:
         how["example_tokens"] = asking.example_tokens  # at most, of each example
+    detail = {**answers.detail, "prompt": {**how, **answers.detail["prompt"]}}
+    return replace(answers, cost={**answers.cost, **asking.model.cost}, detail=detail)
+
+
+def labelled(asking: Asking, splits: Splits, validation: Dataset, task: Task, settings: Prompting) -> Answers:
+    """Labels, from the scores of all of them, or from answers alone."""
+    targets = task.targets(validation)
+    test_targets = task.targets(splits["test"])
+    known = asking.scores(validation["text"][:], "validation")
+    test = asking.scores(splits["test"]["text"][:], "test")
+    evidence = of_task(task)
     if asking.model.scores_all_labels:
         free = asking.scores(list(CONTENT_FREE), "no text").scores
         figures = calibrations(known.scores, free, targets, task, settings)
         chosen = max(figures, key=lambda kind: task.figures[settings.select_by].sign * figures[kind])
         prior = PRIORS[chosen](known.scores, free)
-        logits = form.of_likelihoods(known.scores) - prior, form.of_likelihoods(test.scores) - prior
-        how |= {"calibration": chosen, "calibrations": figures}
+        logits = [asking.form.of_likelihoods(each.scores) - prior for each in (known, test)]
+        how = {"calibration": chosen, "calibrations": figures}
     else:
-        logits = form.of_answers(known.scores, targets), form.of_answers(test.scores, task.targets(splits["test"]))
+        logits = [asking.form.of_answers(known.scores, targets), asking.form.of_answers(test.scores, test_targets)]
         # An answer alone does not say how sure it is.
-        temperature = of_task(task).fit_model(task, logits[0], targets, splits["train"])["temperature"]
-        logits = logits[0] / temperature, logits[1] / temperature
-        how |= {"no_valid_answer": {"validation": known.unanswered.mean(), "test": test.unanswered.mean()}}
-    spent = cost(known, test, settings.entry.endpoint and settings.entry.endpoint.price)
-    return Answers(logits[0], targets, logits[1], {**spent, **asking.model.cost}, how)
+        temperature = evidence.fit_model(task, logits[0], targets, splits["train"])["temperature"]
+        logits = [each / temperature for each in logits]
+        how = {"no_valid_answer": {"validation": known.unanswered.mean(), "test": test.unanswered.mean()}}
+    fitted = evidence.fit_model(task, logits[0], targets, splits["train"])
+    return Answers(
+        task.validate(targets, task.probabilities(logits[0])),
+        evidence.final(task, logits[1], fitted),
+        fitted,
+        cost(known, test, test.unanswered, settings.entry.endpoint),
+        {"prompt": how, **evidence.try_model(task, test_targets, logits[1], fitted)},
+    )
+
+
+def written(asking: Asking, splits: Splits, validation: Dataset, task: Task, settings: Prompting) -> Answers:
+    """What the model writes. It has no probabilities, so nothing is fitted."""
+    asked, understood = {}, {}
+    for name, split in (("validation", validation), ("test", splits["test"])):
+        texts = split["text"][:]
+        asked[name] = asking.texts(texts, name)
+        answers = [before(last_words(text), settings.generate.stop).strip() for text in asked[name].texts]
+        understood[name] = asking.form.understood(task, texts, answers)
+    how = {"no_valid_answer": {name: one.unanswered.mean() for name, one in understood.items()}}
+    if understood["test"].invalid:
+        how["invalid"] = {name: one.invalid for name, one in understood.items()}
+    test = understood["test"]
+    return Answers(
+        task.validate(task.targets(validation), understood["validation"].given),
+        test.given,
+        {},
+        cost(asked["validation"], asked["test"], test.unanswered, settings.entry.endpoint),
+        {"prompt": how},
+    )
 
 
 def some(split: Dataset, task: Task, rows: int, seed: int) -> Dataset:
@@ -114,13 +172,17 @@ def calibrations(
     return {kind: each[settings.select_by] for kind, each in figures.items()}
 
 
-def cost(validation: Scores, test: Scores, price: Price | None) -> dict[str, float]:
-    """Nothing is trained or saved; what 1,000 answers take is that of the test texts."""
+def cost(validation: Usage, test: Usage, unanswered: np.ndarray, endpoint: Endpoint | None) -> dict[str, float]:
+    """Nothing is trained or saved; what 1,000 answers take is that of the test texts.
 
-    def money(scores: Scores) -> float:
-        return (scores.input_tokens * price.input + scores.output_tokens * price.output) / 1e6
+    `unanswered` says which of these have no valid answer.
+    """
+    price = endpoint and endpoint.price
 
-    thousands = len(test.scores) / 1000
+    def money(usage: Usage) -> float:
+        return (usage.input_tokens * price.input + usage.output_tokens * price.output) / 1e6
+
+    thousands = len(unanswered) / 1000
     priced = {"money": money(validation) + money(test), "money_per_1000": money(test) / thousands} if price else {}
     return {
         "train_seconds": 0.0,
@@ -131,6 +193,6 @@ def cost(validation: Scores, test: Scores, price: Price | None) -> dict[str, flo
         "seconds_per_1000": test.seconds / thousands,
         "input_tokens_per_1000": test.input_tokens / thousands,
         "output_tokens_per_1000": test.output_tokens / thousands,
-        "no_valid_answer": float(test.unanswered.mean()),
+        "no_valid_answer": float(unanswered.mean()),
         **priced,
     }

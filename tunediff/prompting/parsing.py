@@ -22,7 +22,7 @@ def schema(labels: Sequence[str], several: bool = False) -> dict[str, Any]:
 def label_of(answer: str, labels: Sequence[str]) -> int | None:
     """The number of the one label that the answer is or mentions; None if there is none, or several.
 
-    The answer is JSON of `schema`, or text. What a reasoning model thinks before is left out.
+    The answer is JSON of `schema`, or text.
     """
     said = _said(answer, "label")
     if said in labels:
@@ -45,8 +45,13 @@ def labels_of(answer: str, labels: Sequence[str]) -> list[int] | None:
     return None if any(folded.count(label) > 1 for label in mentioned) else sorted(map(folded.index, mentioned))
 
 
+def last_words(answer: str) -> str:
+    """An answer without what a reasoning model thinks before."""
+    return answer.rpartition("</think>")[2].strip()
+
+
 def _said(answer: str, key: str) -> str:
-    said = answer.rpartition("</think>")[2].strip()
+    said = last_words(answer)
     with suppress(ValueError, RecursionError):
         value = json.loads(said)
         said = str(value.get(key, "")) if isinstance(value, dict) else said

@@ -1,20 +1,25 @@
 """What is said to a language model: an instruction, examples with their labels, and the text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from tunediff.tasks.causal import PLAIN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]
 """A conversation as chat models read it: `role` and `content` of each turn."""
+EXAMPLE_END = "\n\n###\n\n"
+"""What stands behind each example's text where there is no chat template: an answer ends with it, too."""
 
 
 @dataclass(frozen=True)
 class Example:
     text: str
     label: str
+    """What it is answered with."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Wording:
         messages = []
         for example in (*examples, Example(text, "")):
             said = self.template.replace("{text}", example.text)
-            if not messages:
+            if not messages and self.instruction:
                 said = f"{self.instruction}\n\n{said}"
             messages += [{"role": "user", "content": said}, {"role": "assistant", "content": example.label}]
         return messages[:-1]
@@ -41,12 +46,25 @@ def default_instruction(labels: Sequence[str]) -> str:
     return f"Classify the text as {', '.join(labels[:-1])} or {labels[-1]}. Answer with the label alone."
 
 
-def prompt_tokens(tokenizer: "PreTrainedTokenizerBase", messages: Messages) -> list[int]:
-    """The conversation up to where the answer begins. A tokenizer without a chat template gets lines of text."""
+def lines(messages: Messages) -> str:
+    """A conversation about labels as lines of text."""
+    said = [f"Label: {turn['content']}\n" if turn["role"] == "assistant" else turn["content"] for turn in messages]
+    return "\n".join([*said, "Label:"])
+
+
+def paragraphs(messages: Messages) -> str:
+    """A conversation whose answers are texts, as models without a template are trained on one."""
+    frames = {"user": PLAIN, "assistant": f"{{text}}{EXAMPLE_END}"}
+    return "".join(frames[turn["role"]].format(text=turn["content"]) for turn in messages)
+
+
+def prompt_tokens(
+    tokenizer: "PreTrainedTokenizerBase", messages: Messages, plain: Callable[[Messages], str] = lines
+) -> list[int]:
+    """The conversation up to where the answer begins. A tokenizer without a chat template gets a `plain` text."""
     if tokenizer.chat_template:
         return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    lines = [f"Label: {turn['content']}\n" if turn["role"] == "assistant" else turn["content"] for turn in messages]
-    return tokenizer("\n".join([*lines, "Label:"]))["input_ids"]
+    return tokenizer(plain(messages))["input_ids"]
 
 
 def answer_tokens(tokenizer: "PreTrainedTokenizerBase", label: str) -> list[int]:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tunediff.core.settings import Count, MethodName, Positive, Precision, Section, Seed, check_chosen, number
 from tunediff.models.settings import Pretrained
+from tunediff.tasks.settings import Generate
 
 Number = Annotated[int, BeforeValidator(number), Field(ge=0)]
 Money = Annotated[float, BeforeValidator(number), Field(ge=0, allow_inf_nan=False)]
@@ -62,7 +63,7 @@ class Entry(Section):
     """One way to ask."""
 
     shots: Number
-    """Examples from the training split for each label; 0 is zero-shot."""
+    """Examples from the training split for each label, or in all where there are no labels; 0 is zero-shot."""
     examples: Literal["seeded", "nearest"] = "seeded"
     """The same for every text, drawn by `seed`; or those most like the text, by the embeddings of the study's model."""
     template: str = "{text}"
@@ -132,6 +133,8 @@ class Prompting(Section):
     validation_rows: Count
     instruction: str | None = None
     """`prompt` of the data file; made from the labels' names if there is none."""
+    generate: Generate | None = None
+    """How answers are written, if the task's are."""
     entry: Entry
     model: Pretrained | None = None
     """The language model, if no endpoint is asked."""

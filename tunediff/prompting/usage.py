@@ -5,15 +5,25 @@ from dataclasses import dataclass
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Scores:
-    scores: np.ndarray
-    """The higher, the likelier the label, shape [prompts, labels]; a row of NaN is no valid answer."""
+@dataclass(frozen=True, kw_only=True)
+class Usage:
     seconds: float
     input_tokens: int
     output_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores(Usage):
+    scores: np.ndarray
+    """The higher, the likelier the label, shape [prompts, labels]; a row of NaN is no valid answer."""
 
     @property
     def unanswered(self) -> np.ndarray:
         """Whether a prompt has no valid answer, shape [prompts]."""
         return np.isnan(self.scores).any(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts(Usage):
+    texts: list[str]
+    """As the model wrote them, one for each prompt."""

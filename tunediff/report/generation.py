@@ -58,7 +58,7 @@ def choice(evidence: Evidence, about: About) -> list[Section]:
 
 
 def answers(evidence: Evidence, about: About) -> list[Section]:
-    return [examples(evidence), *ends(evidence)]
+    return [examples(evidence, about.prompted), *ends(evidence)]
 
 
 def label_noise(noise: pd.DataFrame) -> Section | None:
@@ -168,9 +168,10 @@ def perplexity(table: pd.DataFrame) -> str:
     return f"{np.exp(-table.log_likelihood.mean()):,.2f}" if "log_likelihood" in table else ""
 
 
-def examples(evidence: Evidence) -> Section:
+def examples(evidence: Evidence, prompted: list[str]) -> Section:
     """The first test texts, with every method's answer."""
-    shown = [m for m in dict.fromkeys([evidence.choice, *evidence.trained, "untrained"]) if m in evidence.predictions]
+    named = dict.fromkeys([evidence.choice, *evidence.trained, *prompted, "untrained"])
+    shown = [method for method in named if method in evidence.predictions]
     tables = {method: evidence.predictions[method].table for method in shown}
     first = tables[shown[0]].head(SHOWN)
     rows = [

@@ -84,10 +84,12 @@ def calibration(evidence: Evidence) -> Section | None:
         across, up = Axis(words.CONFIDENCE, limits=(0, 1)), Axis("", limits=(0, 1))
         return chart(series, across, up, f"{words.OFTEN[0].upper()}{words.OFTEN[1:]} by confidence")
 
-    if not any(len(one.confidence[0]) for one in evidence.predictions.values()):
+    sure = {name for name, one in evidence.predictions.items() if len(one.confidence[0])}
+    if not sure:
         return None
-    considered = [name for name in dict.fromkeys([evidence.choice, evidence.best]) if name not in WITHOUT_LEARNING]
-    others = [name for name in evidence.methods.method[::-1] if name not in (*considered, *WITHOUT_LEARNING)]
+    sure -= set(WITHOUT_LEARNING)
+    considered = [name for name in dict.fromkeys([evidence.choice, evidence.best]) if name in sure]
+    others = [name for name in evidence.methods.method[::-1] if name in sure and name not in considered]
     return Section(
         "Calibration",
         f"Below the dashed line a method is surer than it is right. {words.PROBABILITIES}",

@@ -15,6 +15,7 @@ from tunediff.evidence.growth import Growth
 from tunediff.evidence.settings import Evaluation
 from tunediff.models.pretrained import weights_hash
 from tunediff.models.settings import Adapted, ModelConf, Pretrained
+from tunediff.prompting.forms import FORMS, Writing
 from tunediff.prompting.settings import Prompting
 from tunediff.report.settings import Reporting
 from tunediff.settings.params import Params
@@ -179,6 +180,10 @@ def prompting(study: Study, method: str) -> Prompting:
     entry = params.prompts.entries[method]
     nearest = entry.shots > 0 and entry.examples == "nearest"
     model, path = study.language_models.get(method, (None, None))
+    writing = params.generate if isinstance(FORMS[study.data.task], Writing) else None
+    if writing and entry.endpoint and "options" not in entry.endpoint.model_fields_set:
+        endpoint = entry.endpoint.model_copy(update={"options": options(writing)})
+        entry = entry.model_copy(update={"endpoint": endpoint})
     return Prompting(
         method=method,
         task=study.data.task,
@@ -188,12 +193,20 @@ def prompting(study: Study, method: str) -> Prompting:
         select_by=params.train.select_by,
         validation_rows=params.prompts.validation_rows,
         instruction=study.data.prompt,
+        generate=writing,
         entry=entry,
         model=_only(model, Pretrained) if model else None,
         model_path=path,
         embedder=_only(study.model, Pretrained) if nearest else None,
         embedder_path=study.model_path if nearest else None,
     )
+
+
+def options(generate: Generate) -> dict[str, Any]:
+    """The section `generate` as a server with OpenAI's interface takes it; it has no beams."""
+    drawn = {"top_p": generate.top_p, "seed": generate.seed} if generate.temperature else {}
+    stop = {"stop": generate.stop} if generate.stop else {}
+    return {"temperature": generate.temperature, "max_tokens": generate.max_new_tokens, **drawn, **stop}
 
 
 def adapters(params: Params) -> dict[str, str]:

@@ -7,7 +7,6 @@ from tunediff.core.methods import MORE_BASELINES
 from tunediff.core.settings import Section, check, mistakes, read, read_values
 from tunediff.models.pretrained import hub_id
 from tunediff.models.settings import ModelConf
-from tunediff.prompting.forms import FORMS
 from tunediff.settings.params import Params
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import TASKS, with_keys
@@ -147,14 +146,16 @@ def with_figures(params: Params, data: DataConf) -> Params:
 def not_done(params: Params, task: type[Task]) -> list[str]:
     """What is wrong with settings that ask for what is not done for the task."""
     wanted = {
-        "prompts.methods": (bool(params.prompts.methods), "is not prompted; set it to []"),
         "export.methods": (bool(params.export.methods), "is not exported to ONNX; set it to []"),
         "training_rows.shares": (bool(params.training_rows.shares), "is not trained on some rows; set it to []"),
         "training_rows.per_label": (bool(params.training_rows.per_label), "is not trained on some rows; set it to []"),
         "train.class_weights": (params.train.class_weights != "none", "has no labels to weigh; set it to none"),
     }
-    lacking = tuple(wanted) if task.writes else () if task.name in FORMS else ("prompts.methods",)
-    problems = [f"{key}: a model for the task `{task.name}` {wanted[key][1]}" for key in lacking if wanted[key][0]]
+    problems = [
+        f"{key}: a model for the task `{task.name}` {said}"
+        for key, (is_set, said) in wanted.items()
+        if is_set and task.writes
+    ]
     rows = params.training_rows
     if rows.per_label and task.name == "multilabel":
         problems.append("training_rows.per_label: thresholds of several labels need validation rows; set it to []")

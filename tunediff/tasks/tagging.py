@@ -78,7 +78,8 @@ class Tagging:
     """The task for texts with spans of at least one type; see `interface.Task` for what each method is for.
 
     A word (`spans.WORD`) has a tag in IOB2. Logits and probabilities have shape [words of all texts, 1 + tags]: the
-    text's number comes first. Targets and answers are a list of `Tagged`.
+    text's number comes first. Targets and answers are a list of `Tagged`; answers stand in the place of probabilities
+    where there are none.
     """
 
     name: ClassVar[str] = "tagging"
@@ -306,26 +307,35 @@ class Tagging:
         table[:, 1:] = softmax(table[:, 1:] / temperature, axis=-1)
         return table
 
-    def answers(self, probabilities: np.ndarray, fitted: dict[str, Any] | None = None) -> list[Tagged]:
+    def answers(self, given: np.ndarray | list[Tagged], fitted: dict[str, Any] | None = None) -> list[Tagged]:
         """The most probable tag of each word, from probabilities or logits."""
-        return [self.of_tags(rows.argmax(1)) for rows in split(probabilities)]
+        return given if isinstance(given, list) else [self.of_tags(rows.argmax(1)) for rows in split(given)]
 
-    def served(self, texts: list[str], probabilities: np.ndarray) -> list[list[dict[str, Any]]]:
-        """The spans of each text: start, end (characters), label, text, and score, the least probability of a word."""
+    def served(self, texts: list[str], probabilities: np.ndarray | list[Tagged]) -> list[list[dict[str, Any]]]:
+        """The spans of each text: start, end (characters), label, text, and score, the least probability of a word.
+
+        Answers without probabilities have no score.
+        """
+        if isinstance(probabilities, list):
+            each = zip(texts, probabilities, strict=True)
+            return [[self._found(text, spans.words(text), span) for span in one.spans] for text, one in each]
         found, begin = [], 0
         for text in texts:  # some have no word
             places = spans.words(text)
             rows = probabilities[begin : begin + len(places), 1:]
             begin += len(places)
-            found.append([self._found(text, places, span, rows) for span in self.of_tags(rows.argmax(1)).spans])
+            own = self.of_tags(rows.argmax(1)).spans
+            scores = [float(rows[first:end].max(1).min()) for first, end, _ in own]
+            found.append(
+                [{**self._found(text, places, span), "score": score} for span, score in zip(own, scores, strict=True)]
+            )
         return found
 
     @staticmethod
-    def _found(text: str, places: list[tuple[int, int]], span: Span, rows: np.ndarray) -> dict[str, Any]:
+    def _found(text: str, places: list[tuple[int, int]], span: Span) -> dict[str, Any]:
         first, end, label = span
         start, stop = places[first][0], places[end - 1][1]
-        score = float(rows[first:end].max(1).min())
-        return {"start": start, "end": stop, "label": label, "text": text[start:stop], "score": score}
+        return {"start": start, "end": stop, "label": label, "text": text[start:stop]}
 
     @staticmethod
     def right(targets: list[Tagged], answers: list[Tagged]) -> np.ndarray:
@@ -374,15 +384,17 @@ class Tagging:
         }
 
     def score(
-        self, targets: list[Tagged], probabilities: np.ndarray, fitted: dict[str, Any] | None = None
+        self, targets: list[Tagged], probabilities: np.ndarray | list[Tagged], fitted: dict[str, Any] | None = None
     ) -> dict[str, float]:
-        """The loss is the mean cross-entropy over words, unweighted."""
+        """The loss is the mean cross-entropy over words, unweighted; there is none without probabilities."""
         sums = self.counts(targets, self.answers(probabilities)).sum(0)
+        if isinstance(probabilities, list):
+            return {name: float(value) for name, value in self.figures_of(sums).items()}
         own = probabilities[np.arange(len(probabilities)), [1 + tag for one in targets for tag in one.tags]]
         loss = -np.log(np.maximum(own, np.finfo(float).eps)).mean()
         return {**{name: float(value) for name, value in self.figures_of(sums).items()}, "loss": float(loss)}
 
-    def validate(self, targets: list[Tagged], probabilities: np.ndarray) -> dict[str, float]:
+    def validate(self, targets: list[Tagged], probabilities: np.ndarray | list[Tagged]) -> dict[str, float]:
         return self.score(targets, probabilities)
 
     def score_encoded(self, encoded: "Dataset", labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
