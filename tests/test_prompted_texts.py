@@ -29,12 +29,13 @@ from tunediff.prompting.decoder import Writer
 from tunediff.prompting.endpoint import Server
 from tunediff.prompting.forms import FORMS
 from tunediff.prompting.method import Asking, ask
-from tunediff.prompting.prompts import Wording, paragraphs
+from tunediff.prompting.prompts import Example, Wording, paragraphs
 from tunediff.prompting.settings import Endpoint, Prompting
 from tunediff.settings import resolve, study
 from tunediff.tasks.generation import Generation
 from tunediff.tasks.settings import Generate
 from tunediff.tasks.tagging import Tagging
+from tunediff.tasks.turns import text_of
 
 TYPES = ["org", "date", "sub org"]
 TEXT = "Acme Corp. said Acme rose; acme-like Zeta  Ltd fell on May 3."
@@ -203,6 +204,18 @@ def test_the_shared_beginning_is_computed_once_and_changes_nothing(
     options = (Generation(), model.model, model.tokenizer, model.generate)
     assert texts == [generation.write_after([each], *options, 1, "fp32", "test")[0] for each in prompts]
     assert len(set(texts)) > 2
+
+
+def test_a_chat_is_asked_turn_by_turn_and_cut_to_its_last_turns(llama: Path):
+    chat = text_of([("system", "Be brief."), ("user", "one"), ("assistant", "two"), ("user", "three")])
+    asked = Wording("Do.", "{text}!").conversation(chat, [Example("four", "five")])
+    assert [turn["role"] for turn in asked] == ["user", "assistant"] * 2 + ["user"]
+    assert [turn["content"] for turn in asked] == ["Do.\n\nfour!", "five", "Be brief.\n\none", "two", "three!"]
+    model = Writer(written(llama), [])
+    length = len(model.tokenizer(chat, add_special_tokens=False)["input_ids"])
+    assert model.cut(chat, length) == chat
+    assert model.cut(chat, length - 1) == text_of([("user", "one"), ("assistant", "two"), ("user", "three")])
+    assert "three".startswith(model.cut(chat, 1))
 
 
 def test_a_text_cannot_end_its_turn(llama: Path):

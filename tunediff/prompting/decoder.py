@@ -12,6 +12,7 @@ from tunediff.prompting.settings import Prompting
 from tunediff.prompting.usage import Scores, Texts
 from tunediff.tasks.architecture import harmless, special_tokens
 from tunediff.tasks.generation import Generation
+from tunediff.tasks.turns import text_of, turns_of
 
 
 class Decoder:
@@ -47,7 +48,11 @@ class Decoder:
         return max(1, min(limit, room // examples))
 
     def cut(self, text: str, limit: int) -> str:
-        """The text, without what lies beyond `limit` tokens."""
+        """The text, without what lies beyond `limit` tokens; of a chat its last turns, from one of the user on."""
+        turns = turns_of(text)
+        while len(turns) > 1 and len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) > limit:
+            turns = turns[1 if turns[0][0] == "system" else 2 :]
+            text = text_of(turns) if len(turns) > 1 else turns[0][1]
         encoded = self.tokenizer(text, truncation=True, max_length=limit + 1, add_special_tokens=False)
         if len(encoded["input_ids"]) <= limit:
             return text

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunediff.tasks.causal import PLAIN
+from tunediff.tasks.turns import turns_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,13 +32,21 @@ class Wording:
     """With `{text}`, where the text stands."""
 
     def conversation(self, text: str, examples: Sequence[Example] = ()) -> Messages:
-        """The instruction begins the first turn, and not a system message, which some chat templates refuse."""
-        messages = []
+        """The instruction begins the first turn, and not a system message, which some chat templates refuse.
+
+        A text that is a chat is asked turn by turn; what its system says begins the turn behind it.
+        """
+        messages: Messages = []
+        told = [self.instruction] if self.instruction else []
         for example in (*examples, Example(text, "")):
-            said = self.template.replace("{text}", example.text)
-            if not messages and self.instruction:
-                said = f"{self.instruction}\n\n{said}"
-            messages += [{"role": "user", "content": said}, {"role": "assistant", "content": example.label}]
+            *before, (_, asked) = turns_of(example.text)
+            turns = [*before, ("user", self.template.replace("{text}", asked)), ("assistant", example.label)]
+            for role, said in turns:
+                if role == "system":
+                    told.append(said)
+                else:
+                    messages.append({"role": role, "content": "\n\n".join([*told, said])})
+                    told = []
         return messages[:-1]
 
 
