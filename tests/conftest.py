@@ -212,7 +212,8 @@ def make_project(folder: Path, tiny_model: Path, tiny_texts: list[tuple[str, str
             "targets": {"attention": ["query", "value"], "all-linear": "all-linear"},
         },
     )
-    made.edit_yaml("params.yaml", data="tiny", model="tiny")
+    prompts = made.read_yaml("params.yaml")["prompts"]
+    made.edit_yaml("params.yaml", data="tiny", model="tiny", prompts={**prompts, "methods": []})
     return made
 
 
