@@ -209,6 +209,7 @@ def kill_and_repeat(project: Project, target: str, way: str, when: float | None,
     """
     for name in (*OUTPUTS, "metrics/cost"):
         shutil.rmtree(project.folder / name, ignore_errors=True)
+    project.run("git", "checkout", "-q", "dvc.lock")  # what it knows, DVC would take from its cache without a run
     set_warmup(project, before)
     left, name = checkpoints(project), target.split("@")[0]
     dvc = start(project, "dvc", "repro", "--no-run-cache", target)
