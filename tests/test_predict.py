@@ -447,7 +447,7 @@ def test_what_cannot_be_read_or_written_is_said(run: Run, asked: Asked, folders,
         ((*model, "--file", "no-key.jsonl", "--out", "out.parquet"), "no-key.jsonl: Parquet cannot hold a column of"),
         (
             (*model, "--file", "in.md"),
-            "in.md: the name ends in none of .csv, .tsv, .txt, .json, ",
+            "in.md: the name ends in none of .csv, .tsv, .txt, ",
         ),
         ((*model, "--file", "nope.csv"), "nope.csv: no such file"),
         ((*model, "--file", "in.csv", "--out", "out.tsv"), "--out out.tsv: the name ends in none of .csv, .jsonl"),

@@ -58,7 +58,7 @@ CELLS = [ending for ending in FORMATS if ending != ".conll"]  # which has tokens
 
 def save(records: list[dict[str, str]], path: Path) -> None:
     """Write records in the format that the name ends in."""
-    if path.suffix in (".csv", ".tsv", ".txt"):
+    if path.suffix in (".csv", ".tsv", ".txt", ".data", ".label"):
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(records[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
             writer.writeheader()
