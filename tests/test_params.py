@@ -362,7 +362,7 @@ def test_settings_are_frozen(files, section, name):
         setattr(section(settings), name, 2)
 
 
-@pytest.mark.parametrize("name", ["full", "lora-v1", "probe", "crf"])
+@pytest.mark.parametrize("name", ["full", "lora-v1", "probe", "crf", "targets"])
 def test_an_entry_may_not_take_another_methods_name(files, name):
     files.change(PARAMS_FILE, f"train_peft.entries.{name}", {"peft_type": "IA3", "learning_rate": 1e-3})
     (line,) = files.mistakes()

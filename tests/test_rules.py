@@ -76,10 +76,17 @@ def test_an_expression_that_takes_for_ever_ends_in_one_line(monkeypatch: pytest.
     slow = {"full": Predictions(None, Generation(), [("a", "b")] * 20, [["a" * 200 + "b"] * 20])}
     started = time.monotonic()
     with pytest.raises(
-        UserError, match=r"^briefs.yaml: rules.slow: takes more than 0.2 seconds on the test texts; write"
+        UserError, match=r"^briefs.yaml: rules.slow: takes more than 0.2 seconds on targets and answers; write"
     ):
         rules.kept(slow, {"slow": Rule(answer="^(a|aa)+$")}, 0.95, "briefs.yaml")
     assert time.monotonic() - started < 5
+    with pytest.raises(TimeoutError):
+        rules.matches("a", ["a"], deadline=time.monotonic() - 1)  # each text is quick
+
+
+def test_a_name_that_the_report_makes_itself_is_refused():
+    with pytest.raises(UserError, match=r"rules.stop, not due.*take another name"):
+        check({"target": "headline", "rules": {"stop, not due": "a"}}, Keys, Path("tiny.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,15 @@ def test_an_encoder_that_is_torn_is_refused_in_one_line(made: Project, tmp_path:
     with pytest.raises(UserError, match=r"encoder: the saved model cannot be loaded: .*missing") as refused:
         load_encoder(folder / "encoder")
     setfit_weights.unlink()
-    with pytest.raises(UserError, match="encoder: the encoder cannot be loaded") as missing:
+    with pytest.raises(UserError, match="encoder: the model folder has no weights") as missing:
         load_encoder(folder / "encoder")
     assert len(refused.value.lines) == len(missing.value.lines) == 1
+    (folder / "encoder/adapter_config.json").write_text("{}")
+    (folder / "encoder/adapter_model.safetensors").touch()
+    with pytest.raises(UserError, match=r"encoder/adapter_config.json: an encoder has no adapter"):
+        load_encoder(folder / "encoder")
+    with pytest.raises(UserError, match="no trained model there"):  # and not the Hub's model of that name
+        load_encoder(Path("someone/model"))
 
 
 def test_a_rate_at_which_it_breaks_is_named(made: Project):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,12 @@ def probe(
 def setfit(
     task: Classification, train: Dataset, other: Dataset, settings: WithoutFineTuning
 ) -> Callable[[np.ndarray | None], np.ndarray]:
+    seeds = count(settings.seed)  # the luck of a training is part of each draw
+
     def fitted(rows: np.ndarray | None) -> np.ndarray:
         part = train if rows is None else train.select(rows)
-        return pairs.Fitted(task, part, settings).answers(other, "setfit: others")
+        again = settings.model_copy(update={"seed": next(seeds)})
+        return pairs.Fitted(task, part, again).answers(other, "setfit: others")
 
     return fitted
 

@@ -148,6 +148,7 @@ def _save(pipeline: Pipeline, folder: Path) -> None:
 def _save_encoder(model: Any, tokenizer: Any, folder: Path) -> None:
     from tunediff.models import saving  # here: TF-IDF answers without PyTorch
 
+    model.cpu()  # a GPU may have room for one: the kept model is loaded next
     saving.save(model.base_model, tokenizer, folder)
 
 

@@ -43,6 +43,8 @@ class Fitted:
         encoded = encode(self.tokenizer, train["text"])
         learn(self.model, self.tokenizer, encoded, labels, settings.setfit, self.precision, settings.seed)
         states = self.states(encoded, "setfit: train")
+        if not np.isfinite(states).all():
+            raise diverged(settings.setfit, "the last step")
         head = regression(settings.setfit.C, settings.class_weights, several=False).fit(states, labels)
         hidden = states.shape[1]
         self.pipeline: Pipeline = make_pipeline(scaler(np.zeros(hidden), np.ones(hidden)), head)
@@ -109,15 +111,19 @@ def learn(
         cosines = cosine_similarity(*states.float().chunk(2))
         loss = (cosines - torch.from_numpy(alike[part]).to(cosines)).square().mean()
         if not torch.isfinite(loss):
-            raise UserError(
-                f"params.yaml: baseline.setfit.learning_rate: the loss is no number after {step} steps; take a smaller "
-                f"one than {settings.learning_rate:g}"
-            )
+            raise diverged(settings, f"{step} steps")
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+
+
+def diverged(settings: SetFit, when: str) -> UserError:
+    return UserError(
+        f"params.yaml: baseline.setfit.learning_rate: the loss is no number after {when}; take a smaller one than "
+        f"{settings.learning_rate:g}"
+    )
 
 
 def pairs(

@@ -1,5 +1,6 @@
 """A trained model in a fresh process: does it answer as it did in training, and what does it answer on test?"""
 
+import importlib
 import statistics
 import time
 from dataclasses import dataclass
@@ -61,6 +62,7 @@ def evaluate(
     detail: dict[str, Any] = {"fitted": {}}
     for seed, expected in zip(settings.seeds, trainer_logits, strict=True):
         path = folder(trained, seed, settings.seeds)
+        importlib.import_module("peft")  # as other libraries: adapters alone would count its import
         started = time.perf_counter()
         model, tokenizer = load_saved(path)
         task = task_of(model.config)

@@ -11,7 +11,7 @@ from tunediff.core.errors import UserError
 from tunediff.evidence import uncertainty
 from tunediff.evidence.comparison import Predictions
 from tunediff.evidence.uncertainty import Figures
-from tunediff.tasks.settings import Rule
+from tunediff.tasks.settings import NOT_DUE, Rule
 
 SECONDS = 10.0
 """What one rule may take on all texts: some expressions take longer than anyone waits."""
@@ -42,10 +42,10 @@ def kept(predictions: dict[str, Predictions], rules: dict[str, Rule], confidence
             }
         except TimeoutError:
             raise UserError(
-                f"{place}: rules.{name}: takes more than {SECONDS:g} seconds on the test texts; write it without one "
-                "repetition inside of another"
+                f"{place}: rules.{name}: takes more than {SECONDS:g} seconds on targets and answers; write it without "
+                "one repetition inside of another, or take it out"
             ) from None
-        for words, rows in ((name, due), (f"{name}, not due", ~due)):
+        for words, rows in ((name, due), (f"{name}{NOT_DUE}", ~due)):
             if rows.any():
                 for who, each in given.items():
                     share = _share(each[:, rows] == due[rows], confidence)
@@ -56,8 +56,14 @@ def kept(predictions: dict[str, Predictions], rules: dict[str, Rule], confidence
 def matches(expression: str, texts: Sequence[str], deadline: float) -> np.ndarray:
     """Whether each text matches somewhere, shape [texts]. Raises TimeoutError at the `deadline`."""
     compiled = regex.compile(expression)
-    left = (max(deadline - time.monotonic(), 1e-3) for _ in texts)
-    return np.array([bool(compiled.search(text, timeout=seconds)) for text, seconds in zip(texts, left, strict=True)])
+
+    def matched(text: str) -> bool:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return bool(compiled.search(text, timeout=left))
+
+    return np.array([matched(text) for text in texts])
 
 
 def _share(right: np.ndarray, confidence: float) -> uncertainty.Interval:

@@ -38,7 +38,7 @@ def distinct(rows: pd.DataFrame) -> pd.DataFrame:
     trainings = rows.groupby(["method", *(rows[name].round(DECIMALS) for name in VALIDATION)], dropna=False)
     known = rows[COMPARED].isna() & (trainings[COMPARED].transform("count") > 0)
 
-    figures = rows[["method", *TEST, *VALIDATION]].round(DECIMALS).assign(model=model)
+    figures = rows[["method", *TEST, *VALIDATION, IN_FOLDS]].round(DECIMALS).assign(model=model)
     number = figures.groupby(list(figures), dropna=False, sort=False).ngroup()
     newest = rows.sort_values("standing", kind="stable").groupby(number).revision.last()
     table = rows.assign(newest_in=number.map(newest)).rename(columns={"revision": "made_in"})

@@ -63,7 +63,10 @@ def load_saved(folder: Path, dequantize: bool = False) -> tuple["PreTrainedModel
 
 
 def load_encoder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """An encoder that `save` wrote without a head. Raises UserError if `folder` is none."""
+    """An encoder that `save` wrote without a head. Raises UserError if `folder` is none, or has an adapter."""
+    load_saved_config(folder)  # a path to nothing would be the name of a model on the Hub
+    if (folder / "adapter_config.json").exists():
+        raise UserError(f"{folder}/adapter_config.json: an encoder has no adapter; delete the file")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, loading = _read(AutoModel, folder)

@@ -157,7 +157,7 @@ def how_sure(evidence: Evidence, about: About) -> Section:
         f"Good enough is {within(evidence)}, which is whichever method is best in each of 10,000 draws: {noise} drawn "
         f"again and again{again}. The recommendation is the cheapest method that is good enough with a probability of "
         f"{100 * report.assurance:g}% (`report.assurance`); proven is one with "
-        f"{100 * decision.to_prove:.3g}%{corrected}. "
+        f"{100 * decision.to_prove:.4g}%{corrected}. "
     )
     known = {method: figures for method, figures in about.validation.items() if report.figure in figures}
     if evidence.nested is not None:

@@ -119,7 +119,7 @@ def sure(evidence: Evidence) -> str:
     if decision.proven:
         return f"{chance}. Proven at {confidence} is the dearer `{decision.proven}`."
     if decision.probabilities[decision.choice] >= evidence.report.confidence:
-        needed = f"{100 * decision.to_prove:.3g}%"
+        needed = f"{100 * decision.to_prove:.4g}%"
         return f"{chance}. Proof at {confidence} takes {needed}, because several methods may be good enough."
     return f"{chance}. {decision.rows:,} test texts prove no method at {confidence}."
 
@@ -146,9 +146,10 @@ def with_folds(evidence: Evidence, costs: pd.DataFrame, about: About) -> str:
     """All texts as test texts, and the time of it by what trainings and answers took."""
     decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
     each = FOLDS * costs.train_seconds + about.texts / 1000 * costs.answer_seconds
+    again = each[evidence.trained].sum() * (decision.trainings - 1)
     said = (
         f"To be surer, make each of the {about.texts:,} texts a test text: `dvc exp run -S 'folds=[{FOLDS}]'`, about "
-        f"{duration(decision.trainings * each.sum())} on the machine that trained ({about.machine}). What "
+        f"{duration(each.sum() + again)} on the machine that trained ({about.machine}). What "
         "another training changes is then in it, too."
     )
     if (needed := decision.rows_to_prove) is None or needed <= decision.rows:

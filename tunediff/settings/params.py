@@ -69,7 +69,7 @@ class Params(Section):
     @field_validator("train_peft", "prompts")
     @classmethod
     def _no_two_methods_of_one_name(cls, section: TrainPeft | Prompts, info: ValidationInfo) -> TrainPeft | Prompts:
-        others = [*BASELINES, *chain(*MORE_BASELINES.values()), *cls._without_entry(info)]
+        others = [*BASELINES, *chain(*MORE_BASELINES.values()), *cls._without_entry(info), "targets"]
         if info.field_name == "prompts" and "train_peft" in info.data:
             others += info.data["train_peft"].entries
         if twice := [name for name in section.entries if name in others]:

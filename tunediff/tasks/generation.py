@@ -5,7 +5,7 @@ Which tokens a model reads depends on its kind: see `architecture`.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -16,7 +16,7 @@ from tunediff.tasks.architecture import IGNORED, Architecture, Reader
 from tunediff.tasks.causal import Causal
 from tunediff.tasks.encoder_decoder import EncoderDecoder
 from tunediff.tasks.interface import Figure
-from tunediff.tasks.settings import Rule
+from tunediff.tasks.settings import Rule, RuleName
 from tunediff.tasks.text_figures import LENGTHS, Pair, counts, figures_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Keys(Section):
     """What the model is told to do, before every text."""
     figure: Literal["rougeL", "chrf", "exact"] = "rougeL"
     """The test figure that methods are compared by, where `report.figure` is `auto`."""
-    rules: dict[Annotated[str, Field(max_length=100)], Rule] = Field(default_factory=dict)
+    rules: dict[RuleName, Rule] = Field(default_factory=dict)
     """What answers should be like, by a name: the report has how many keep to it."""
     messages: Column | None = None
     """In the place of `text` and `target`: column of chats, whose last turn is to be written."""

@@ -21,6 +21,19 @@ def _expression(value: str) -> str:
 Expression = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_expression)]
 
 
+NOT_DUE = ", not due"
+"""Behind the name of a rule with a condition, for the texts that it does not ask anything of."""
+
+
+def _rule_name(value: str) -> str:
+    if value.endswith(NOT_DUE):
+        raise ValueError(f"the report ends names with '{NOT_DUE}' itself; take another name")
+    return value
+
+
+RuleName = Annotated[str, Field(max_length=100), AfterValidator(_rule_name)]
+
+
 class Rule(Section):
     """What answers should be like; an expression alone is `answer`, and every answer should match it.
 
