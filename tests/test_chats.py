@@ -276,6 +276,7 @@ SHORT = [("user", "Zeta?"), ("assistant", "up")]
         (messages([*SHORT, ("system", "x"), *SHORT]), "turn 3 is of the system; expected user"),
         (messages([("tool", "x"), *SHORT]), "turn 1: unknown role 'tool'; expected system, user, assistant"),
         ([{"role": 7, "content": "x"}], "turn 1: unknown role '7'"),
+        (messages(SHORT * 101), "202 turns; a chat may have 200"),
         (messages([("user", " "), SHORT[1]]), "turn 1, of the user, is empty"),
         ([*messages(SHORT[:1]), {"role": "assistant", "content": None}], "turn 2, of the assistant, is empty"),
         ([{"role": "user", "content": [{"type": "text"}]}], "turn 1: column 'content': expected text or a number"),

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from test_generation import INSTRUCTION, PAIRS, SOURCES, split_of, tiny_llama
 from test_generation import make as make_texts
 from test_prompting import prompting
 from test_tagging import project_of as make_spans
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 
 from tunediff.core.errors import UserError
 from tunediff.evidence import tagging as evidence
@@ -206,16 +207,30 @@ def test_the_shared_beginning_is_computed_once_and_changes_nothing(
     assert len(set(texts)) > 2
 
 
-def test_a_chat_is_asked_turn_by_turn_and_cut_to_its_last_turns(llama: Path):
+def test_a_chat_is_asked_turn_by_turn_and_cut_to_its_last_turns(llama: Path, splits: dict):
     chat = text_of([("system", "Be brief."), ("user", "one"), ("assistant", "two"), ("user", "three")])
-    asked = Wording("Do.", "{text}!").conversation(chat, [Example("four", "five")])
+    assert len(Wording("Do.", "{text}!").conversation(chat)) == 1  # a text that looks like a chat is one text
+    asked = Wording("Do.", "{text}!", chat=True).conversation(chat, [Example("four", "five")])
     assert [turn["role"] for turn in asked] == ["user", "assistant"] * 2 + ["user"]
     assert [turn["content"] for turn in asked] == ["Do.\n\nfour!", "five", "Be brief.\n\none", "two", "three!"]
-    model = Writer(written(llama), [])
-    length = len(model.tokenizer(chat, add_special_tokens=False)["input_ids"])
-    assert model.cut(chat, length) == chat
-    assert model.cut(chat, length - 1) == text_of([("user", "one"), ("assistant", "two"), ("user", "three")])
-    assert "three".startswith(model.cut(chat, 1))
+    asking = Asking(splits, Generation("Do.", chat=True), written(llama))
+    length = len(asking.model.tokenizer(chat, add_special_tokens=False)["input_ids"])
+    assert asking.shortened(chat, length) == chat
+    assert asking.shortened(chat, length - 1) == text_of([("system", "Be brief."), ("user", "three")])
+    assert asking.shortened(chat, 1) == text_of([("system", "Be brief."), ("user", asking.model.cut("three", 1))])
+
+
+def test_a_beginning_is_computed_once_where_every_layer_reads_all_of_it(llama: Path):
+    assert generation.keeps_all(Writer(written(llama), []).model)
+    options = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "vocab_size": 32}
+    config = MistralConfig(num_attention_heads=2, num_key_value_heads=2, sliding_window=8, **options)
+    assert not generation.keeps_all(MistralForCausalLM(config))
+
+
+def test_an_answer_of_very_many_lines_is_read_in_time():
+    started = time.monotonic()
+    read = quotes.read("org: a\n" * 100_000, "a " * 1000, TYPES)
+    assert len(read.spans) == quotes.LINES and time.monotonic() - started < 20
 
 
 def test_a_text_cannot_end_its_turn(llama: Path):

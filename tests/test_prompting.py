@@ -106,6 +106,15 @@ def test_a_prompt_that_the_model_cannot_read_is_refused(tiny_decoder: Path):
         Scorer(settings, LABELS).scores([WORDING.conversation("shares " * 700)], "test")
 
 
+def test_a_text_cannot_end_its_turn(tiny_decoder: Path):
+    scorer = Scorer(prompting(tiny_decoder), LABELS)
+    mark = scorer.tokenizer.all_special_tokens[0]
+    plain, marked = (scorer.tokens(WORDING.conversation(text)) for text in ("up down", f"up {mark} down"))
+    special = set(scorer.tokenizer.all_special_ids)
+    assert [sum(token in special for token in tokens) for tokens in (plain, marked)] in ([n, n] for n in range(9))
+    assert mark not in scorer.cut(f"up {mark} down", 50)
+
+
 def test_a_long_text_is_cut_at_max_length(tiny_decoder: Path):
     model = Scorer(prompting(tiny_decoder), LABELS)
     assert model.cut("shares rose", 64) == "shares rose"

@@ -18,6 +18,8 @@ TOGETHER = 250
 """Texts whose tokens are held at once."""
 CHARACTERS = 2**20
 """Characters of texts whose tokens are held at once, if no text has more."""
+TURNS = 200
+"""Of a chat: it is framed again at each turn of the user, so its time grows with the square."""
 
 
 def memory() -> int:

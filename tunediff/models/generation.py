@@ -17,6 +17,7 @@ from transformers import (
     StoppingCriteriaList,
     TopPLogitsWarper,
 )
+from transformers.cache_utils import DynamicLayer
 from transformers.generation.streamers import BaseStreamer
 
 from tunediff.core.errors import UserError
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TOKENS = 32_768
+"""Of a batch's prompts and answers at most, because their keys and values take memory."""
 
 
 def write(
@@ -77,8 +81,10 @@ def write_after(
     bar = tqdm(total=len(order), desc=title, unit="text", disable=title is None)
     with torch.inference_mode(), numbers, bar as progress:
         shared = Shared(model, prefix) if prefix else None
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        while order:
+            longest = len(prompts[order[0]]) + settings.max_new_tokens
+            size = max(1, min(batch_size, TOKENS // longest))
+            rows, order = order[:size], order[size:]
             some = [prompts[row] for row in rows]
             inputs = task.architecture.inputs(tokenizer, [ids[len(prefix) :] for ids in some])
             inputs = shared.before(inputs) if shared else inputs
@@ -97,6 +103,12 @@ def write_after(
                 answers[row] = before(text, settings.stop).strip()
             progress.update(len(rows))
     return answers
+
+
+def keeps_all(model: "PreTrainedModel | PeftModel") -> bool:
+    """Whether each layer reads all tokens before, so that what prompts begin with can be computed once."""
+    layers = DynamicCache(config=model.config).layers
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
 
 
 class Shared:

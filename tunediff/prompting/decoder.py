@@ -1,18 +1,18 @@
 """A decoder on this machine scores each label by the likelihood of its words after the prompt, or writes an answer."""
 
 import time
+from collections.abc import Callable
 
 from tunediff.core.errors import UserError
 from tunediff.models import language_model
-from tunediff.models.generation import write_after
+from tunediff.models.generation import keeps_all, write_after
 from tunediff.models.inference import choose_precision
 from tunediff.models.loading import count_parameters, load_tokenizer
-from tunediff.prompting.prompts import EXAMPLE_END, Messages, answer_tokens, paragraphs, prompt_tokens
+from tunediff.prompting.prompts import EXAMPLE_END, Messages, answer_tokens, lines, paragraphs, prompt_tokens
 from tunediff.prompting.settings import Prompting
 from tunediff.prompting.usage import Scores, Texts
 from tunediff.tasks.architecture import harmless, special_tokens
 from tunediff.tasks.generation import Generation
-from tunediff.tasks.turns import text_of, turns_of
 
 
 class Decoder:
@@ -20,10 +20,13 @@ class Decoder:
 
     longest_answer: int
     """In tokens."""
+    plain: Callable[[Messages], str]
+    """Makes the text that a model without a chat template reads."""
 
     def __init__(self, settings: Prompting):
         self.settings = settings
         self.tokenizer = load_tokenizer(settings.model, settings.model_path)
+        self.special = special_tokens(self.tokenizer)
         self.precision = choose_precision(settings.precision)
         self.model = language_model.load_language_model(settings.model, settings.model_path, self.precision)
         self.reads = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
@@ -33,8 +36,9 @@ class Decoder:
         return {"total_parameters": count_parameters(self.model)["total_parameters"]}
 
     def tokens(self, messages: Messages) -> list[int]:
-        """Those of a prompt."""
-        return prompt_tokens(self.tokenizer, messages)
+        """Those of a prompt, in which no text can end its turn."""
+        turns = [{**turn, "content": harmless(turn["content"], self.special)} for turn in messages]
+        return prompt_tokens(self.tokenizer, turns, self.plain)
 
     def example_tokens(self, frame: Messages, examples: int) -> int:
         """How many tokens the text of each example may have, so that a text of `max_length` fits in after them.
@@ -48,11 +52,8 @@ class Decoder:
         return max(1, min(limit, room // examples))
 
     def cut(self, text: str, limit: int) -> str:
-        """The text, without what lies beyond `limit` tokens; of a chat its last turns, from one of the user on."""
-        turns = turns_of(text)
-        while len(turns) > 1 and len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) > limit:
-            turns = turns[1 if turns[0][0] == "system" else 2 :]
-            text = text_of(turns) if len(turns) > 1 else turns[0][1]
+        """The text without what lies beyond `limit` tokens, and without special tokens in it."""
+        text = harmless(text, self.special)
         encoded = self.tokenizer(text, truncation=True, max_length=limit + 1, add_special_tokens=False)
         if len(encoded["input_ids"]) <= limit:
             return text
@@ -65,13 +66,14 @@ class Decoder:
         if self.reads and tokens > self.reads:
             raise UserError(
                 f"params.yaml: prompts.entries.{self.settings.method}.shots: a prompt has {tokens:,} tokens with its "
-                f"answer, and {self.settings.model.name} reads at most {self.reads:,}; take fewer shots, or lower "
-                f"`max_length` in {self.settings.model_path}"
+                f"answer, and {self.settings.model.name} reads at most {self.reads:,}; take fewer shots, lower "
+                f"`max_length` in {self.settings.model_path}, or take the method out of prompts.methods"
             )
         return prompts
 
 
 class Scorer(Decoder):
+    plain = staticmethod(lines)
     scores_all_labels = True
     """Whether a preference can be taken out, or there is an answer alone."""
 
@@ -95,23 +97,20 @@ class Scorer(Decoder):
 
 
 class Writer(Decoder):
+    plain = staticmethod(paragraphs)
+
     def __init__(self, settings: Prompting, labels: list[str]):
         super().__init__(settings)
         self.generate = settings.generate
         self.longest_answer = self.generate.max_new_tokens
-        self.special = special_tokens(self.tokenizer)
-        if settings.entry.shots and not self.tokenizer.chat_template:
+        if not self.tokenizer.chat_template:
             self.generate = self.generate.model_copy(update={"stop": [*self.generate.stop, EXAMPLE_END]})
-
-    def tokens(self, messages: Messages) -> list[int]:
-        """Those of a prompt, in which no text can end its turn."""
-        turns = [{**turn, "content": harmless(turn["content"], self.special)} for turn in messages]
-        return prompt_tokens(self.tokenizer, turns, paragraphs)
 
     def texts(self, conversations: list[Messages], title: str) -> Texts:
         started = time.perf_counter()
         prompts = self.prompts(conversations)
-        shared = language_model.common_prefix(prompts) if self.generate.beams == 1 else ()
+        once = self.generate.beams == 1 and keeps_all(self.model)
+        shared = language_model.common_prefix(prompts) if once else ()
         written = write_after(
             prompts,
             Generation(),

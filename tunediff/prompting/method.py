@@ -20,6 +20,7 @@ from tunediff.prompting.prompts import Example, Messages, Wording
 from tunediff.prompting.settings import Endpoint, Prompting
 from tunediff.prompting.usage import Scores, Texts, Usage
 from tunediff.tasks.interface import Task
+from tunediff.tasks.turns import text_of, turns_of
 
 Splits = dict[str, Dataset]
 """Those of `train`, `validation` and `test`."""
@@ -48,7 +49,9 @@ class Asking:
         entry = settings.entry
         self.form = FORMS[task.name]
         self.writes = isinstance(self.form, Writing)
-        self.wording = Wording(settings.instruction or self.form.instruction(task), entry.template)
+        self.wording = Wording(
+            settings.instruction or self.form.instruction(task), entry.template, getattr(task, "chat", False)
+        )
         if entry.endpoint:
             from tunediff.prompting.endpoint import Server as Model
         elif self.writes:
@@ -71,7 +74,7 @@ class Asking:
         return self.model.texts(self.conversations(texts, title), title)
 
     def conversations(self, texts: list[str], title: str) -> list[Messages]:
-        cut = lru_cache(maxsize=1000)(self.model.cut)  # the same examples come again and again
+        cut = lru_cache(maxsize=1000)(self.shortened)  # the same examples come again and again
         room = lru_cache(maxsize=1000)(self._room)
         made = []
         for text, examples in zip(texts, self.examples.of(texts, title), strict=True):
@@ -79,6 +82,17 @@ class Asking:
             fitting = [self._cut(each, cut(each.text, limit)) for each in examples]
             made.append(self.wording.conversation(cut(text, self.text_tokens), fitting))
         return made
+
+    def shortened(self, text: str, limit: int | None) -> str:
+        """The text's first `limit` tokens; of a chat what the system says, and as many of the last turns as fit."""
+        if not self.wording.chat:
+            return self.model.cut(text, limit)
+        turns = turns_of(text)
+        first = 1 if turns[0][0] == "system" else 0
+        while len(turns) > first + 1 and self.model.cut(text_of(turns), limit) != text_of(turns):
+            turns = turns[:first] + turns[first + 2 :]
+        role, said = turns[-1]
+        return text_of([*turns[:-1], (role, said if len(turns) > first + 1 else self.model.cut(said, limit))])
 
     def _room(self, answers: tuple[str, ...]) -> int | None:
         """How many tokens the text of each example may have, beside their answers."""

@@ -30,6 +30,8 @@ class Wording:
     instruction: str
     template: str
     """With `{text}`, where the text stands."""
+    chat: bool = False
+    """Whether texts are chats, as `turns.text_of` writes them."""
 
     def conversation(self, text: str, examples: Sequence[Example] = ()) -> Messages:
         """The instruction begins the first turn, and not a system message, which some chat templates refuse.
@@ -39,7 +41,7 @@ class Wording:
         messages: Messages = []
         told = [self.instruction] if self.instruction else []
         for example in (*examples, Example(text, "")):
-            *before, (_, asked) = turns_of(example.text)
+            *before, (_, asked) = turns_of(example.text) if self.chat else [("user", example.text)]
             turns = [*before, ("user", self.template.replace("{text}", asked)), ("assistant", example.label)]
             for role, said in turns:
                 if role == "system":
@@ -62,7 +64,7 @@ def lines(messages: Messages) -> str:
 
 
 def paragraphs(messages: Messages) -> str:
-    """A conversation whose answers are texts, as models without a template are trained on one."""
+    """A conversation whose answers are texts, for models without a template."""
     frames = {"user": PLAIN, "assistant": f"{{text}}{EXAMPLE_END}"}
     return "".join(frames[turn["role"]].format(text=turn["content"]) for turn in messages)
 

@@ -14,6 +14,8 @@ from tunediff.tasks.spans import Span, overlap, words
 
 INVALID = ("unreadable", "unknown_type", "not_in_text", "repeated")
 """What is wrong with a line: it has no type, or one that there is not; its quote stands nowhere, or is all taken."""
+LINES = 200
+"""So many lines of an answer are read; one that repeats itself has more."""
 BULLET = re.compile(r"(?:[-*•]|\d+[.)])\s+")
 
 
@@ -54,7 +56,10 @@ def left(answer: str, text: str) -> str:
 
 def read(answer: str, text: str, types: Sequence[str]) -> Quoted:
     quoted = Quoted()
-    for line in answer.replace("**", "").splitlines():
+    lines = answer.replace("**", "").splitlines()
+    if len(lines) > LINES:
+        quoted.invalid["unreadable"] = len(lines) - LINES
+    for line in lines[:LINES]:
         line = BULLET.sub("", line.strip(), count=1)
         if line.strip(AROUND).casefold() == NONE:
             quoted.nothing = True

@@ -9,8 +9,13 @@ if TYPE_CHECKING:
 
 def nested(features: "datasets.Features") -> list[str]:
     """Columns in others, as in `translation.en`."""
-    inner = {name: f if isinstance(f, dict) else getattr(f, "languages", ()) for name, f in features.items()}
-    return [f"{name}.{key}" for name, keys in inner.items() for key in keys]
+
+    def keys(feature: Any) -> Iterable[str]:
+        if isinstance(feature, dict):
+            return feature
+        return feature.languages if type(feature).__name__ == "Translation" else ()  # one language may be no column
+
+    return [f"{name}.{key}" for name, feature in features.items() for key in keys(feature)]
 
 
 def with_label_names(records: Iterable[dict[str, Any]], features: "datasets.Features") -> Iterator[dict[str, Any]]:

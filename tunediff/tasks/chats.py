@@ -1,5 +1,6 @@
 """Chats of several turns, whose last one is to be written: how `generation` reads them from a source."""
 
+import re
 from typing import Any
 
 from tunediff.tasks.generation import BETWEEN, Generation, Keys
@@ -26,6 +27,6 @@ class Chats(Generation):
 def question(record: dict[str, Any], column: str) -> str:
     """A chat that is to be answered: messages of which the user's is the last one, or a text of the user."""
     value = record.get(column)
-    if isinstance(value, str) and not value.lstrip().startswith("["):
+    if isinstance(value, str) and not re.match(r"\s*\[\s*\{", value):
         value = [{"role": "user", "content": value}] if value.strip() else None
     return text_of(read_turns(value, column, "user"))

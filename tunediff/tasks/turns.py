@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tunediff.core import limits
 from tunediff.core.values import as_text
 
 ROLES = ("system", "user", "assistant")
@@ -59,7 +60,7 @@ def read_turns(value: Any, column: str, last: str) -> list[Turn]:
 
 def _read(messages: list[dict[str, Any]]) -> Iterator[Turn]:
     for number, message in enumerate(messages, 1):
-        role, content = ("from", "value") if "from" in message else ("role", "content")
+        role, content = ("from", "value") if message.get("from") is not None else ("role", "content")
         named = message.get(role)
         try:
             said = as_text(message, content)
@@ -70,6 +71,8 @@ def _read(messages: list[dict[str, Any]]) -> Iterator[Turn]:
 
 def checked(turns: list[Turn], last: str) -> list[Turn]:
     """The turns, their texts without what would begin another; see `read_turns`."""
+    if len(turns) > limits.TURNS:
+        raise ValueError(f"{len(turns):,} turns; a chat may have {limits.TURNS}: split it")
     expected = ROLES[:2]
     for number, (role, said) in enumerate(turns, 1):
         if role not in ROLES:
