@@ -269,7 +269,7 @@ def replace(here: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
             return preparation(shipped.model_copy(update={"data": DATA_FILE.model_validate(conf)}))
 
         monkeypatch.setattr(prepare, "read_json", resolved)
-        monkeypatch.setattr(prepare, "lengths", lambda task, rows, *_: [len(text) for text in rows.text])
+        monkeypatch.setattr(prepare, "lengths", lambda task, rows, *_: {"tokens": [len(text) for text in rows.text]})
         monkeypatch.setattr(prepare, "save_split", lambda rows, *_: saved.append(rows))
 
     return replaced

@@ -137,9 +137,10 @@ def test_a_failure_is_named_and_what_does_not_depend_on_it_ends(small: Project, 
     done = repro(small, environment)
     assert done.returncode == 1 and (small.folder / "a").read_text() == "x: 1\n"
     assert re.search(r"^b: FAILED after 0:00:\d\d\n(    .*\n)*    error: no such label$", done.stdout, re.MULTILINE)
-    assert done.stderr == (
-        "error: b failed: its words are above, and in .dvc/tmp/repro/b.log; did not run or end: each@v, each@w, end\n"
-    )
+    # DVC may say that it took the lock of a process that `--stop` has ended.
+    assert [line for line in done.stderr.splitlines() if not line.startswith("WARNING: ")] == [
+        "error: b failed: its words are above, and in .dvc/tmp/repro/b.log; did not run or end: each@v, each@w, end"
+    ]
     assert "did not run or end: a, each@v" in stopped.stderr and "a: done" not in stopped.stdout
     assert working_in(small.folder) == []
     assert list(small.read_yaml("dvc.lock")["stages"]) == ["settings", "a"]

@@ -9,7 +9,7 @@ from conftest import ROOT, Project, make_project
 pytestmark = pytest.mark.slow
 
 TABLE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").split("## If you edit this, that runs again")[1]
-ROWS = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", TABLE, re.MULTILINE))
+ROWS = dict(re.findall(r"^\|(.+?)\|(.+?)\|$", TABLE, re.MULTILINE))
 
 
 STAGES = (

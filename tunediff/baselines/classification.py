@@ -11,7 +11,6 @@ import pandas as pd
 from datasets import Dataset
 
 from tunediff.baselines import label_noise as noise
-from tunediff.baselines import setfit as pairs
 from tunediff.baselines.classifiers import Answers, Splits, cost, predict, pretrained, reader, tfidf
 from tunediff.baselines.linear import on_states, on_tfidf
 from tunediff.baselines.settings import Baseline, WithoutFineTuning
@@ -26,6 +25,8 @@ def answers(splits: Splits, task: Classification, settings: WithoutFineTuning) -
 
 def more(method: str, splits: Splits, task: Classification, settings: WithoutFineTuning) -> Answers:
     """`setfit`."""
+    from tunediff.baselines import setfit as pairs  # here: schedules of learning rates import PEFT
+
     return {"setfit": pairs.answers}[method](splits, task, settings)
 
 
@@ -63,6 +64,8 @@ def probe(
 def setfit(
     task: Classification, train: Dataset, other: Dataset, settings: WithoutFineTuning
 ) -> Callable[[np.ndarray | None], np.ndarray]:
+    from tunediff.baselines import setfit as pairs
+
     seeds = count(settings.seed)  # the luck of a training is part of each draw
 
     def fitted(rows: np.ndarray | None) -> np.ndarray:
