@@ -106,7 +106,11 @@ def test_the_queue_runs_on_workers_though_the_command_and_a_worker_are_killed(
 
     # A worker is killed while it trains, and all that it began ends; the command is interrupted.
     interrupted = subprocess.Popen(
-        [sys.executable, *command[1:]], cwd=home.folder, env=ENVIRONMENT, stderr=subprocess.PIPE
+        [sys.executable, *command[1:]],
+        cwd=home.folder,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )
     killed = "worker-0" not in wait_for(lambda: runs.is_file() and runs.read_text())
     workers[killed].kill()
