@@ -216,6 +216,8 @@ def test_a_chat_is_asked_turn_by_turn_and_cut_to_its_last_turns(llama: Path, spl
     asking = Asking(splits, Generation("Do.", chat=True), written(llama))
     length = len(asking.model.tokenizer(chat, add_special_tokens=False)["input_ids"])
     assert asking.shortened(chat, length) == chat
+    marked = chat.replace("two", asking.model.tokenizer.eos_token)  # what changes in the prompt is no reason to cut
+    assert asking.shortened(marked, 10 * length) == marked
     assert asking.shortened(chat, length - 1) == text_of([("system", "Be brief."), ("user", "three")])
     assert asking.shortened(chat, 1) == text_of([("system", "Be brief."), ("user", asking.model.cut("three", 1))])
 

@@ -27,7 +27,6 @@ from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
 
 WARMUP = 0.1  # share of the steps, as published
-BYTES = 4, 8  # of a weight: the encoder's, the regression's
 
 
 class Fitted:
@@ -65,9 +64,8 @@ def answers(splits: Splits, task: Classification, settings: WithoutFineTuning) -
     trained = time.perf_counter()
     predicted = fitted.answers(splits["test"], "setfit: test")
     evaluated = time.perf_counter()
-    weights = [sum(each.numel() for each in fitted.model.base_model.parameters()), parameters(fitted.pipeline)]
-    spent = cost(trained - started, evaluated - trained, sum(weights), sum(weights))
-    spent["artifact_bytes"] = sum(number * size for number, size in zip(weights, BYTES, strict=True))
+    weights = sum(each.numel() for each in fitted.model.base_model.parameters()) + parameters(fitted.pipeline)
+    spent = cost(trained - started, evaluated - trained, weights, weights)
     chosen = settings.setfit
     kept = Linear(
         fitted.pipeline,

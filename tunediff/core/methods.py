@@ -12,3 +12,5 @@ WITHOUT_MODEL = ("majority", "tfidf", "dictionary", "crf")
 ENCODER = "encoder"
 """The folder that SetFit has beside its regression."""
 WITHOUT_LEARNING = ("majority", "untrained")
+TARGETS = "targets"
+"""The name under which the test texts' own targets stand beside the methods."""

@@ -8,6 +8,7 @@ import pandas as pd
 import regex
 
 from tunediff.core.errors import UserError
+from tunediff.core.methods import TARGETS
 from tunediff.evidence import uncertainty
 from tunediff.evidence.comparison import Predictions
 from tunediff.evidence.uncertainty import Figures
@@ -15,8 +16,6 @@ from tunediff.tasks.settings import NOT_DUE, Rule
 
 SECONDS = 10.0
 """What one rule may take on all texts: some expressions take longer than anyone waits."""
-TARGETS = "targets"
-"""The name under which the test texts' own targets stand."""
 
 
 def kept(predictions: dict[str, Predictions], rules: dict[str, Rule], confidence: float, place: str) -> pd.DataFrame:

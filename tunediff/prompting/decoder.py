@@ -51,6 +51,12 @@ class Decoder:
         room = self.reads - limit - len(self.tokens(frame)) - self.longest_answer
         return max(1, min(limit, room // examples))
 
+    def fits(self, text: str, limit: int) -> bool:
+        """Whether the text has no more than `limit` tokens, as a prompt has it."""
+        text = harmless(text, self.special)
+        encoded = self.tokenizer(text, truncation=True, max_length=limit + 1, add_special_tokens=False)
+        return len(encoded["input_ids"]) <= limit
+
     def cut(self, text: str, limit: int) -> str:
         """The text without what lies beyond `limit` tokens, and without special tokens in it."""
         text = harmless(text, self.special)

@@ -44,6 +44,9 @@ class Server:
     def example_tokens(self, frame: Messages, examples: int) -> None:
         """How much the server reads is its own matter."""
 
+    def fits(self, text: str, limit: int | None) -> bool:
+        return True
+
     def cut(self, text: str, limit: int | None) -> str:
         """All of it."""
         return text

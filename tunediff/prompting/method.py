@@ -89,10 +89,12 @@ class Asking:
             return self.model.cut(text, limit)
         turns = turns_of(text)
         first = 1 if turns[0][0] == "system" else 0
-        while len(turns) > first + 1 and self.model.cut(text_of(turns), limit) != text_of(turns):
+        while len(turns) > first + 1 and not self.model.fits(text, limit):
             turns = turns[:first] + turns[first + 2 :]
-        role, said = turns[-1]
-        return text_of([*turns[:-1], (role, said if len(turns) > first + 1 else self.model.cut(said, limit))])
+            text = text_of(turns)
+        if len(turns) > first + 1:
+            return text
+        return text_of([*turns[:first], ("user", self.model.cut(turns[-1][1], limit))])
 
     def _room(self, answers: tuple[str, ...]) -> int | None:
         """How many tokens the text of each example may have, beside their answers."""

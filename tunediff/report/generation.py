@@ -6,10 +6,10 @@ import textwrap
 import numpy as np
 import pandas as pd
 
+from tunediff.core.methods import TARGETS
 from tunediff.evidence import uncertainty
 from tunediff.evidence.comparison import Evidence, Predictions
 from tunediff.evidence.generation import references
-from tunediff.evidence.rules import TARGETS
 from tunediff.report.page import Section
 from tunediff.report.results import About
 from tunediff.tasks.turns import turns_of

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from tunediff.baselines.settings import Baseline
 from tunediff.core.errors import suggestion
-from tunediff.core.methods import BASELINES, MORE_BASELINES
+from tunediff.core.methods import BASELINES, MORE_BASELINES, TARGETS
 from tunediff.core.settings import MethodName, Precision, Section, Seed, number
 from tunediff.evidence.settings import Evaluate, Report
 from tunediff.prompting.settings import Prompts
@@ -69,7 +69,7 @@ class Params(Section):
     @field_validator("train_peft", "prompts")
     @classmethod
     def _no_two_methods_of_one_name(cls, section: TrainPeft | Prompts, info: ValidationInfo) -> TrainPeft | Prompts:
-        others = [*BASELINES, *chain(*MORE_BASELINES.values()), *cls._without_entry(info), "targets"]
+        others = [*BASELINES, *chain(*MORE_BASELINES.values()), *cls._without_entry(info), TARGETS]
         if info.field_name == "prompts" and "train_peft" in info.data:
             others += info.data["train_peft"].entries
         if twice := [name for name in section.entries if name in others]:
