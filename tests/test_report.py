@@ -345,7 +345,7 @@ ABOUT = About(
     validation={"tfidf": {"accuracy": 0.9}, "full": {"accuracy": 0.85}},
     validated=300,
     adapters={"lora-v1": "LoRA of rank 8"},
-    prompted=[],
+    prompted={},
     machine="",
     curves=CURVES,
     growth=GROWTH,
@@ -458,11 +458,11 @@ def test_the_verdict_says_what_why_how_sure_and_what_next():
     assert said.headline == "Use `full`"
     assert said.reason == (
         "Its accuracy is the best (87.5%), and nothing cheaper is likely to be as good. `tfidf`, which needs no "
-        "pretrained model, reaches 75.0%: 12.5 points less (4.1 to 20.7)."
+        "pretrained model, reaches 75.0%: 12.5 points less (95% interval 4.1 to 20.7)."
     )
     assert [tile.value for tile in said.tiles] == ["87.5%", "10.0 MB", "2.0 s"]
-    assert said.tiles[1].note == "running it loads 1.0 GB; versions share all but 10.0 MB of that"
-    assert said.sure == "Over 99% sure that it is within 2 points of the best: proven at 95%."
+    assert said.tiles[1].note == "to answer, it loads 1.0 GB: this and the pretrained model, one for all versions"
+    assert said.sure == "Over 99% sure (70% were asked) that it is within 2 points of the best: proven at 95%."
     assert "label more" not in said.next and "`dvc exp run -S 'seeds=[17,18,19]'`, about 3.0 s of training" in said.next
 
 
@@ -471,13 +471,15 @@ def test_the_verdict_on_a_tie_names_the_gains():
     said = verdict(weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": nearly}))
     assert said.headline == "Use `lora-v1`"
     assert said.reason == (
-        "Its accuracy is about as good as that of the best, `full` (87.0% and 87.5%), and it is cheaper: a version "
-        "adds 1.0 MB to 999.0 MB that all share, instead of 10.0 MB each. `tfidf`, which needs no pretrained model, "
-        "reaches 75.0%: 12.0 points less (3.6 to 20.2)."
+        "Its accuracy (87.0%) is about as good as that of the best, `full` (87.5%), and it is cheaper: a version takes "
+        "1.0 MB, beside 999.0 MB once for all versions, instead of 10.0 MB each. `tfidf`, which needs no pretrained "
+        "model, reaches 75.0%: 12.0 points less (95% interval 3.6 to 20.2)."
     )
     tied = weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": answered([0, 1, 0, 1, 0, 0, 0, 1] * 25, MIXED)})
-    assert re.match(
-        r"\d\d% sure that it is within 2 points of the best. Proven at 95% is|\d\d% sure", verdict(tied).sure
+    assert re.fullmatch(
+        r"\d\d% sure( \(70% were asked\))? that it is within 2 points of the best\. 200 test texts do not decide "
+        r"between it and `\S+` at 95%; the other 3 are worse\.",
+        verdict(tied).sure,
     )
     assert "To be 95% sure, label more texts" in verdict(tied).next
 
@@ -490,7 +492,7 @@ def test_the_verdict_offers_folds_with_their_time():
     # Five methods, each of five trainings of a second and 1,400 answers of 2 ms.
     assert said.startswith(
         "To be surer, make each of the 1,400 texts a test text: `dvc exp run -S 'folds=[5]'`, about 39 s on the "
-        "machine that trained (Linux, 2 cores). What another training changes is then in it, too."
+        "machine that trained (Linux, 2 cores). The luck of a training then counts, too."
     )
     assert "seeds=" not in said
     assert "label more texts" in verdict(tied, dataclasses.replace(about, texts=0)).next  # splits of its own

@@ -23,7 +23,7 @@ def methods(evidence: Evidence, words: list[str]) -> Section:
     colours = palette(evidence.methods.method.tolist())
     table, rows = evidence.methods.set_index("method"), []
     span = " ({})" if evidence.costs is None else ""  # one column of intervals, or the table is too wide
-    order = sorted(table.index, key=lambda name: -deciding.sign * evidence.intervals.loc[name, deciding.name])
+    order = best_first(evidence)
     for method in order:
         own, limits = table.loc[method], evidence.intervals.loc[method]
         rows.append(
@@ -53,22 +53,28 @@ def methods(evidence: Evidence, words: list[str]) -> Section:
         ]
     )
     said = (
-        f"The chart has the {deciding.words} on test with its {100 * evidence.report.confidence:g}% interval. Good "
+        f"The chart has the {deciding.words} on test with its {100 * evidence.report.confidence:g}% interval; a "
+        "triangle stands for what is too far off. Good "
         f"enough is how probable it is that a method is {within(evidence)}."
     )
     return Section("Methods", " ".join([said, *words]), [head, *rows], charts=[picture], chosen=evidence.choice)
+
+
+def best_first(evidence: Evidence) -> list[str]:
+    figure = evidence.deciding
+    return sorted(evidence.methods.method, key=lambda name: -figure.sign * evidence.intervals.loc[name, figure.name])
 
 
 def what_each_is(evidence: Evidence, about: About) -> Section:
     sizes = evidence.methods.set_index("method")
     kinds = of_task(evidence.task).METHODS
     rows = []
-    for method in evidence.methods.method[::-1]:
+    for method in best_first(evidence):
         words = kinds.get(method, "")
         if method in about.adapters:
             words = kinds["adapter"].format(about.adapters[method])
         if method in about.prompted:
-            words = "A language model is asked for the answer (docs/prompting.md). Nothing is trained."
+            words = f"A language model ({about.prompted[method]}) is asked for the answer. Nothing is trained."
         elif method not in WITHOUT_LEARNING:
             words = f"{words} {sizes.trainable_parameters[method]:,} trained weights.".strip()
         rows.append([method, words])

@@ -34,8 +34,8 @@ class About:
     """Validation rows."""
     adapters: dict[str, str]
     """Those that are adapters, in a few words."""
-    prompted: list[str]
-    """Those that ask a language model."""
+    prompted: dict[str, str]
+    """The language model of each method that asked one."""
     machine: str
     """That trained."""
     curves: pd.DataFrame

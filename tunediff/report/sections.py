@@ -97,7 +97,7 @@ def nothing_learned(evidence: Evidence, asked: list[str]) -> str:
     )
 
 
-def prompted(methods: pd.DataFrame, asked: list[str]) -> Section | None:
+def prompted(methods: pd.DataFrame, asked: dict[str, str]) -> Section | None:
     """What 1,000 answers of each language model take; `methods` has the columns of `prompting.method.cost` of those."""
     if not asked:
         return None
@@ -116,7 +116,7 @@ def prompted(methods: pd.DataFrame, asked: list[str]) -> Section | None:
             ),
             *(f"{row.money:,.4g}" if pd.notna(row.money) else "", f"{row.no_valid_answer:.1%}"),
         ]
-        for row in methods.assign(money=money)[methods.method.isin(asked)][::-1].itertuples()
+        for row in methods.assign(money=money)[methods.method.isin([*asked])][::-1].itertuples()
     ]
     head = ["method", "seconds", "tokens read", "tokens written", "money", "no valid answer"]
     return Section("What prompting takes", said, [head, *rows])

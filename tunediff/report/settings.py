@@ -18,8 +18,8 @@ class Reporting(Section):
     """Methods that were trained and evaluated."""
     more: list[str] | None = None
     """Baselines of `baseline.more`."""
-    prompted: list[str]
-    """Methods that asked a language model."""
+    prompted: dict[str, str]
+    """The language model of each method that asked one."""
     folds: int | None = None
     """How many folds make every row a test row, if they were asked for."""
     foldable: bool = False

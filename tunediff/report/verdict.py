@@ -67,7 +67,7 @@ def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
         else "",
     ]
     gained = ", ".join(filter(None, gains))
-    tied = f"Its {figure.words} is about as good as that of the best, `{best}` ({own} and {other})"
+    tied = f"Its {figure.words} ({own}) is about as good as that of the best, `{best}` ({other})"
     return f"{tied}, and it is cheaper: {gained}." if gained else f"{tied}."
 
 
@@ -75,7 +75,7 @@ def a_version(cost: pd.Series, otherwise: str) -> str:
     """What is stored of one; an adapter's base is there once for all of them."""
     stored, shared = size(cost.artifact_bytes), cost.loaded_bytes - cost.artifact_bytes
     if shared > 0:
-        return f"a version adds {stored} to {size(shared)} that all share, instead of {otherwise} each"
+        return f"a version takes {stored}, beside {size(shared)} once for all versions, instead of {otherwise} each"
     return f"a version takes {stored} instead of {otherwise}"
 
 
@@ -90,7 +90,9 @@ def beside_tfidf(evidence: Evidence) -> str:
     said = f"`tfidf`, which needs no pretrained model, reaches {quality(evidence, 'tfidf')}"
     if low <= 0 <= high:
         return f"{said}; these texts do not tell them apart."
-    return f"{said}: {abs(lead):.1f} points {'less' if lead > 0 else 'more'} ({abs(low):.1f} to {abs(high):.1f})."
+    points = f"{abs(lead):.1f} points {'less' if lead > 0 else 'more'}"
+    interval = f"{100 * evidence.report.confidence:g}% interval {abs(low):.1f} to {abs(high):.1f}"
+    return f"{said}: {points} ({interval})."
 
 
 def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
@@ -98,12 +100,16 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
     low, high = (interval[f"{figure.name}{end}"] for end in ("_low", "_high"))
     limits = f"{low:.0f} to {high:.0f}" if evidence.costs is not None else f"{100 * low:.1f} to {100 * high:.1f}"
     stored, loaded = size(cost["artifact_bytes"]), size(cost["loaded_bytes"])
-    shared = f"running it loads {loaded}; versions share all but {stored} of that"
+    shared = f"to answer, it loads {loaded}: this and the pretrained model, one for all versions"
+    sure = f"{limits} at {100 * evidence.report.confidence:g}% confidence"
+    others = [one for one in evidence.task.figures.values() if one.of_right and one is not figure]
+    row = evidence.intervals.loc[evidence.choice]
+    also = [f"{one.words} {one.show(row[one.name])}" for one in others if one.name in evidence.task.headline]
     return [
         Tile(
             figure.title if evidence.costs is None else f"{figure.title}, 1,000 texts",
             quality(evidence, evidence.choice),
-            f"{limits} at {100 * evidence.report.confidence:g}% confidence",
+            "; ".join(filter(None, [sure, *also, figure.meaning if evidence.costs is None else ""])),
         ),
         Tile("Size of a version", stored, shared if loaded != stored else "all that is needed to answer"),
         Tile("1,000 answers", duration(cost["answer_seconds"]), f"trained in {duration(cost['train_seconds'])}"),
@@ -113,7 +119,10 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
 def sure(evidence: Evidence) -> str:
     """One line: how probable it is that the choice is good enough, and what is proven."""
     decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
-    chance = f"{percent(decision.probabilities[decision.choice]).capitalize()} sure that it is {within(evidence)}"
+    asked = f" ({100 * evidence.report.assurance:g}% were asked)" if decision.assured else ""
+    chance = (
+        f"{percent(decision.probabilities[decision.choice]).capitalize()} sure{asked} that it is {within(evidence)}"
+    )
     if decision.proven == decision.choice:
         return f"{chance}: proven at {confidence}."
     if decision.proven:
@@ -121,7 +130,20 @@ def sure(evidence: Evidence) -> str:
     if decision.probabilities[decision.choice] >= evidence.report.confidence:
         needed = f"{100 * decision.to_prove:.4g}%"
         return f"{chance}. Proof at {confidence} takes {needed}, because several methods may be good enough."
-    return f"{chance}. {decision.rows:,} test texts prove no method at {confidence}."
+    return f"{chance}. {undecided(evidence, confidence)}"
+
+
+def undecided(evidence: Evidence, confidence: str) -> str:
+    """Between which methods the texts do not decide, and how many are out."""
+    decision = evidence.decision
+    likeliest = sorted(decision.order, key=lambda method: -decision.probabilities[method])
+    others = [method for method in likeliest if method != decision.choice]
+    rivals = [method for method in others if decision.probabilities[method] >= 1 - evidence.report.confidence]
+    if not rivals:
+        return f"{decision.rows:,} test texts are too few for {confidence}."
+    said = f"{decision.rows:,} test texts do not decide between it and {names(rivals)} at {confidence}"
+    worse = len(others) - len(rivals)
+    return f"{said}; the other {worse} are worse." if worse > 1 else f"{said}."
 
 
 def what_next(evidence: Evidence, costs: pd.DataFrame, about: About | None) -> str:
@@ -149,13 +171,15 @@ def with_folds(evidence: Evidence, costs: pd.DataFrame, about: About) -> str:
     again = each[evidence.trained].sum() * (decision.trainings - 1)
     said = (
         f"To be surer, make each of the {about.texts:,} texts a test text: `dvc exp run -S 'folds=[{FOLDS}]'`, about "
-        f"{duration(each.sum() + again)} on the machine that trained ({about.machine}). What "
-        "another training changes is then in it, too."
+        f"{duration(each.sum() + again)} on the machine that trained ({about.machine}). The luck of a training "
+        "then counts, too."
     )
     if (needed := decision.rows_to_prove) is None or needed <= decision.rows:
         return said
-    enough = "would about do" if needed <= about.texts else "would do: label more, too"
-    return f"{said} To be {confidence} sure, {needed:,} test texts {enough}, if `{decision.choice}` is as it looks."
+    enough = "so that may do" if needed <= about.texts else "more than there are"
+    return (
+        f"{said} To be {confidence} sure takes about {needed:,} test texts, {enough}, if the figures stay as they are."
+    )
 
 
 def more_texts(evidence: Evidence) -> str:
@@ -163,8 +187,8 @@ def more_texts(evidence: Evidence) -> str:
     split = "in all" if decision.folds else "in the test split"
     if decision.rows_to_prove and decision.rows_to_prove > decision.rows:
         return (
-            f"To be {confidence} sure, label more texts: if it is as it looks, about {decision.rows_to_prove:,} "
-            f"{split} would do, instead of {decision.rows:,}."
+            f"To be {confidence} sure, label more texts: if the figures stay as they are, about "
+            f"{decision.rows_to_prove:,} {split} would do, instead of {decision.rows:,}."
         )
     if decision.folds:
         return f"To be {confidence} sure, label more texts: there are {decision.rows:,}."

@@ -54,7 +54,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             seed=params.seed,
             trained=params.trained,
             more=more or None,
-            prompted=params.prompts.methods,
+            prompted={method: asked(study, method) for method in params.prompts.methods},
             folds=next(iter(params.folds), None),
             foldable=foldable(study.data),
             adapters=adapters(params),
@@ -200,6 +200,15 @@ def prompting(study: Study, method: str) -> Prompting:
         embedder=_only(study.model, Pretrained) if nearest else None,
         embedder_path=study.model_path if nearest else None,
     )
+
+
+def asked(study: Study, method: str) -> str:
+    """The name of the language model, as its file or its server has it."""
+    endpoint = study.params.prompts.entries[method].endpoint
+    if endpoint:
+        return endpoint.model
+    _, name = study.params.prompts.model_of(method)
+    return name
 
 
 def options(generate: Generate) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Keys(Section):
 
 FIGURES = (
     Figure("accuracy", "accuracy", of_right=True),
-    Figure("f1", "macro F1"),
+    Figure("f1", "macro F1", meaning="each label counts alike"),
     Figure("precision", "macro precision"),
     Figure("recall", "macro recall"),
     Figure("loss", "loss", higher_is_better=False, percent=False),

@@ -41,6 +41,8 @@ class Figure:
     """Whether it is a share from 0 to 1, shown in percent and compared in points."""
     of_right: bool = False
     """Whether it is the share of the rows whose answers are completely right."""
+    meaning: str = ""
+    """What it is, in a few words for those who do not know it."""
 
     @property
     def sign(self) -> int:

@@ -55,7 +55,7 @@ class Keys(Section):
 
 FIGURES = (
     Figure("accuracy", "subset accuracy", of_right=True),
-    Figure("f1", "macro F1"),
+    Figure("f1", "macro F1", meaning="each label counts alike"),
     Figure("micro_f1", "micro F1"),
     Figure("sample_f1", "sample F1"),
     Figure("precision", "macro precision"),

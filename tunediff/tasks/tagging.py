@@ -51,7 +51,7 @@ class Keys(Section):
 
 
 FIGURES = (
-    Figure("f1", "span F1"),
+    Figure("f1", "span F1", meaning="type and both edges right"),
     Figure("precision", "span precision"),
     Figure("recall", "span recall"),
     Figure("macro_f1", "macro F1 of types"),
