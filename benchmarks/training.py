@@ -27,6 +27,7 @@ from typing import ClassVar
 
 from datasets import Dataset
 from transformers import (
+    DataCollatorForSeq2Seq,
     DataCollatorWithPadding,
     EvalPrediction,
     PreTrainedModel,
@@ -94,10 +95,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--splits", type=Path, default=Path("data/prepared"))
     parser.add_argument("--precision", help="of ours, if not that of params.yaml")
+    parser.add_argument("--rows", type=int, help="only so many rows of train and validation")
     parser.add_argument("--quality", action="store_true", help="all epochs, all steps")
     args = parser.parse_args()
     training = training_of(args.method, args.precision, None if args.quality else 1)
     splits = [load_split(args.splits, name) for name in ("train", "validation")]
+    splits = [split.select(range(min(len(split), args.rows or len(split)))) for split in splits]
     trainer.DEFAULT_CALLBACKS.append(Clock)
 
     ratios = {peer: [] for peer in args.peers}
@@ -157,6 +160,7 @@ def theirs(training: Training, splits: list[Dataset], peer: str, quality: bool) 
     values = training.train
     tokenizer, model = build(training, splits[0])
     task = TASKS[training.task].of(splits[0].features)
+    writes = task.name == "generation"
 
     def figures(prediction: EvalPrediction) -> dict[str, float]:
         scores = task.score(prediction.label_ids, probabilities(prediction.predictions))
@@ -164,6 +168,8 @@ def theirs(training: Training, splits: list[Dataset], peer: str, quality: bool) 
 
     def encoded(split: Dataset) -> Dataset:
         # No more tokens are read than ours reads; the rest is padding.
+        if writes:
+            return task.encode(tokenizer, split).select_columns(["input_ids", "labels"])
         ids = tokenizer(split["text"][:], truncation=True, return_token_type_ids=False)
         if PADDED[peer]:
             ids = tokenizer.pad(ids, padding="max_length", max_length=PADDED[peer])
@@ -174,7 +180,7 @@ def theirs(training: Training, splits: list[Dataset], peer: str, quality: bool) 
             model,
             TrainingArguments(
                 folder,
-                max_steps=-1 if quality else STEPS[peer],
+                max_steps=-1 if quality else min(STEPS[peer], math.ceil(len(splits[0]) / values.batch_size)),
                 num_train_epochs=values.epochs,
                 per_device_train_batch_size=values.batch_size,
                 per_device_eval_batch_size=training.batch_size,
@@ -192,8 +198,8 @@ def theirs(training: Training, splits: list[Dataset], peer: str, quality: bool) 
             train_dataset=encoded(splits[0]),
             eval_dataset=encoded(splits[1]),
             processing_class=tokenizer,
-            data_collator=DataCollatorWithPadding(tokenizer),
-            compute_metrics=figures,
+            data_collator=(DataCollatorForSeq2Seq if writes else DataCollatorWithPadding)(tokenizer),
+            compute_metrics=None if writes else figures,
         ).train()
 
 
