@@ -154,3 +154,19 @@ from stages import evaluate, baseline, label_noise, export, prompt
 def test_no_import_asks_cuda_before_a_device_is_taken():
     done = subprocess.run([sys.executable, "-c", ASKED], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("busy", "told", "waits"), [(90.0, {}, "PASSIVE"), (0.0, {}, None), (90.0, {"OMP_NUM_THREADS": "1"}, None)]
+)
+def test_threads_sleep_while_they_wait_where_others_need_the_processors(busy, told, waits):
+    """What a stage finds as it begins; a subprocess, since the variable is read once, as torch is loaded."""
+    begins = (
+        f"import os, sys, psutil; sys.argv[0] = '-m'; psutil.cpu_percent = lambda interval: {busy}; import stages; "
+        "print(os.environ.get('OMP_WAIT_POLICY'))"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    done = subprocess.run(
+        [sys.executable, "-c", begins], env={**clean, **told}, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(waits)
