@@ -144,6 +144,13 @@ class Project:
             raise AssertionError(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
         return done
 
+    def commit(self, message: str) -> None:
+        """Commit everything; the first commit begins the repository, where none is above."""
+        if not any((folder / ".git").exists() for folder in (self.folder, *self.folder.parents)):
+            self.run("git", "init", "-q", "-b", "main")
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)
+
     def prepare(self, check: bool = True, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
         resolved = self.run("python", "-m", "stages.settings", *SETTINGS, check=check, environment=environment)
         if resolved.returncode:
@@ -268,12 +275,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_tex
             made.edit_yaml("conf/model/tiny.yaml", name="./tiny-model")
             train = made.read_yaml("params.yaml")["train"]
             made.edit_yaml("params.yaml", train={**train, "epochs": 1, "batch_size": 16})
-            made.run("git", "init", "-q", "-b", "main")
-            made.run("git", "add", "-A")
-            made.run("git", "commit", "-qm", "code")
+            made.commit("code")
             made.run("dvc", "repro", GOAL, environment={**ENVIRONMENT, "HF_TOKEN": SECRET, "AWS_SECRET": SECRET})
-            made.run("git", "add", "-A")
-            made.run("git", "commit", "-qm", "results")
+            made.commit("results")
     return made
 
 

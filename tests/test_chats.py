@@ -369,9 +369,7 @@ def test_a_chat_model_is_served_as_it_was_trained(llama: Path, task: Generation,
 def test_the_pipeline_trains_on_chats(made: Project):
     made.edit_yaml("conf/model/tiny.yaml", max_length=100)
     made.edit_yaml("conf/data/tiny.yaml", rules={"figure": r"\d%$", "system": {"answer": "x", "source": r"^system:"}})
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-qm", "code")
+    made.commit("code")
     assert "Traceback" not in made.run("dvc", "repro").stderr
     for method in ("full", "lora-v1"):
         assert made.read_json(f"metrics/reload/{method}.json")["largest_logit_difference"] < 1e-4

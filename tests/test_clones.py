@@ -22,8 +22,7 @@ def subproject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     made.write_yaml("params.yaml", {"x": 1})
     stage = {"cmd": "grep x params.yaml > out", "params": ["x"], "outs": ["out"]}
     made.write_yaml("dvc.yaml", {"stages": {"copy": stage}})
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-qm", "code")
+    made.commit("code")
     monkeypatch.chdir(made.folder)
     for key, value in ENVIRONMENT.items():
         monkeypatch.setenv(key, value)

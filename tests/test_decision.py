@@ -1,4 +1,4 @@
-"""The recommendation: the cheapest method that is good enough, how sure that is, and what is said of it."""
+"""The recommendation: the cheapest method that is near the best, how sure that is, and what is said of it."""
 
 import numpy as np
 import pandas as pd

@@ -312,9 +312,7 @@ def test_sets_of_layers_are_known_by_name(folders: dict[str, Path], kind: str, w
 def test_the_pipeline_trains_an_encoder_decoder(folders: dict[str, Path], tmp_path: Path):
     made = test_generation.make(tmp_path)
     made.edit_yaml("conf/model/tiny.yaml", name=str(folders["nllb"]), **LANGUAGES["nllb"])
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-qm", "code")
+    made.commit("code")
     assert "Traceback" not in made.run("dvc", "repro").stderr
     for method in ("full", "lora-v1"):
         assert made.read_json(f"metrics/reload/{method}.json")["largest_logit_difference"] < 1e-4

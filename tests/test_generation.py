@@ -498,9 +498,7 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
     made = make(tmp_path)
     prompts = {**made.read_yaml("params.yaml")["prompts"], "model": "tiny", "methods": ["few-shot"]}
     made.edit_yaml("params.yaml", seeds=[17, 18], prompts=prompts)
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-qm", "code")
+    made.commit("code")
     done = made.run("dvc", "repro")
     assert "Traceback" not in done.stderr
 

@@ -159,8 +159,7 @@ def versioned(project: Project) -> Project:
     project.edit_yaml("params.yaml", train={**train, "epochs": 30, "patience": 0})
     project.run("git", "init", "-q", "-b", "main")
     project.run("dvc", "repro", "prepare")  # which tells git what to ignore
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "prepared")
+    project.commit("prepared")
     return project
 
 
@@ -556,8 +555,7 @@ def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: 
     elsewhere.mkdir()
     (small_disk / "cache").symlink_to(elsewhere)  # a cache without room ends sooner: test_data.py
     project.run("dvc", "repro", "train_full")
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "trained")
+    project.commit("trained")
     before = outputs(project)
     values = project.read_yaml("params.yaml")["train"]
     project.edit_yaml("params.yaml", train={**values, "weight_decay": 0.02})

@@ -69,8 +69,7 @@ def steady(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_text
     )
     made.run("git", "init", "-q", "-b", "main")
     made.run("dvc", "repro", "prepare")
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-qm", "prepared")
+    made.commit("prepared")
     return made
 
 

@@ -15,9 +15,7 @@ pytestmark = pytest.mark.slow
 def repository(project: Project) -> Project:
     params = project.read_yaml("params.yaml")
     project.edit_yaml("params.yaml", train={**params["train"], "epochs": 2, "patience": 0})
-    project.run("git", "init", "-q")
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "code")
+    project.commit("code")
     return project
 
 

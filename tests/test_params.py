@@ -544,8 +544,7 @@ def test_a_value_for_one_run_is_one_line_of_the_shipped_file(tmp_path: Path, ove
 @pytest.mark.slow
 def test_dvc_exp_run_changes_one_line_of_the_shipped_file(project: Project):
     shutil.copy(ROOT / "params.yaml", project.folder)
-    for command in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "code")):
-        project.run("git", *command)
+    project.commit("code")
     project.run("dvc", "exp", "run", "-S", "train.epochs=3", "settings")
     assert lines_changed(project.folder / "params.yaml") == ["-  epochs: 6", "+  epochs: 3"]
     assert project.read_json("data/settings/training/full.json")["train"]["epochs"] == 3
@@ -555,11 +554,9 @@ def test_dvc_exp_run_changes_one_line_of_the_shipped_file(project: Project):
 @pytest.mark.parametrize("mistake", ["data=tinny", "train.epochs=many", "conf/model/tiny.yaml:max_length=0"])
 def test_a_mistake_after_s_is_taken_back_by_two_commands(project: Project, mistake: str):
     """DVC writes it down and removes the outputs of `settings` before it asks us."""
-    for command in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "code")):
-        project.run("git", *command)
+    project.commit("code")
     project.run("dvc", "repro", "settings")
-    for command in (("add", "-A"), ("commit", "-qm", "settings")):
-        project.run("git", *command)
+    project.commit("settings")
     before = {path: path.read_bytes() for path in (project.folder / "data").rglob("*.json")}
 
     done = project.run("dvc", "exp", "run", "-S", mistake, check=False)

@@ -44,12 +44,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_te
     made = make_project(tmp_path_factory.mktemp("finished") / "project", tiny_model, tiny_texts)
     train = made.read_yaml("params.yaml")["train"]
     made.edit_yaml("params.yaml", train={**train, "epochs": 4, "batch_size": 4, "patience": 0})
-    made.run("git", "init", "-q", "-b", "main")
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-qm", "code")
+    made.commit("code")
     made.run("dvc", "repro")
-    made.run("git", "add", "-A")
-    made.run("git", "commit", "-qm", "results")
+    made.commit("results")
     return made
 
 

@@ -31,9 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts)
         evaluate={**params["evaluate"], "methods": ["full", "lora-v1"]},
         training_rows={"shares": [], "per_label": [], "methods": ["tfidf"]},
     )
-    project.run("git", "init", "-q")
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "code")
+    project.commit("code")
     project.run("dvc", "repro", "-q")
     return project
 

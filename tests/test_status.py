@@ -35,9 +35,7 @@ def queue(project: Project) -> Iterator[Project]:
     """Two long trainings, of which a worker has begun the first."""
     values = project.read_yaml("params.yaml")
     project.edit_yaml("params.yaml", train={**values["train"], "epochs": 1000, "patience": 0})
-    project.run("git", "init", "-q", "-b", "main")
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "code")
+    project.commit("code")
     project.run("dvc", "exp", "run", "--queue", "-n", "decay", "-S", "train.weight_decay=0.01,0.02", "train_full")
     with open(os.devnull, "w") as nowhere:  # a pipe would be kept open by the worker
         subprocess.run(["dvc", "queue", "start"], cwd=project.folder, env=ENVIRONMENT, stdout=nowhere, check=True)

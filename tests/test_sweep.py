@@ -50,8 +50,7 @@ def begin(project: Project, **changes: object) -> Project:
     train = project.read_yaml("params.yaml")["train"]
     project.edit_yaml("params.yaml", train={**train, "epochs": 2, "patience": 0, **changes.pop("train", {})})
     project.write_yaml("conf/sweep.yaml", CONF | changes)
-    project.run("git", "add", "-A")
-    project.run("git", "commit", "-qm", "sweep")
+    project.commit("sweep")
     return project
 
 

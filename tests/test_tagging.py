@@ -388,8 +388,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_de
         training_rows={"shares": [0.5], "per_label": [], "methods": ["tfidf", "full"]},
         export={"methods": ["lora-v1"]},
     )
-    for command in (("init", "-q", "-b", "main"), ("add", "-A"), ("commit", "-qm", "code")):
-        made.run("git", *command)
+    made.commit("code")
     made.run("dvc", "repro", "-q")
     return made
 

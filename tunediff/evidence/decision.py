@@ -1,7 +1,7 @@
-"""Which method to use: the cheapest that is good enough, and how sure that is.
+"""Which method to use: the cheapest that is near the best, and how sure that is.
 
-A method is good enough if its figure is not worse than the best one's by more than a margin. The best is whichever has
-the highest figure in a resample of rows and trainings (multiple comparisons with the best, Hsu 1981), so nothing is
+A method is near the best if its figure is not worse than the best one's by more than a margin. The best is whichever
+has the highest figure in a resample of rows and trainings (multiple comparisons with the best, Hsu 1981), so nothing is
 compared with a method that was lucky on these rows. `benchmarks/decision.py` shows that the probabilities hold.
 """
 
@@ -29,16 +29,16 @@ class Decision:
     best: str
     """The one with the best figure."""
     choice: str
-    """The best bet: the cheapest that is good enough with the probability `report.assurance`.
+    """The best bet: the cheapest that is near the best with the probability `report.assurance`.
 
-    If there is none, the cheapest that is about as likely to be good enough as the likeliest.
+    If there is none, the cheapest that is about as likely to be near the best as the likeliest.
     """
     assured: bool
     """Whether `choice` has that probability."""
     proven: str | None
-    """The cheapest that is good enough with the probability `to_prove`, if any is."""
+    """The cheapest that is near the best with the probability `to_prove`, if any is."""
     to_prove: float
-    """`report.confidence`; more where several methods may be good enough, see `corrected`."""
+    """`report.confidence`; more where several methods may be near the best, see `corrected`."""
     rows: int
     """Test texts."""
     rows_to_prove: int | None

@@ -38,7 +38,7 @@ def methods(evidence: Evidence, words: list[str]) -> Section:
         "method",
         *([f"cost of errors, 1,000 texts {sure}"] if evidence.costs is not None else []),
         *(one.words if evidence.costs is not None else f"{one.words} {sure}" for one in figures),
-        "good enough",
+        "near the best",
     ]
     picture = dots(
         [
@@ -54,8 +54,8 @@ def methods(evidence: Evidence, words: list[str]) -> Section:
     )
     said = (
         f"The chart has the {deciding.words} on test with its {100 * evidence.report.confidence:g}% interval; a "
-        "triangle stands for what is too far off. Good "
-        f"enough is how probable it is that a method is {within(evidence)}."
+        f"triangle stands for what is off its scale. Near the best is how probable it is that a method is "
+        f"{within(evidence)}. Which one that is, the texts may leave open; so several can be near it."
     )
     return Section("Methods", " ".join([said, *words]), [head, *rows], charts=[picture], chosen=evidence.choice)
 
@@ -158,11 +158,11 @@ def how_sure(evidence: Evidence, about: About) -> Section:
     again = ", with what folds differ by beyond that" if decision.folds else ""
     corrected = ""
     if decision.to_prove > report.confidence:
-        corrected = f", which is {100 * report.confidence:g}% corrected for the methods that may be good enough"
+        corrected = f", which is {100 * report.confidence:g}% corrected for the methods that may be near the best"
     said = (
-        f"Good enough is {within(evidence)}, which is whichever method is best in each of 10,000 draws: {noise} drawn "
-        f"again and again{again}. The recommendation is the cheapest method that is good enough with a probability of "
-        f"{100 * report.assurance:g}% (`report.assurance`); proven is one with "
+        f"Near the best is {within(evidence)}, which is whichever method is best in each of 10,000 draws: {noise} "
+        f"drawn again and again{again}. The recommendation is the cheapest method that is near the best with a "
+        f"probability of {100 * report.assurance:g}% (`report.assurance`); proven is one with "
         f"{100 * decision.to_prove:.4g}%{corrected}. "
     )
     known = {method: figures for method, figures in about.validation.items() if report.figure in figures}
@@ -181,7 +181,7 @@ def how_sure(evidence: Evidence, about: About) -> Section:
             f"alone would choose `{chosen}`: {figure.show(known[chosen][figure.name])} there, and "
             f"{figure.show(evidence.intervals.loc[chosen, figure.name])} on test texts that did not choose it."
         )
-    head = ["method, the cheapest first", "good enough", "verdict"]
+    head = ["method, the cheapest first", "near the best", "verdict"]
     verdicts = {decision.choice: "recommended", decision.proven: "proven"}
     if decision.proven == decision.choice:
         verdicts[decision.choice] = "recommended, proven"

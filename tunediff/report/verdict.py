@@ -21,7 +21,7 @@ def verdict(evidence: Evidence, about: About | None = None) -> Verdict:
     costs = evidence.methods.set_index("method")
     return Verdict(
         headline=headline(evidence),
-        reason=reason(evidence, costs),
+        reason=reason(evidence, costs, about),
         tiles=tiles(evidence, costs.loc[evidence.choice]),
         sure=sure(evidence),
         next=what_next(evidence, costs, about),
@@ -40,9 +40,11 @@ def headline(evidence: Evidence) -> str:
     return special.get(choice, f"Use `{choice}`")
 
 
-def reason(evidence: Evidence, costs: pd.DataFrame) -> str:
-    """Beside the best one in quality, and in what it costs; then what TF-IDF reaches."""
-    return " ".join(filter(None, [beside_best(evidence, costs), beside_tfidf(evidence)]))
+def reason(evidence: Evidence, costs: pd.DataFrame, about: About | None) -> str:
+    """What it is if its name does not say so, beside the best one in quality and costs; then what TF-IDF reaches."""
+    adapter = about.adapters.get(evidence.choice) if about else None
+    kind = f"It is an adapter ({adapter})." if adapter else ""
+    return " ".join(filter(None, [kind, beside_best(evidence, costs), beside_tfidf(evidence)]))
 
 
 def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
@@ -75,7 +77,7 @@ def a_version(cost: pd.Series, otherwise: str) -> str:
     """What is stored of one; an adapter's base is there once for all of them."""
     stored, shared = size(cost.artifact_bytes), cost.loaded_bytes - cost.artifact_bytes
     if shared > 0:
-        return f"a version takes {stored}, beside {size(shared)} once for all versions, instead of {otherwise} each"
+        return f"of several versions, each takes {stored} instead of {otherwise}, beside {size(shared)} once for all"
     return f"a version takes {stored} instead of {otherwise}"
 
 
@@ -104,12 +106,14 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
     sure = f"{limits} at {100 * evidence.report.confidence:g}% confidence"
     others = [one for one in evidence.task.figures.values() if one.of_right and one is not figure]
     row = evidence.intervals.loc[evidence.choice]
+    title = f"{figure.title} ({figure.meaning})" if figure.meaning else figure.title
+    title = title if evidence.costs is None else f"{figure.title}, 1,000 texts"
     also = [f"{one.words} {one.show(row[one.name])}" for one in others if one.name in evidence.task.headline]
     return [
         Tile(
-            figure.title if evidence.costs is None else f"{figure.title}, 1,000 texts",
+            title,
             quality(evidence, evidence.choice),
-            "; ".join(filter(None, [sure, *also, figure.meaning if evidence.costs is None else ""])),
+            "; ".join([sure, *also]),
         ),
         Tile("Size of a version", stored, shared if loaded != stored else "all that is needed to answer"),
         Tile("1,000 answers", duration(cost["answer_seconds"]), f"trained in {duration(cost['train_seconds'])}"),
@@ -117,7 +121,7 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
 
 
 def sure(evidence: Evidence) -> str:
-    """One line: how probable it is that the choice is good enough, and what is proven."""
+    """One line: how probable it is that the choice is near the best, and what is proven."""
     decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
     asked = f" ({100 * evidence.report.assurance:g}% were asked)" if decision.assured else ""
     chance = (
@@ -129,7 +133,7 @@ def sure(evidence: Evidence) -> str:
         return f"{chance}. Proven at {confidence} is the dearer `{decision.proven}`."
     if decision.probabilities[decision.choice] >= evidence.report.confidence:
         needed = f"{100 * decision.to_prove:.4g}%"
-        return f"{chance}. Proof at {confidence} takes {needed}, because several methods may be good enough."
+        return f"{chance}. Proof at {confidence} takes {needed}, because several methods may be near the best."
     return f"{chance}. {undecided(evidence, confidence)}"
 
 
@@ -141,7 +145,8 @@ def undecided(evidence: Evidence, confidence: str) -> str:
     rivals = [method for method in others if decision.probabilities[method] >= 1 - evidence.report.confidence]
     if not rivals:
         return f"{decision.rows:,} test texts are too few for {confidence}."
-    said = f"{decision.rows:,} test texts do not decide between it and {names(rivals)} at {confidence}"
+    tied = names([decision.choice, *rivals], "or")
+    said = f"At {confidence}, {decision.rows:,} test texts do not show whether {tied} is the best"
     worse = len(others) - len(rivals)
     return f"{said}; the other {worse} are worse." if worse > 1 else f"{said}."
 
@@ -170,9 +175,10 @@ def with_folds(evidence: Evidence, costs: pd.DataFrame, about: About) -> str:
     each = FOLDS * costs.train_seconds + about.texts / 1000 * costs.answer_seconds
     again = each[evidence.trained].sum() * (decision.trainings - 1)
     said = (
-        f"To be surer, make each of the {about.texts:,} texts a test text: `dvc exp run -S 'folds=[{FOLDS}]'`, about "
-        f"{duration(each.sum() + again)} on the machine that trained ({about.machine}). The luck of a training "
-        "then counts, too."
+        f"{'You can use it now. ' if decision.assured else ''}To know more, let all {about.texts:,} texts be answered "
+        f"by trainings that did not see them: `dvc exp run -S 'folds=[{FOLDS}]'`, about "
+        f"{duration(each.sum() + again)} on the machine that trained ({about.machine}). That counts the luck of a "
+        f"training, too{', which the figures above do not' if decision.trainings == 1 else ''}."
     )
     if (needed := decision.rows_to_prove) is None or needed <= decision.rows:
         return said
