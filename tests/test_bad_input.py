@@ -156,6 +156,11 @@ def test_missing_file_lists_those_present(before: Project) -> None:
     assert "data/raw/ has: tiny.csv" in message
 
 
+def test_a_configuration_belongs_to_the_hub(before: Project) -> None:
+    before.edit_yaml("conf/data/tiny.yaml", config="en-fr")
+    assert "conf/data/tiny.yaml: config: names a part of a Hub data set, and `source` is a file" in fail(before)
+
+
 @pytest.mark.parametrize("source", ["../x.csv", "FOLDER/data/x.csv"], ids=["relative", "absolute"])
 def test_file_outside_data_raw(before: Project, source: str) -> None:
     (before.folder / "data/x.csv").write_text(GOOD)

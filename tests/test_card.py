@@ -202,6 +202,12 @@ def test_ids_of_the_hub_are_told_to_the_hub():
     assert result(test="dev").dataset_split == "dev"
     assert result(test=0.1).dataset_split is None  # a part of the source's train, which has not that name
     assert (result(test="dev").dataset_type, result(test="dev").dataset_revision) == ("acme/news", "main")
+    assert result(test="dev").dataset_config is None
+    data["config"] = "en-fr"
+    assert result(test="dev").dataset_config == "en-fr"
+    assert "(https://huggingface.co/datasets/acme/news), configuration `en-fr`, revision `main`" in card.where_from(
+        data
+    )
 
 
 def test_a_label_of_any_name_stays_in_its_cell():

@@ -119,6 +119,7 @@ def metadata(
     hub = base.hub if base else None
     on_hub = {
         "dataset_type": source["source"],
+        "dataset_config": source.get("config"),
         "dataset_revision": source["revision"],
         # The source's own split, where it is one: its name there need not be `test`.
         "dataset_split": test if isinstance(test, str) else None,
@@ -207,7 +208,8 @@ def where_from(source: dict[str, Any]) -> str:
     name = source["source"]
     if source["hub"]:
         link = f"[{cell(name)}](https://huggingface.co/datasets/{quote(name)})"
-        return f"the Hub's {link}, revision {code(source['revision'])}"
+        config = f", configuration {code(source['config'])}" if "config" in source else ""
+        return f"the Hub's {link}{config}, revision {code(source['revision'])}"
     named = name.values() if isinstance(name, dict) else [name]
     files = [file for each in named for file in ([each] if isinstance(each, str) else each)]
     return ", ".join(map(code, files))

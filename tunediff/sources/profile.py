@@ -76,6 +76,7 @@ def source(name: str, conf: DataConf) -> dict[str, Any]:
         "data": name,
         "hub": find_source.on_hub(conf),
         **conf.model_dump(include={"source", "revision", "splits", "rows", "clean"}),
+        **({"config": conf.config} if conf.config else {}),
     }
 
 

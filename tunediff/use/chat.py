@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field, field_validator
 
+from tunediff.core import limits
 from tunediff.core.errors import UserError
 from tunediff.tasks.turns import checked, text_of
 from tunediff.use.generation_answers import Writer
@@ -34,7 +35,6 @@ ORIGINAL = "-original"
 """The end of the name by which the untrained model of a trained one is asked."""
 STATUSES = (400, 408, 413, 421, 422, 429, 503)
 
-MAX_TURNS = 100  # of a chat
 MAX_TOKENS = 4096  # of an answer: not every model has a limit of its own
 Stop = Annotated[str, Field(min_length=1, max_length=100)]
 Chance = Annotated[float, Field(gt=0, le=1)]
@@ -170,7 +170,7 @@ def add_routes(app: FastAPI, served: dict[str, Served], runner: Runner) -> None:
     if any(writer.task.chat for writer in models.values()):
 
         class ChatBody(ChatBody):
-            messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_TURNS)]
+            messages: Annotated[list[Turn], Field(min_length=1, max_length=limits.TURNS)]
 
     @app.post("/v1/chat/completions", responses=problems(*STATUSES), response_model=None)
     async def complete(body: ChatBody) -> JSONResponse | StreamingResponse:
