@@ -15,12 +15,15 @@ from datasets import ClassLabel, Dataset, Features, Value
 from test_interruption import checkpoints, kill_all, stages_of, start, wait_for
 from test_splitting import leaky_table
 
+import stages.fold_label_noise
 import stages.folds
 from tunediff.baselines.of_task import of_task as baselines_of
 from tunediff.core.errors import UserError
+from tunediff.core.files import write_json
 from tunediff.core.splits import load_split
 from tunediff.evidence import folds as evidence_folds
 from tunediff.evidence.fold_training import answer
+from tunediff.report import results
 from tunediff.settings import resolve
 from tunediff.settings.study import load
 from tunediff.sources import folds
@@ -92,6 +95,58 @@ def test_groups_of_the_source_stay_together(project: Project, monkeypatch: pytes
     assert (found.groupby(table.author[found.row - 1].to_numpy())["1"].nunique() == 1).all()
     rows = pd.concat([load_split(project.folder / "data/prepared", side).to_pandas() for side in evidence_folds.SIDES])
     assert found.row.tolist() == rows.row.tolist()
+
+
+# --- likely label noise
+
+
+def list_noise(project: Project, monkeypatch: pytest.MonkeyPatch, task: str, table: pd.DataFrame) -> pd.DataFrame:
+    """What the stage lists of these answers of a task's TF-IDF and probe."""
+    monkeypatch.chdir(project.folder)
+    folder, settings = Path("data/predictions/folds"), resolve.without_fine_tuning(load(), 17)
+    write_json(Path("settings.json"), settings.model_copy(update={"task": task}).model_dump(mode="json"))
+    folder.mkdir(parents=True)
+    for judge in ("tfidf", "probe"):
+        table.to_parquet(folder / f"{judge}.parquet")
+    command = ["--settings", "settings.json", "--predictions", str(folder), "--ranked", str(folder / "label_noise.csv")]
+    monkeypatch.setattr(sys, "argv", ["fold_label_noise", *command, "--metrics", "noise.json", "--number", "2"])
+    stages.fold_label_noise.main()
+    return pd.read_csv(folder / "label_noise.csv")
+
+
+def numbered(count: int) -> pd.DataFrame:
+    return pd.DataFrame({"seed": 17, "split": "all", "row": range(1, count + 1), "text": "a text", "tokens": 3})
+
+
+def test_of_several_labels_the_one_that_folds_doubt_most_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    has = np.array([[True, False], [False, True]] * 10)
+    answers = np.where(has, 0.9, 0.1)
+    has[4, 1] = True  # which no judge believes
+    labels = [[name for name, there in zip("xy", row, strict=True) if there] for row in has]
+    table = numbered(20).assign(actual=labels, predicted=labels, p_x=answers[:, 0], p_y=answers[:, 1])
+    found = list_noise(project, monkeypatch, "multilabel", table)
+    first = found.iloc[0]
+    assert (first.row, first.label, first.suggested, first.doubtful) == (5, "x, y", "x", "y")
+    assert found.suspected.tolist() == [True] + [False] * 19 and sorted(found.row) == list(range(1, 21))
+    assert "1 of 20 labels are suspected; 0 not judged" in capsys.readouterr().out
+
+
+def test_of_spans_there_is_no_list_and_the_page_keeps_that_of_train(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    table = numbered(2).assign(
+        actual=[[], []], predicted=[[], []], tags=[[0, 0]] * 2, types=pd.Categorical(["org"] * 2)
+    )
+    assert list_noise(project, monkeypatch, "tagging", table).empty
+    said = "tagging: no list of all rows, since its predictions have no probabilities\n"
+    assert capsys.readouterr().out.startswith(said) and json.loads(Path("noise.json").read_text())["not_judged"] == 2
+    of_train = numbered(1).assign(suspected=True, label="NA")
+    of_train.to_csv("train.csv")
+    folders = argparse.Namespace(predictions=Path("data/predictions"), label_noise=Path("train.csv"))
+    shown, all_rows = results.label_noise(argparse.Namespace(folds=2), folders)
+    assert shown.label.tolist() == ["NA"] and not all_rows
 
 
 # --- settings
@@ -215,10 +270,16 @@ def stages_settings(study):
 # --- the stages
 
 
+FLIPPED = 8  # a row of the test split, whose label is wrong
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts) -> Project:
     """A project of which everything is up to date and committed: `full`, and one variant of LoRA, without folds."""
-    project = make_project(tmp_path_factory.mktemp("folds") / "project", tiny_model, tiny_texts)
+    texts = list(tiny_texts)
+    text, label = texts[FLIPPED - 1]
+    texts[FLIPPED - 1] = (text, {"bearish": "bullish", "bullish": "bearish"}[label])
+    project = make_project(tmp_path_factory.mktemp("folds") / "project", tiny_model, texts)
     params = project.read_yaml("params.yaml")
     project.edit_yaml(
         "params.yaml",
@@ -255,7 +316,8 @@ def test_an_experiment_with_folds_runs_these_stages_alone(made: Project, tmp_pat
     before = content(project, "metrics", "models", "plots/uncertainty")
     done = project.run("dvc", "exp", "run", "-S", "folds=[2]", "-n", "folds")
     assert sorted(ran(done.stdout)) == [
-        *("fold_baseline@2", "fold_train@2-full", "fold_train@2-lora-v1", "folds@2", "report", "settings"),
+        *("fold_baseline@2", "fold_label_noise@2", "fold_train@2-full", "fold_train@2-lora-v1"),
+        *("folds@2", "report", "settings"),
     ]
     assert re.search(r"full: 2 folds with 1 training each answer 200 texts; \d+ cores: about \d+ min", done.stdout)
     after = content(project, "metrics", "models")
@@ -275,6 +337,17 @@ def test_an_experiment_with_folds_runs_these_stages_alone(made: Project, tmp_pat
     page = (project.folder / "plots/report.md").read_text(encoding="utf-8")
     assert "Each of the 200 texts was answered by a training that had not seen it: one of 2 folds." in page
     assert "Chosen on all folds but one and judged on that one" in page and "folds=[" not in page
+    # Likely label noise as well: of the test split too, in the form of the list of the training rows.
+    noise, of_train = (
+        pd.read_csv(project.folder / "data" / name) for name in ("predictions/folds/label_noise.csv", "label_noise.csv")
+    )
+    assert FLIPPED in set(project.prepared().query("side == 'test'").row) - set(of_train.row)
+    assert sorted(noise.row) == list(range(1, 201)) and list(noise) == list(of_train) and set(noise.split) == {"all"}
+    assert noise.row[0] == FLIPPED and noise.suspected[0] and noise.label[0] != noise.suggested[0]
+    means = (tables["tfidf"].set_index("row").p_bearish + tables["probe"].set_index("row").p_bearish) / 2
+    bearish = noise.p_label.where(noise.label == "bearish", 1 - noise.p_label)
+    np.testing.assert_allclose(bearish, means[noise.row], atol=1e-4)
+    assert f"expect another label for {noise.suspected.sum()} of all 200 texts" in page
     intervals = pd.read_csv(project.folder / "plots/uncertainty/intervals.csv", index_col="method")
     assert intervals.accuracy["tfidf"] == project.read_json("metrics/folds/tfidf.json")["accuracy"]
     assert "up to date" in project.run("dvc", "status").stdout

@@ -368,11 +368,12 @@ def test_what_more_labels_would_give_is_said_of_the_decisive_figure():
 
 
 def test_suspected_labels_are_shown_and_no_others():
-    section = classification.label_noise(NOISE)
+    section = classification.label_noise(NOISE, all_rows=False)
     assert section.text.startswith(
         "Simple models, which did not see these rows, expect another label for 2 of 3 training texts."
     )
     assert section.table[1:] == [["one", "a", "b", "0.10"], ["two", "b", "a", "0.20"]]
+    assert "another label for 2 of all 3 texts." in classification.label_noise(NOISE, all_rows=True).text
 
 
 # --- the page

@@ -90,5 +90,13 @@ def label_noise(
     judged = Classification(table.label.cat.categories.tolist())
     labels = table.label.cat.codes.to_numpy()
     judges = noise.judges(table.text.tolist(), judged, settings)
-    ranked = noise.rank(table, noise.out_of_fold(judges, labels, settings.seed))
-    return noise.without_formulas(ranked), {"not_judged": alone, **noise.count(ranked)}
+    probabilities = noise.out_of_fold(judges, labels, settings.seed)
+    ranked, figures = ranked_noise(table, judged, labels, probabilities)
+    return ranked, figures | {"not_judged": alone}
+
+
+def ranked_noise(
+    rows: pd.DataFrame, task: Classification, targets: np.ndarray, probabilities: np.ndarray
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    ranked = noise.rank(rows.assign(label=pd.Categorical.from_codes(targets, task.labels)), probabilities)
+    return noise.without_formulas(ranked), {"not_judged": 0, **noise.count(ranked)}

@@ -58,6 +58,15 @@ class TaskBaselines(Protocol):
         No cell is a formula. `place` is the split's file, for messages.
         """
 
+    # Of tasks that need no more for it alone.
+    def ranked_noise(
+        self, rows: "pd.DataFrame", task: Any, targets: Any, probabilities: np.ndarray
+    ) -> "tuple[pd.DataFrame, dict[str, Any]]":
+        """The same of any rows, from probabilities of models that did not see them, shape [rows, labels].
+
+        `rows` has columns split, row, text; each label has two rows or more.
+        """
+
 
 BY_TASK: dict[str, TaskBaselines] = {
     "classification": classification,

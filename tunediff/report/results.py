@@ -43,7 +43,9 @@ class About:
     growth: pd.DataFrame
     """See `growth_with_rows`."""
     noise: pd.DataFrame
-    """What `label_noise` wrote."""
+    """See `label_noise`."""
+    all_judged: bool = False
+    """Whether it is a list of all rows."""
     texts: int = 0
     """Rows of all splits, if folds could make each of them a test row."""
     folds: int | None = None
@@ -61,6 +63,7 @@ def about(
     rows = {side: split["rows"] for side, split in read_json(folders.profile)["splits"].items()}
     figures = TASKS[settings.task].each_epoch
     keeping = (answers, settings.rules, settings.report.confidence, f"conf/data/{settings.data}.yaml")
+    noise, all_judged = label_noise(settings, folders)
     validation = {method: folders.metrics / "validation" / f"{method}.json" for method in methods}
     return About(
         details={method: details(method, folders.detail, settings.folds) for method in methods},
@@ -71,8 +74,8 @@ def about(
         machine=read_json(folders.cost / "training" / f"{settings.trained[0]}.json")["machine"],
         curves=pd.concat(learning_curves(folders.curves / method) for method in sorted(settings.trained)),
         growth=growth_with_rows(settings, folders.metrics, rows["train"], figures),
-        # Labels such as 007 or NA are text.
-        noise=pd.read_csv(folders.label_noise, dtype={"label": str, "suggested": str}, keep_default_na=False),
+        noise=noise,
+        all_judged=all_judged,
         texts=sum(rows.values()) if settings.foldable else 0,
         folds=settings.folds,
         few=few_labels(settings, folders, rows["train"]) if settings.per_label else None,
@@ -132,6 +135,15 @@ def growth_with_rows(settings: Reporting, metrics: Path, all_rows: int, figures:
         results |= {(method, all_rows): values for method, values in own.items()}
     rows = [{"method": method, "rows": rows, **values} for (method, rows), values in results.items()]
     return pd.DataFrame(rows, columns=["method", "rows", *figures])
+
+
+def label_noise(settings: Reporting, folders: argparse.Namespace) -> tuple[pd.DataFrame, bool]:
+    """The list of likely wrong labels, and whether it has all rows, of which folds judge the task; else train's."""
+    options = {"dtype": {"label": str, "suggested": str}, "keep_default_na": False}  # labels such as 007 or NA are text
+    every = folders.predictions / "folds" / "label_noise.csv"
+    if settings.folds and len(table := pd.read_csv(every, **options)):
+        return table, True
+    return pd.read_csv(folders.label_noise, **options), False
 
 
 def few_labels(settings: Reporting, folders: argparse.Namespace, all_rows: int) -> Curves:

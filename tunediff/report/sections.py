@@ -40,7 +40,7 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
         few_labels.section(evidence, about.few) if about.few else None,
         *task.answers(evidence, about),
         all_errors(evidence),
-        task.label_noise(about.noise),
+        task.label_noise(about.noise, about.all_judged),
         Section("Where it comes from", table=[["what", "which"], *map(list, made_from.items())], prose=True),
     ]
     return [section for section in found if section]
