@@ -22,6 +22,7 @@ from tunediff.core.errors import UserError
 from tunediff.core.files import write_json
 from tunediff.core.splits import load_split
 from tunediff.evidence import folds as evidence_folds
+from tunediff.evidence import growth
 from tunediff.evidence.fold_training import answer
 from tunediff.report import results
 from tunediff.settings import resolve
@@ -251,6 +252,10 @@ def test_nothing_is_trained_or_fitted_on_what_is_tested(project: Project, monkey
     plain, other = (baselines_of(task).answers(each, task, settings) for each in (splits, changed))
     for method, answers in plain.items():
         assert np.array_equal(answers.test, other[method].test)
+    growing = resolve.growth(study, {}).model_copy(update={"methods": ["tfidf"]})
+    again = [growth.answer_fold("tfidf", each, task, growing, "2", []) for each in (splits, changed)]
+    assert np.array_equal(again[0].answers[17], again[1].answers[17]) and again[0].fitted == again[1].fitted
+    np.testing.assert_allclose(again[0].answers[17], plain["tfidf"].test, atol=1e-6)
     training = stages_settings(study)
     made = [answer(each, task, training, "2", []) for each in (splits, changed)]
     assert np.array_equal(made[0].answers[17], made[1].answers[17])
@@ -314,10 +319,11 @@ def content(project: Project, *folders: str) -> dict[str, bytes]:
 def test_an_experiment_with_folds_runs_these_stages_alone(made: Project, tmp_path: Path):
     project = copy_of(made, tmp_path / "project")
     before = content(project, "metrics", "models", "plots/uncertainty")
-    done = project.run("dvc", "exp", "run", "-S", "folds=[2]", "-n", "folds")
+    growing = ("-S", "training_rows.shares=[0.5]", "-S", "training_rows.methods=[tfidf,probe,lora-v1]")
+    done = project.run("dvc", "exp", "run", "-S", "folds=[2]", *growing, "-n", "folds")
     assert sorted(ran(done.stdout)) == [
         *("fold_baseline@2", "fold_label_noise@2", "fold_train@2-full", "fold_train@2-lora-v1"),
-        *("folds@2", "report", "settings"),
+        *("fold_training_rows@2-0.5", "folds@2", "report", "settings", "training_rows@0.5"),
     ]
     assert re.search(r"full: 2 folds with 1 training each answer 200 texts; \d+ cores: about \d+ min", done.stdout)
     after = content(project, "metrics", "models")
@@ -348,6 +354,7 @@ def test_an_experiment_with_folds_runs_these_stages_alone(made: Project, tmp_pat
     bearish = noise.p_label.where(noise.label == "bearish", 1 - noise.p_label)
     np.testing.assert_allclose(bearish, means[noise.row], atol=1e-4)
     assert f"expect another label for {noise.suspected.sum()} of all 200 texts" in page
+    check_training_rows(project, page)
     intervals = pd.read_csv(project.folder / "plots/uncertainty/intervals.csv", index_col="method")
     assert intervals.accuracy["tfidf"] == project.read_json("metrics/folds/tfidf.json")["accuracy"]
     assert "up to date" in project.run("dvc", "status").stdout
@@ -358,23 +365,48 @@ def test_an_experiment_with_folds_runs_these_stages_alone(made: Project, tmp_pat
     assert {path: (project.folder / path).read_bytes() for path in before} == before
 
 
+def check_training_rows(project: Project, page: str):
+    """Half of each fold's training rows; and all of them, which give what the methods' own stages give."""
+    half = project.read_json("metrics/folds/training_rows/0.5.json")
+    sides = sides_of(pd.read_parquet(project.folder / "data/folds.parquet"))
+    trained = (sides == "train").sum().mean()
+    assert (half["rows"], half["all_rows"]) == (round(trained / 2), round(trained))
+    command = project.read_yaml("dvc.yaml")["stages"]["fold_training_rows"]["cmd"].replace("{share}", "1.0").split()
+    project.run(*command[:-1])
+    every = project.read_json("metrics/folds/training_rows/1.0.json")
+    assert every["rows"] == every["all_rows"] == half["all_rows"]
+    for method in ("tfidf", "probe", "lora-v1"):
+        assert every[method] == pytest.approx(project.read_json(f"metrics/folds/{method}.json"), abs=2e-6)
+        assert half[method] != every[method] and set(half[method]) == set(every[method])
+    curve = pd.read_csv(project.folder / "plots/learning_curves/training_rows.csv").set_index(["method", "rows"]).f1
+    assert curve["lora-v1", half["rows"]] == half["lora-v1"]["f1"]
+    assert curve["lora-v1", every["rows"]] == every["lora-v1"]["f1"] and len(curve) == 6
+    assert "points of macro F1 on all 200 texts, each answered by one of 2 folds." in page
+    assert "macro F1 on all texts" in page
+    (project.folder / "metrics/folds/training_rows/1.0.json").unlink()
+
+
 @pytest.mark.slow
-def test_killed_in_the_second_fold_it_goes_on_there(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("stage", ["fold_train@2-full", "fold_training_rows@2-0.5"])
+def test_killed_in_the_second_fold_it_goes_on_there(
+    stage: str, made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(ENVIRONMENT, "XDG_CACHE_HOME", str(tmp_path / "cache"))
-    stage, written = "fold_train@2-full", ("metrics/folds", "metrics/detail/folds", "data/predictions/folds")
+    written = ("metrics/folds", "metrics/detail/folds", "data/predictions/folds")
     project = copy_of(made, tmp_path / "project")
-    project.edit_yaml("params.yaml", folds=[2])
+    project.edit_yaml("params.yaml", folds=[2], training_rows={"shares": [0.5], "per_label": [], "methods": ["full"]})
     project.run("dvc", "repro", stage)
     expected = content(project, *written)
     for folder in written:
-        shutil.rmtree(project.folder / folder)
+        shutil.rmtree(project.folder / folder, ignore_errors=True)  # of shares there are figures alone
 
-    dvc = start(project, "dvc", "repro", "--no-run-cache", stage)
+    again = ("dvc", "repro", "--no-run-cache", "--force", "--single-item", stage)  # not from DVC's cache
+    dvc = start(project, *again)
     wait_for(lambda: len({path.parent for path in checkpoints(project)}) == 2)  # of both folds
-    kill_all(stages_of(dvc, "fold_train"))
+    kill_all(stages_of(dvc, stage.partition("@")[0]))
     dvc.wait()
-    assert not (project.folder / "data/predictions/folds/full.parquet").exists()
-    again = project.run("dvc", "repro", "--no-run-cache", stage)
-    assert len(re.findall("goes on after epoch", again.stderr)) == 2
+    assert not content(project, *written)
+    done = project.run(*again)
+    assert len(re.findall("goes on after epoch", done.stderr)) == 2
     assert content(project, *written) == expected
     assert not checkpoints(project)

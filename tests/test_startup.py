@@ -32,6 +32,7 @@ USED = {  # by stages and commands that use the same, which are imported in one 
     },
     ("fold_train",): MODEL - {"sympy", "tokenizers"},
     ("train_full", "train_lora", "train_peft"): TRAINER,
+    ("fold_training_rows",): {"datasets", "huggingface_hub", "pandas", "scipy", "torch"},
     ("training_rows", "few_labels"): {"datasets", "huggingface_hub", "pandas", "torch"},
     ("report",): {"matplotlib", "pandas", "scipy"},
     ("leaderboard",): {"dvc", "matplotlib", "pandas"},

@@ -104,14 +104,6 @@ def pretrained(splits: Splits, task: Generation, settings: WithoutFineTuning) ->
     return {"probe": near, "untrained": Answered(Answers(texts, likely), spent, detail=known)}
 
 
-def words(task: Generation, train: Dataset, other: Dataset, baseline: Baseline, class_weights: str) -> Answers:
-    made = vectorizer(baseline)
-    states = made.fit_transform(train["text"][:])
-    rows = nearest(made.transform(other["text"][:]), states)
-    targets = task.targets(train)
-    return Answers([targets[row][1] for row in rows])
-
-
 def label_noise(
     train: Dataset, task: Generation, settings: WithoutFineTuning, place: Path
 ) -> tuple[pd.DataFrame, dict[str, Any]]:

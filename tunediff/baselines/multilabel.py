@@ -40,10 +40,12 @@ def majority(splits: Splits, task: Multilabel) -> Answers:
     return Answers(predicted, spent, fitted={"thresholds": thresholds})
 
 
-def words(task: Multilabel, train: Dataset, other: Dataset, baseline: Baseline, class_weights: str) -> np.ndarray:
+def words(
+    task: Multilabel, train: Dataset, others: list[Dataset], baseline: Baseline, class_weights: str
+) -> list[np.ndarray]:
     texts = train["text"][:]
     model = on_tfidf(baseline, class_weights, texts, several=True).fit(texts, task.targets(train).astype(int))
-    return model.predict_proba(other["text"][:])
+    return [model.predict_proba(other["text"][:]) for other in others]
 
 
 def label_noise(

@@ -122,16 +122,19 @@ def predictions(methods: Iterable[str], folder: Path, task: type[Task]) -> dict[
 
 
 def growth_with_rows(settings: Reporting, metrics: Path, all_rows: int, figures: tuple[str, ...]) -> pd.DataFrame:
-    """Figures on validation by training rows: columns method, rows and `figures`; empty if none was asked for.
+    """Figures by training rows: columns method, rows and `figures`; empty if none was asked for.
 
-    `all_rows` is how many rows the methods' own stages trained on.
+    They are on validation, or with folds of all rows. `all_rows` is how many rows the methods' own stages trained on.
     """
     results = {}
+    folder = metrics / "folds" if settings.folds else metrics
     for share in settings.shares:
-        part = read_json(metrics / "training_rows" / f"{share}.json")
+        part = read_json(folder / "training_rows" / f"{share}.json")
         results |= {(method, part["rows"]): part[method] for method in settings.growing}
+        all_rows = part.get("all_rows", all_rows)
     if results:
-        own = {method: read_json(metrics / "validation" / f"{method}.json") for method in settings.growing}
+        on_all = folder if settings.folds else metrics / "validation"
+        own = {method: read_json(on_all / f"{method}.json") for method in settings.growing}
         results |= {(method, all_rows): values for method, values in own.items()}
     rows = [{"method": method, "rows": rows, **values} for (method, rows), values in results.items()]
     return pd.DataFrame(rows, columns=["method", "rows", *figures])

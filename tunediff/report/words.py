@@ -25,6 +25,11 @@ def of_rows(count: int, all_rows: bool) -> str:
     return f"all {count:,}" if all_rows else f"{count:,} training"
 
 
+def grown_on(folds: int | None) -> str:
+    """What the methods are judged on that were trained on shares of the rows."""
+    return "all texts" if folds else "validation"
+
+
 def size(count: float) -> str:
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
