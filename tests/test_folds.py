@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ENVIRONMENT, Project, make_project
+from conftest import ENVIRONMENT, ROOT, Project, make_project
 from datasets import ClassLabel, Dataset, Features, Value
 from test_interruption import checkpoints, kill_all, stages_of, start, wait_for
 from test_splitting import leaky_table
@@ -29,6 +29,9 @@ from tunediff.settings import resolve
 from tunediff.settings.study import load
 from tunediff.sources import folds
 from tunediff.tasks.classification import Classification
+from tunediff.tasks.interface import Task
+from tunediff.tasks.multilabel import Multilabel
+from tunediff.tasks.tagging import Tagging
 
 FOLDS = ("--settings", "data/settings/folds.json", "--splits", "data/prepared", "--folds", "data/folds.parquet")
 
@@ -230,6 +233,44 @@ def test_figures_are_of_all_rows_and_seeds_stay_apart(tmp_path: Path):
     table = pd.read_parquet(folders.predictions / "one.parquet")
     assert table.seed.tolist() == [17] * 6 + [18] * 6
     assert table.row.tolist() == [1, 2, 3, 4, 5, 6] * 2 and table.fold.tolist() == [1, 1, 1, 1, 2, 2] * 2
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [
+        (TASK, [0, 1]),
+        (Multilabel(["x", "y"]), [[0], [1]]),
+        (Tagging(["org"]), [[{"start": 0, "end": 4, "label": 0}], []]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_words_of_a_share_answer_each_fold_of_every_task(task: Task, labels: list):
+    def split(first: int, count: int) -> Dataset:
+        numbers = range(first, first + count)
+        texts = [("Acme rose", "wheat fell")[i % 2] for i in numbers]
+        columns = {"split": ["all"] * count, "row": [*numbers], "text": texts, "tokens": [2] * count}
+        features = Features({**{name: rows(1, [0]).features[name] for name in columns}, "label": task.feature()})
+        return Dataset.from_dict({**columns, "label": [labels[i % 2] for i in numbers]}, features)
+
+    settings = growth.Growth(
+        task=task.name, seed=17, methods=["tfidf"], class_weights="none", baseline=load(ROOT).params.baseline,
+        trainings={},
+    )  # fmt: skip
+    train = growth.take(split(1, 20), 0.5, 17, task)
+    # Of another size each, so that nothing is taken for something else.
+    answered = {
+        fold: growth.answer_fold(
+            "tfidf", {"train": train, "validation": split(21, 6), "test": split(first, size)}, task, settings, fold, []
+        )
+        for fold, first, size in (("1", 27, 8), ("2", 35, 4))
+    }
+    figures, by_fold, table = evidence_folds.scored(task, answered)
+    assert (
+        len(train) == 10 and len(table) == 12 and figures[task.headline[0]] == by_fold["2"][17][task.headline[0]] == 1
+    )
+    assert answered["1"].fitted[17].keys() == {
+        "classification": {"confidences", "threshold"}, "multilabel": {"thresholds"}, "tagging": set(),
+    }[task.name]  # fmt: skip
 
 
 def with_other_labels(split: Dataset) -> Dataset:
