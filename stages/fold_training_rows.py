@@ -30,7 +30,8 @@ def main() -> None:
 
     # Rows that a training has, in the mean over the folds: these, and those of the methods' own stages.
     rows, all_rows = (round(np.mean([len(fold["train"]) for fold in parts.values()])) for parts in (some, every))
-    figures, checkpoints = {"rows": rows, "all_rows": all_rows}, []
+    figures = {"rows": rows, "all_rows": all_rows}
+    checkpoints = []
     with tqdm(total=len(settings.methods) * len(some), desc=f"{rows} rows", unit="fold") as bar:
         for method in settings.methods:
             answered = {}

@@ -137,6 +137,15 @@ def test_of_several_labels_the_one_that_folds_doubt_most_is_named(
     assert "1 of 20 labels are suspected; 0 not judged" in capsys.readouterr().out
 
 
+def test_of_texts_all_rows_are_searched_for_numbers_that_no_source_has(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+):
+    table = numbered(3).assign(actual=["flat", "up 5%", "flat"], predicted="flat")
+    found = list_noise(project, monkeypatch, "generation", table)
+    assert found.row.tolist() == [2, 1, 3] and found.suspected.tolist() == [True, False, False]
+    assert found.columns.tolist() == ["split", "row", "text", "label", "unread", "suspected"]
+
+
 def test_of_spans_there_is_no_list_and_the_page_keeps_that_of_train(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):

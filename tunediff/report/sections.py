@@ -260,7 +260,8 @@ def more_labels(evidence: Evidence, growth: pd.DataFrame, validated: int) -> Sec
 
     It is on `validated` rows, or with folds on all texts.
     """
-    folds, judged = evidence.decision.folds, f"{validated:,} validation rows"
+    folds = evidence.decision.folds
+    judged = f"{validated:,} validation rows"
     if folds:
         judged = f"all {evidence.decision.rows:,} texts, each answered by one of {folds} folds"
     figure = evidence.task.figures[evidence.report.figure]
