@@ -4,13 +4,13 @@ dvc repro label_noise
 """
 
 import argparse
-import csv
 from pathlib import Path
 
+from tunediff.baselines import label_noise
 from tunediff.baselines.of_task import of_task
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core import devices
-from tunediff.core.files import atomic, output, write_figures
+from tunediff.core.files import output
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
@@ -30,13 +30,7 @@ def main() -> None:
     train = load_split(args.splits, "train")
     task = TASKS[settings.task].of(train.features)
     ranked, figures = of_task(task).label_noise(train, task, settings, args.splits / "train.parquet")
-
-    with atomic(args.ranked) as partial:
-        # All in quotes: without, a lone carriage return in a text would begin a row.
-        ranked.round(4).to_csv(partial, index=False, quoting=csv.QUOTE_NONNUMERIC)
-    write_figures(args.metrics, figures)
-    suspected, alone = ranked.suspected.sum(), figures["not_judged"]
-    print(f"{args.ranked}: {suspected} of {len(ranked)} training labels are suspected; {alone} not judged")
+    label_noise.write(ranked, figures, args.ranked, args.metrics)
 
 
 if __name__ == "__main__":

@@ -10,21 +10,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ENVIRONMENT, Project, make_project
+from conftest import ENVIRONMENT, ROOT, Project, make_project
 from datasets import ClassLabel, Dataset, Features, Value
 from test_interruption import checkpoints, kill_all, stages_of, start, wait_for
 from test_splitting import leaky_table
 
+import stages.fold_label_noise
 import stages.folds
 from tunediff.baselines.of_task import of_task as baselines_of
 from tunediff.core.errors import UserError
+from tunediff.core.files import write_json
 from tunediff.core.splits import load_split
 from tunediff.evidence import folds as evidence_folds
+from tunediff.evidence import growth
 from tunediff.evidence.fold_training import answer
+from tunediff.report import results
 from tunediff.settings import resolve
 from tunediff.settings.study import load
 from tunediff.sources import folds
 from tunediff.tasks.classification import Classification
+from tunediff.tasks.interface import Task
+from tunediff.tasks.multilabel import Multilabel
+from tunediff.tasks.tagging import Tagging
 
 FOLDS = ("--settings", "data/settings/folds.json", "--splits", "data/prepared", "--folds", "data/folds.parquet")
 
@@ -92,6 +99,67 @@ def test_groups_of_the_source_stay_together(project: Project, monkeypatch: pytes
     assert (found.groupby(table.author[found.row - 1].to_numpy())["1"].nunique() == 1).all()
     rows = pd.concat([load_split(project.folder / "data/prepared", side).to_pandas() for side in evidence_folds.SIDES])
     assert found.row.tolist() == rows.row.tolist()
+
+
+# --- likely label noise
+
+
+def list_noise(project: Project, monkeypatch: pytest.MonkeyPatch, task: str, table: pd.DataFrame) -> pd.DataFrame:
+    """What the stage lists of these answers of a task's TF-IDF and probe."""
+    monkeypatch.chdir(project.folder)
+    folder, settings = Path("data/predictions/folds"), resolve.without_fine_tuning(load(), 17)
+    write_json(Path("settings.json"), settings.model_copy(update={"task": task}).model_dump(mode="json"))
+    folder.mkdir(parents=True)
+    for judge in ("tfidf", "probe"):
+        table.to_parquet(folder / f"{judge}.parquet")
+    command = ["--settings", "settings.json", "--predictions", str(folder), "--ranked", str(folder / "label_noise.csv")]
+    monkeypatch.setattr(sys, "argv", ["fold_label_noise", *command, "--metrics", "noise.json", "--number", "2"])
+    stages.fold_label_noise.main()
+    return pd.read_csv(folder / "label_noise.csv")
+
+
+def numbered(count: int) -> pd.DataFrame:
+    return pd.DataFrame({"seed": 17, "split": "all", "row": range(1, count + 1), "text": "a text", "tokens": 3})
+
+
+def test_of_several_labels_the_one_that_folds_doubt_most_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    has = np.array([[True, False], [False, True]] * 10)
+    answers = np.where(has, 0.9, 0.1)
+    has[4, 1] = True  # which no judge believes
+    labels = [[name for name, there in zip("xy", row, strict=True) if there] for row in has]
+    table = numbered(20).assign(actual=labels, predicted=labels, p_x=answers[:, 0], p_y=answers[:, 1])
+    found = list_noise(project, monkeypatch, "multilabel", table)
+    first = found.iloc[0]
+    assert (first.row, first.label, first.suggested, first.doubtful) == (5, "x, y", "x", "y")
+    assert found.suspected.tolist() == [True] + [False] * 19 and sorted(found.row) == list(range(1, 21))
+    assert "1 of 20 labels are suspected; 0 not judged" in capsys.readouterr().out
+
+
+def test_of_texts_all_rows_are_searched_for_numbers_that_no_source_has(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+):
+    table = numbered(3).assign(actual=["flat", "up 5%", "flat"], predicted="flat")
+    found = list_noise(project, monkeypatch, "generation", table)
+    assert found.row.tolist() == [2, 1, 3] and found.suspected.tolist() == [True, False, False]
+    assert found.columns.tolist() == ["split", "row", "text", "label", "unread", "suspected"]
+
+
+def test_of_spans_there_is_no_list_and_the_page_keeps_that_of_train(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    table = numbered(2).assign(
+        actual=[[], []], predicted=[[], []], tags=[[0, 0]] * 2, types=pd.Categorical(["org"] * 2)
+    )
+    assert list_noise(project, monkeypatch, "tagging", table).empty
+    said = "tagging: no list of all rows, since its predictions have no probabilities\n"
+    assert capsys.readouterr().out.startswith(said) and json.loads(Path("noise.json").read_text())["not_judged"] == 2
+    of_train = numbered(1).assign(suspected=True, label="NA")
+    of_train.to_csv("train.csv")
+    folders = argparse.Namespace(predictions=Path("data/predictions"), label_noise=Path("train.csv"))
+    shown, all_rows = results.label_noise(argparse.Namespace(folds=2), folders)
+    assert shown.label.tolist() == ["NA"] and not all_rows
 
 
 # --- settings
@@ -176,6 +244,44 @@ def test_figures_are_of_all_rows_and_seeds_stay_apart(tmp_path: Path):
     assert table.row.tolist() == [1, 2, 3, 4, 5, 6] * 2 and table.fold.tolist() == [1, 1, 1, 1, 2, 2] * 2
 
 
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [
+        (TASK, [0, 1]),
+        (Multilabel(["x", "y"]), [[0], [1]]),
+        (Tagging(["org"]), [[{"start": 0, "end": 4, "label": 0}], []]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_words_of_a_share_answer_each_fold_of_every_task(task: Task, labels: list):
+    def split(first: int, count: int) -> Dataset:
+        numbers = range(first, first + count)
+        texts = [("Acme rose", "wheat fell")[i % 2] for i in numbers]
+        columns = {"split": ["all"] * count, "row": [*numbers], "text": texts, "tokens": [2] * count}
+        features = Features({**{name: rows(1, [0]).features[name] for name in columns}, "label": task.feature()})
+        return Dataset.from_dict({**columns, "label": [labels[i % 2] for i in numbers]}, features)
+
+    settings = growth.Growth(
+        task=task.name, seed=17, methods=["tfidf"], class_weights="none", baseline=load(ROOT).params.baseline,
+        trainings={},
+    )  # fmt: skip
+    train = growth.take(split(1, 20), 0.5, 17, task)
+    # Of another size each, so that nothing is taken for something else.
+    answered = {
+        fold: growth.answer_fold(
+            "tfidf", {"train": train, "validation": split(21, 6), "test": split(first, size)}, task, settings, fold, []
+        )
+        for fold, first, size in (("1", 27, 8), ("2", 35, 4))
+    }
+    figures, by_fold, table = evidence_folds.scored(task, answered)
+    assert (
+        len(train) == 10 and len(table) == 12 and figures[task.headline[0]] == by_fold["2"][17][task.headline[0]] == 1
+    )
+    assert answered["1"].fitted[17].keys() == {
+        "classification": {"confidences", "threshold"}, "multilabel": {"thresholds"}, "tagging": set(),
+    }[task.name]  # fmt: skip
+
+
 def with_other_labels(split: Dataset) -> Dataset:
     return Dataset.from_dict({**split.to_dict(), "label": [1 - label for label in split["label"]]}, split.features)
 
@@ -196,6 +302,10 @@ def test_nothing_is_trained_or_fitted_on_what_is_tested(project: Project, monkey
     plain, other = (baselines_of(task).answers(each, task, settings) for each in (splits, changed))
     for method, answers in plain.items():
         assert np.array_equal(answers.test, other[method].test)
+    growing = resolve.growth(study, {}).model_copy(update={"methods": ["tfidf"]})
+    again = [growth.answer_fold("tfidf", each, task, growing, "2", []) for each in (splits, changed)]
+    assert np.array_equal(again[0].answers[17], again[1].answers[17]) and again[0].fitted == again[1].fitted
+    np.testing.assert_allclose(again[0].answers[17], plain["tfidf"].test, atol=1e-6)
     training = stages_settings(study)
     made = [answer(each, task, training, "2", []) for each in (splits, changed)]
     assert np.array_equal(made[0].answers[17], made[1].answers[17])
@@ -215,10 +325,16 @@ def stages_settings(study):
 # --- the stages
 
 
+FLIPPED = 8  # a row of the test split, whose label is wrong
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts) -> Project:
     """A project of which everything is up to date and committed: `full`, and one variant of LoRA, without folds."""
-    project = make_project(tmp_path_factory.mktemp("folds") / "project", tiny_model, tiny_texts)
+    texts = list(tiny_texts)
+    text, label = texts[FLIPPED - 1]
+    texts[FLIPPED - 1] = (text, {"bearish": "bullish", "bullish": "bearish"}[label])
+    project = make_project(tmp_path_factory.mktemp("folds") / "project", tiny_model, texts)
     params = project.read_yaml("params.yaml")
     project.edit_yaml(
         "params.yaml",
@@ -250,9 +366,11 @@ def content(project: Project, *folders: str) -> dict[str, bytes]:
 def test_an_experiment_with_folds_runs_these_stages_alone(made: Project, tmp_path: Path):
     project = copy_of(made, tmp_path / "project")
     before = content(project, "metrics", "models", "plots/uncertainty")
-    done = project.run("dvc", "exp", "run", "-S", "folds=[2]", "-n", "folds")
+    growing = ("-S", "training_rows.shares=[0.5]", "-S", "training_rows.methods=[tfidf,probe,lora-v1]")
+    done = project.run("dvc", "exp", "run", "-S", "folds=[2]", *growing, "-n", "folds")
     assert sorted(ran(done.stdout)) == [
-        *("fold_baseline@2", "fold_train@2-full", "fold_train@2-lora-v1", "folds@2", "report", "settings"),
+        *("fold_baseline@2", "fold_label_noise@2", "fold_train@2-full", "fold_train@2-lora-v1"),
+        *("fold_training_rows@2-0.5", "folds@2", "report", "settings", "training_rows@0.5"),
     ]
     assert re.search(r"full: 2 folds with 1 training each answer 200 texts; \d+ cores: about \d+ min", done.stdout)
     after = content(project, "metrics", "models")
@@ -272,6 +390,18 @@ def test_an_experiment_with_folds_runs_these_stages_alone(made: Project, tmp_pat
     page = (project.folder / "plots/report.md").read_text(encoding="utf-8")
     assert "Each of the 200 texts was answered by a training that had not seen it: one of 2 folds." in page
     assert "Chosen on all folds but one and judged on that one" in page and "folds=[" not in page
+    # Likely label noise as well: of the test split too, in the form of the list of the training rows.
+    noise, of_train = (
+        pd.read_csv(project.folder / "data" / name) for name in ("predictions/folds/label_noise.csv", "label_noise.csv")
+    )
+    assert FLIPPED in set(project.prepared().query("side == 'test'").row) - set(of_train.row)
+    assert sorted(noise.row) == list(range(1, 201)) and list(noise) == list(of_train) and set(noise.split) == {"all"}
+    assert noise.row[0] == FLIPPED and noise.suspected[0] and noise.label[0] != noise.suggested[0]
+    means = (tables["tfidf"].set_index("row").p_bearish + tables["probe"].set_index("row").p_bearish) / 2
+    bearish = noise.p_label.where(noise.label == "bearish", 1 - noise.p_label)
+    np.testing.assert_allclose(bearish, means[noise.row], atol=1e-4)
+    assert f"expect another label for {noise.suspected.sum()} of all 200 texts" in page
+    check_training_rows(project, page)
     intervals = pd.read_csv(project.folder / "plots/uncertainty/intervals.csv", index_col="method")
     assert intervals.accuracy["tfidf"] == project.read_json("metrics/folds/tfidf.json")["accuracy"]
     assert "up to date" in project.run("dvc", "status").stdout
@@ -282,23 +412,48 @@ def test_an_experiment_with_folds_runs_these_stages_alone(made: Project, tmp_pat
     assert {path: (project.folder / path).read_bytes() for path in before} == before
 
 
+def check_training_rows(project: Project, page: str):
+    """Half of each fold's training rows; and all of them, which give what the methods' own stages give."""
+    half = project.read_json("metrics/folds/training_rows/0.5.json")
+    sides = sides_of(pd.read_parquet(project.folder / "data/folds.parquet"))
+    trained = (sides == "train").sum().mean()
+    assert (half["rows"], half["all_rows"]) == (round(trained / 2), round(trained))
+    command = project.read_yaml("dvc.yaml")["stages"]["fold_training_rows"]["cmd"].replace("{share}", "1.0").split()
+    project.run(*command[:-1])
+    every = project.read_json("metrics/folds/training_rows/1.0.json")
+    assert every["rows"] == every["all_rows"] == half["all_rows"]
+    for method in ("tfidf", "probe", "lora-v1"):
+        assert every[method] == pytest.approx(project.read_json(f"metrics/folds/{method}.json"), abs=2e-6)
+        assert half[method] != every[method] and set(half[method]) == set(every[method])
+    curve = pd.read_csv(project.folder / "plots/learning_curves/training_rows.csv").set_index(["method", "rows"]).f1
+    assert curve["lora-v1", half["rows"]] == half["lora-v1"]["f1"]
+    assert curve["lora-v1", every["rows"]] == every["lora-v1"]["f1"] and len(curve) == 6
+    assert "points of macro F1 on all 200 texts, each answered by one of 2 folds." in page
+    assert "macro F1 on all texts" in page
+    (project.folder / "metrics/folds/training_rows/1.0.json").unlink()
+
+
 @pytest.mark.slow
-def test_killed_in_the_second_fold_it_goes_on_there(made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("stage", ["fold_train@2-full", "fold_training_rows@2-0.5"])
+def test_killed_in_the_second_fold_it_goes_on_there(
+    stage: str, made: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setitem(ENVIRONMENT, "XDG_CACHE_HOME", str(tmp_path / "cache"))
-    stage, written = "fold_train@2-full", ("metrics/folds", "metrics/detail/folds", "data/predictions/folds")
+    written = ("metrics/folds", "metrics/detail/folds", "data/predictions/folds")
     project = copy_of(made, tmp_path / "project")
-    project.edit_yaml("params.yaml", folds=[2])
+    project.edit_yaml("params.yaml", folds=[2], training_rows={"shares": [0.5], "per_label": [], "methods": ["full"]})
     project.run("dvc", "repro", stage)
     expected = content(project, *written)
     for folder in written:
-        shutil.rmtree(project.folder / folder)
+        shutil.rmtree(project.folder / folder, ignore_errors=True)  # of shares there are figures alone
 
-    dvc = start(project, "dvc", "repro", "--no-run-cache", stage)
+    again = ("dvc", "repro", "--no-run-cache", "--force", "--single-item", stage)  # not from DVC's cache
+    dvc = start(project, *again)
     wait_for(lambda: len({path.parent for path in checkpoints(project)}) == 2)  # of both folds
-    kill_all(stages_of(dvc, "fold_train"))
+    kill_all(stages_of(dvc, stage.partition("@")[0]))
     dvc.wait()
-    assert not (project.folder / "data/predictions/folds/full.parquet").exists()
-    again = project.run("dvc", "repro", "--no-run-cache", stage)
-    assert len(re.findall("goes on after epoch", again.stderr)) == 2
+    assert not content(project, *written)
+    done = project.run(*again)
+    assert len(re.findall("goes on after epoch", done.stderr)) == 2
     assert content(project, *written) == expected
     assert not checkpoints(project)

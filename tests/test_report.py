@@ -362,17 +362,25 @@ def test_what_more_labels_would_give(f1):
     assert section.table[1] == ["full", *(f"{value:.1%}" for value in f1)]
 
 
+def test_with_folds_more_labels_are_judged_on_all_texts():
+    found = weigh({name: folded(one) for name, one in NONE_LEARNS_BUT_FULL.items()})
+    section = sections.more_labels(found, GROWTH, 300)
+    assert "on all 200 texts, each answered by one of 2 folds." in section.text and "validation" not in section.text
+    assert section.table[0][0] == "accuracy on all texts" and "on all texts" in section.charts[0]
+
+
 def test_what_more_labels_would_give_is_said_of_the_decisive_figure():
     text = sections.more_labels(weigh(NONE_LEARNS_BUT_FULL, figure="accuracy"), GROWTH, 300).text
     assert "`full` gains +0.0 points of accuracy" in text
 
 
 def test_suspected_labels_are_shown_and_no_others():
-    section = classification.label_noise(NOISE)
+    section = classification.label_noise(NOISE, all_rows=False)
     assert section.text.startswith(
         "Simple models, which did not see these rows, expect another label for 2 of 3 training texts."
     )
     assert section.table[1:] == [["one", "a", "b", "0.10"], ["two", "b", "a", "0.20"]]
+    assert "another label for 2 of all 3 texts." in classification.label_noise(NOISE, all_rows=True).text
 
 
 # --- the page

@@ -26,9 +26,13 @@ USED = {  # by stages and commands that use the same, which are imported in one 
     ("predict", "choose"): {"pandas"},
     ("package",): {"huggingface_hub"},
     # `evaluate` and cleanlab where they are used.
-    ("baseline", "evaluate", "prompt", "label_noise", "fold_baseline", "fold_prompt"): {*MODEL, "sklearn"},
+    ("baseline", "evaluate", "prompt", "label_noise", "fold_baseline", "fold_prompt", "fold_label_noise"): {
+        *MODEL,
+        "sklearn",
+    },
     ("fold_train",): MODEL - {"sympy", "tokenizers"},
     ("train_full", "train_lora", "train_peft"): TRAINER,
+    ("fold_training_rows",): {"datasets", "huggingface_hub", "pandas", "scipy", "torch"},
     ("training_rows", "few_labels"): {"datasets", "huggingface_hub", "pandas", "torch"},
     ("report",): {"matplotlib", "pandas", "scipy"},
     ("leaderboard",): {"dvc", "matplotlib", "pandas"},

@@ -40,38 +40,42 @@ def majority(splits: Splits, task: Classification) -> Answers:
     return Answers(predicted, cost(trained - started, time.perf_counter() - trained, 0, 0))
 
 
-def words(task: Classification, train: Dataset, other: Dataset, baseline: Baseline, class_weights: str) -> np.ndarray:
+def words(
+    task: Classification, train: Dataset, others: list[Dataset], baseline: Baseline, class_weights: str
+) -> list[np.ndarray]:
     texts = train["text"][:]
     model = on_tfidf(baseline, class_weights, texts).fit(texts, task.targets(train))
-    return model.predict_proba(other["text"][:])
+    return [model.predict_proba(other["text"][:]) for other in others]
 
 
 def probe(
-    task: Classification, train: Dataset, other: Dataset, settings: WithoutFineTuning
-) -> Callable[[np.ndarray | None], np.ndarray]:
+    task: Classification, train: Dataset, others: list[Dataset], settings: WithoutFineTuning
+) -> Callable[[np.ndarray | None], list[np.ndarray]]:
     read = reader(task, settings)
-    states, others = read(train["text"], "probe: train"), read(other["text"], "probe: others")
+    states = read(train["text"], "probe: train")
+    of_others = [read(other["text"], "probe: others") for other in others]
     labels = task.targets(train)
 
-    def fitted(rows: np.ndarray | None) -> np.ndarray:
+    def fitted(rows: np.ndarray | None) -> list[np.ndarray]:
         rows = np.arange(len(labels)) if rows is None else rows
         model = on_states(settings.baseline, settings.class_weights).fit(states[rows], labels[rows])
-        return predict(model, others)
+        return [predict(model, each) for each in of_others]
 
     return fitted
 
 
 def setfit(
-    task: Classification, train: Dataset, other: Dataset, settings: WithoutFineTuning
-) -> Callable[[np.ndarray | None], np.ndarray]:
+    task: Classification, train: Dataset, others: list[Dataset], settings: WithoutFineTuning
+) -> Callable[[np.ndarray | None], list[np.ndarray]]:
     from tunediff.baselines import setfit as pairs
 
     seeds = count(settings.seed)  # the luck of a training is part of each draw
 
-    def fitted(rows: np.ndarray | None) -> np.ndarray:
+    def fitted(rows: np.ndarray | None) -> list[np.ndarray]:
         part = train if rows is None else train.select(rows)
         again = settings.model_copy(update={"seed": next(seeds)})
-        return pairs.Fitted(task, part, again).answers(other, "setfit: others")
+        made = pairs.Fitted(task, part, again)
+        return [made.answers(other, "setfit: others") for other in others]
 
     return fitted
 
@@ -90,5 +94,13 @@ def label_noise(
     judged = Classification(table.label.cat.categories.tolist())
     labels = table.label.cat.codes.to_numpy()
     judges = noise.judges(table.text.tolist(), judged, settings)
-    ranked = noise.rank(table, noise.out_of_fold(judges, labels, settings.seed))
-    return noise.without_formulas(ranked), {"not_judged": alone, **noise.count(ranked)}
+    probabilities = noise.out_of_fold(judges, labels, settings.seed)
+    ranked, figures = ranked_noise(table, judged, labels, probabilities)
+    return ranked, figures | {"not_judged": alone}
+
+
+def ranked_noise(
+    rows: pd.DataFrame, task: Classification, targets: np.ndarray, probabilities: np.ndarray
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    ranked = noise.rank(rows.assign(label=pd.Categorical.from_codes(targets, task.labels)), probabilities)
+    return noise.without_formulas(ranked), {"not_judged": 0, **noise.count(ranked)}

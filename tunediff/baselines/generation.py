@@ -24,7 +24,7 @@ from tunediff.models.loading import count_parameters, load_pretrained, load_toke
 from tunediff.tasks import task_of
 from tunediff.tasks.features import encode
 from tunediff.tasks.generation import Answers, Generation
-from tunediff.tasks.text_figures import unread
+from tunediff.tasks.text_figures import Pair, unread
 
 AT_ONCE = 1000  # rows that are compared with all training rows
 
@@ -104,21 +104,18 @@ def pretrained(splits: Splits, task: Generation, settings: WithoutFineTuning) ->
     return {"probe": near, "untrained": Answered(Answers(texts, likely), spent, detail=known)}
 
 
-def words(task: Generation, train: Dataset, other: Dataset, baseline: Baseline, class_weights: str) -> Answers:
-    made = vectorizer(baseline)
-    states = made.fit_transform(train["text"][:])
-    rows = nearest(made.transform(other["text"][:]), states)
-    targets = task.targets(train)
-    return Answers([targets[row][1] for row in rows])
-
-
 def label_noise(
     train: Dataset, task: Generation, settings: WithoutFineTuning, place: Path
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
+    return ranked_noise(train.select_columns(["split", "row", "text"]).to_pandas(), task, task.targets(train))
+
+
+def ranked_noise(
+    rows: pd.DataFrame, task: Generation, targets: list[Pair], probabilities: np.ndarray | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Targets with numbers that their sources have not, rounded neither: no model can have read them."""
-    table = train.select_columns(["split", "row", "text"]).to_pandas()
-    table["label"] = [target for _, target, *_ in task.targets(train)]
-    found = [unread(source, target) for source, target, *_ in task.targets(train)]
+    table = rows[["split", "row", "text"]].assign(label=[target for _, target, *_ in targets])
+    found = [unread(source, target) for source, target, *_ in targets]
     table["unread"] = [" ".join(numbers) for numbers in found]
     table["suspected"] = [bool(numbers) for numbers in found]
     order = np.argsort([-len(numbers) for numbers in found], kind="stable")

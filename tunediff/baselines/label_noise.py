@@ -1,6 +1,9 @@
 """Which training labels are likely wrong, by simple models that did not see them."""
 
+import csv
 import warnings
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ from tqdm import tqdm
 from tunediff.baselines.linear import on_states, on_tfidf
 from tunediff.baselines.settings import WithoutFineTuning
 from tunediff.core.csv_cells import harmless
+from tunediff.core.files import atomic, write_figures
 from tunediff.models import trial
 from tunediff.models.inference import choose_precision, embed
 from tunediff.models.loading import load_pretrained, load_tokenizer
@@ -110,3 +114,12 @@ def count(ranked: pd.DataFrame) -> dict[str, float | dict]:
         return {"rows": len(rows), "suspected": int(rows.suspected.sum()), "share": float(rows.suspected.mean())}
 
     return {**of(ranked), "labels": {label: of(rows) for label, rows in ranked.groupby("label")}}
+
+
+def write(ranked: pd.DataFrame, figures: dict[str, Any], file: Path, metrics: Path) -> None:
+    """Write the list as CSV and its figures as JSON; both are what `of_task.TaskBaselines.label_noise` gives."""
+    with atomic(file) as partial:
+        # All in quotes: without, a lone carriage return in a text would begin a row.
+        ranked.round(4).to_csv(partial, index=False, quoting=csv.QUOTE_NONNUMERIC)
+    write_figures(metrics, figures)
+    print(f"{file}: {figures['suspected']} of {len(ranked)} labels are suspected; {figures['not_judged']} not judged")

@@ -40,10 +40,12 @@ def majority(splits: Splits, task: Multilabel) -> Answers:
     return Answers(predicted, spent, fitted={"thresholds": thresholds})
 
 
-def words(task: Multilabel, train: Dataset, other: Dataset, baseline: Baseline, class_weights: str) -> np.ndarray:
+def words(
+    task: Multilabel, train: Dataset, others: list[Dataset], baseline: Baseline, class_weights: str
+) -> list[np.ndarray]:
     texts = train["text"][:]
     model = on_tfidf(baseline, class_weights, texts, several=True).fit(texts, task.targets(train).astype(int))
-    return model.predict_proba(other["text"][:])
+    return [model.predict_proba(other["text"][:]) for other in others]
 
 
 def label_noise(
@@ -51,8 +53,7 @@ def label_noise(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A row for each text, with the label on whose presence or absence the simple models disagree most."""
     targets = task.targets(train)
-    judged = targets.sum(0) >= TWO
-    if len(train) < noise.FOLDS or not judged.any():
+    if len(train) < noise.FOLDS or not judged(targets).any():
         raise UserError(
             f"{place}: no label has two rows or more, and a label is judged by other rows of it; add rows to the "
             "source, or merge labels"
@@ -60,24 +61,33 @@ def label_noise(
     judges = noise.judges(train["text"][:], task, settings, several=True)
     folds = KFold(noise.FOLDS, shuffle=True, random_state=settings.seed).split(targets)
     probabilities = noise.left_out(judges, targets.astype(int), list(folds), len(task.labels))
-    ranked = rank(train, task, targets, probabilities, judged)
+    return ranked_noise(train.select_columns(["split", "row", "text"]).to_pandas(), task, targets, probabilities)
+
+
+def judged(targets: np.ndarray) -> np.ndarray:
+    """Which labels have rows enough, shape [labels]: the others are believed."""
+    return targets.sum(0) >= TWO
+
+
+def ranked_noise(
+    rows: pd.DataFrame, task: Multilabel, targets: np.ndarray, probabilities: np.ndarray
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    ranked = rank(rows, task, targets, probabilities)
     by_label = {
         label: {"rows": int(rows.sum()), "suspected": int((ranked.suspected & (ranked.doubtful == label)).sum())}
         for label, rows in task.parts(targets)
     }
     suspected = {"suspected": int(ranked.suspected.sum()), "share": float(ranked.suspected.mean())}
-    alone = int(targets[:, ~judged].any(1).sum())
+    alone = int(targets[:, ~judged(targets)].any(1).sum())
     texts = ranked.select_dtypes(["object", "str"])
     ranked = ranked.assign(**{name: texts[name].map(harmless) for name in texts})
     return ranked, {"not_judged": alone, "rows": len(ranked), **suspected, "labels": by_label}
 
 
-def rank(
-    train: Dataset, task: Multilabel, targets: np.ndarray, probabilities: np.ndarray, judged: np.ndarray
-) -> pd.DataFrame:
+def rank(table: pd.DataFrame, task: Multilabel, targets: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """All rows, those first that confident learning suspects, and of these and the others the least probable first.
 
-    `targets` and `probabilities`, out of fold, have shape [rows, labels]; labels that are not `judged` are believed.
+    `targets` and `probabilities`, out of fold, have shape [rows, labels].
     """
     # Here, because the stage `baseline` has no use for them.
     from cleanlab.multilabel_classification.filter import find_label_issues
@@ -86,7 +96,7 @@ def rank(
     clipped = probabilities.clip(1e-6, 1 - 1e-6)
     numbers = [np.flatnonzero(row).tolist() for row in targets]
     quality = get_label_quality_scores_per_class(numbers, clipped)
-    quality[:, ~judged] = 1
+    quality[:, ~judged(targets)] = 1
     least = quality.argmin(1)
     rows = np.arange(len(targets))
     suggested = targets.copy()
@@ -95,10 +105,10 @@ def rank(
     def names(has: np.ndarray) -> list[str]:
         return [", ".join(label for label, there in zip(task.labels, row, strict=True) if there) for row in has]
 
-    table = pd.DataFrame(
+    ranked = pd.DataFrame(
         {
             "suspected": np.asarray(find_label_issues(numbers, clipped, n_jobs=1), bool),
-            **{name: train[name][:] for name in ("split", "row", "text")},
+            **table[["split", "row", "text"]],
             "label": names(targets),
             "suggested": names(suggested),
             "doubtful": [task.labels[place] for place in least],
@@ -106,5 +116,5 @@ def rank(
             "p_suggested": 1 - quality[rows, least],
         }
     ).sort_values(["suspected", "p_label"], ascending=[False, True], kind="stable", ignore_index=True)
-    table.insert(0, "rank", table.index + 1)
-    return table
+    ranked.insert(0, "rank", ranked.index + 1)
+    return ranked

@@ -31,23 +31,23 @@ class TaskBaselines(Protocol):
     def more(self, method: str, splits: "Splits", task: Any, settings: "WithoutFineTuning") -> "Answers":
         """The answers of one of `core.methods.MORE_BASELINES`."""
 
+    # Of tasks that are trained on some rows alone, as the next two.
     def words(
-        self, task: Any, train: "Dataset", other: "Dataset", baseline: "Baseline", class_weights: str
-    ) -> np.ndarray:
-        """Probabilities for the rows of `other`, from a simple model that was fitted to the words of `train`."""
+        self, task: Any, train: "Dataset", others: "list[Dataset]", baseline: "Baseline", class_weights: str
+    ) -> list[np.ndarray]:
+        """Probabilities for the rows of each of `others`, from a simple model fitted to the words of `train`."""
 
-    # Of tasks that have such methods alone.
     def probe(
-        self, task: Any, train: "Dataset", other: "Dataset", settings: "WithoutFineTuning"
-    ) -> "Callable[[np.ndarray | None], np.ndarray]":
-        """Gives probabilities for the rows of `other` from the probe, fitted to the rows of `train` of some numbers.
+        self, task: Any, train: "Dataset", others: "list[Dataset]", settings: "WithoutFineTuning"
+    ) -> "Callable[[np.ndarray | None], list[np.ndarray]]":
+        """Gives probabilities for the rows of each of `others`, from the probe, fitted to some rows of `train`.
 
-        None stands for all rows. The model reads each text once.
+        These are given by their numbers; None stands for all rows. The model reads each text once.
         """
 
     def setfit(
-        self, task: Any, train: "Dataset", other: "Dataset", settings: "WithoutFineTuning"
-    ) -> "Callable[[np.ndarray | None], np.ndarray]":
+        self, task: Any, train: "Dataset", others: "list[Dataset]", settings: "WithoutFineTuning"
+    ) -> "Callable[[np.ndarray | None], list[np.ndarray]]":
         """The same of SetFit, whose encoder is fine-tuned each time."""
 
     def label_noise(
@@ -56,6 +56,15 @@ class TaskBaselines(Protocol):
         """The training rows or parts of them, the likeliest noise first, with a column suspected; and figures.
 
         No cell is a formula. `place` is the split's file, for messages.
+        """
+
+    # Of tasks that need no more for it alone.
+    def ranked_noise(
+        self, rows: "pd.DataFrame", task: Any, targets: Any, probabilities: np.ndarray
+    ) -> "tuple[pd.DataFrame, dict[str, Any]]":
+        """The same of any rows, from probabilities of models that did not see them, shape [rows, labels].
+
+        `rows` has columns split, row, text; each label has two rows or more.
         """
 
 

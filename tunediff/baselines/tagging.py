@@ -84,8 +84,11 @@ def each_word(splits: Splits, task: Tagging, settings: WithoutFineTuning) -> Ans
     return Answers(test, spent, _predicted(model, task, splits["validation"]))
 
 
-def words(task: Tagging, train: Dataset, other: Dataset, baseline: Baseline, class_weights: str) -> np.ndarray:
-    return _predicted(_fitted(task, train, baseline, class_weights), task, other)
+def words(
+    task: Tagging, train: Dataset, others: list[Dataset], baseline: Baseline, class_weights: str
+) -> list[np.ndarray]:
+    model = _fitted(task, train, baseline, class_weights)
+    return [_predicted(model, task, other) for other in others]
 
 
 def _fitted(task: Tagging, train: Dataset, baseline: Baseline, class_weights: str) -> Pipeline:

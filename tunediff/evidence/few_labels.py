@@ -6,6 +6,7 @@ own rows counts, which as a rule is the last.
 
 import math
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from tunediff.core.errors import UserError
@@ -62,7 +63,7 @@ def answers(
     """
     growth = settings.growth
     if method not in growth.trainings:
-        yield from map(simple(method, task, train, test, growth), drawn)
+        yield from chain.from_iterable(map(simple(method, task, train, [test], growth), drawn))
         return
 
     from tunediff.models.inference import choose_precision, outputs

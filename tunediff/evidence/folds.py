@@ -34,16 +34,22 @@ class Answered:
     """What was fitted on the fold's validation."""
 
 
-def parser_of(description: str) -> argparse.ArgumentParser:
-    """The arguments that each stage takes which answers by folds."""
+def reading_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments that each stage takes which reads folds."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
     parser.add_argument("--splits", type=Path, required=True, help="folder with SPLIT.parquet")
     parser.add_argument("--folds", type=Path, required=True, help="Parquet file: the side of each row in each fold")
+    parser.add_argument("--number", help="of folds, which the file of folds has")
+    return parser
+
+
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """The arguments that each stage takes which writes a method's answers by folds."""
+    parser = reading_parser(description)
     parser.add_argument("--metrics", type=output, required=True, help="folder for METHOD.json: figures of all rows")
     parser.add_argument("--detail", type=output, required=True, help="folder for METHOD.json: of each fold")
     parser.add_argument("--predictions", type=output, required=True, help="folder for METHOD.parquet: text by text")
-    parser.add_argument("--number", help="of folds, which the file of folds has")
     return parser
 
 
@@ -67,6 +73,19 @@ def announce(method: str, folds: dict[str, dict[str, Dataset]], measured: Path, 
 
 def write(method: str, task: Task, folds: dict[str, Answered], folders: argparse.Namespace) -> None:
     """Write figures of all rows, what each fold reached and fitted, and the answers text by text."""
+    figures, of_folds, table = scored(task, folds)
+    write_figures(folders.metrics / f"{method}.json", figures)
+    fitted = {name: fold.fitted for name, fold in folds.items()}
+    write_json(folders.detail / f"{method}.json", rounded({"folds": of_folds, "fitted": fitted}))
+    with atomic(folders.predictions / f"{method}.parquet") as partial:
+        table.to_parquet(partial, index=False)
+    print(f"{method}, all rows: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+
+
+def scored(
+    task: Task, folds: dict[str, Answered]
+) -> tuple[dict[str, float], dict[str, dict[int, dict[str, float]]], pd.DataFrame]:
+    """Figures of all rows, those of each fold by the seed, and the answers text by text."""
     table = pd.concat(_predictions(task, folds), ignore_index=True)
     of_folds = {
         name: {
@@ -75,13 +94,7 @@ def write(method: str, task: Task, folds: dict[str, Answered], folders: argparse
         }
         for name, fold in folds.items()
     }
-    figures = summary(_pooled(task, table, list(of_folds.values())), task.headline)
-    write_figures(folders.metrics / f"{method}.json", figures)
-    fitted = {name: fold.fitted for name, fold in folds.items()}
-    write_json(folders.detail / f"{method}.json", rounded({"folds": of_folds, "fitted": fitted}))
-    with atomic(folders.predictions / f"{method}.parquet") as partial:
-        table.to_parquet(partial, index=False)
-    print(f"{method}, all rows: " + ", ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+    return summary(_pooled(task, table, list(of_folds.values())), task.headline), of_folds, table
 
 
 def _pooled(task: Task, table: pd.DataFrame, of_folds: list[dict[int, dict[str, float]]]) -> list[dict[str, float]]:

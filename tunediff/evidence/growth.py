@@ -1,4 +1,4 @@
-"""Would more labels help? The same methods, trained on a share of the training rows, for figures on validation."""
+"""Would more labels help? The same methods, trained on a share of the rows, and judged on validation or by folds."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
 
+    from tunediff.evidence.folds import Answered
     from tunediff.training.checkpoints import Checkpoints
 
 
 class Growth(Section):
-    """Everything that `training_rows` depends on, beside the prepared splits."""
+    """Everything that `training_rows` depends on, beside the prepared splits and the folds."""
 
     task: str
     seed: Seed
@@ -51,11 +52,12 @@ def take(train: "Dataset", share: float, seed: int, task: Task) -> "Dataset":
 
 
 def simple(
-    method: str, task: Task, train: "Dataset", other: "Dataset", settings: Growth
-) -> "Callable[[np.ndarray | None], np.ndarray]":
-    """Gives the probabilities of `tfidf`, `probe`, `setfit` for `other`, fitted to rows of `train` with these numbers.
+    method: str, task: Task, train: "Dataset", others: "list[Dataset]", settings: Growth
+) -> "Callable[[np.ndarray | None], list[np.ndarray]]":
+    """Gives the probabilities of `tfidf`, `probe`, `setfit` for each of `others`, fitted to rows of `train`.
 
-    None stands for all rows. The probe's model reads each text once, here; SetFit's is trained each time.
+    These are given by their numbers; None stands for all rows. The probe's model reads each text once, here; SetFit's
+    is trained each time.
     """
     from tunediff.baselines.of_task import of_task
 
@@ -66,11 +68,11 @@ def simple(
                 f"params.yaml: training_rows.methods: the task `{task.name}` has no {method} to fit to some rows; take "
                 f"{method} out of the list"
             )
-        return getattr(baselines, method)(task, train, other, settings.probe)
+        return getattr(baselines, method)(task, train, others, settings.probe)
 
-    def words(rows: "np.ndarray | None") -> "np.ndarray":
+    def words(rows: "np.ndarray | None") -> "list[np.ndarray]":
         part = train if rows is None else train.select(rows)
-        return baselines.words(task, part, other, settings.baseline, settings.class_weights)
+        return baselines.words(task, part, others, settings.baseline, settings.class_weights)
 
     return words
 
@@ -83,7 +85,8 @@ def validate(
     The trainings' checkpoints are put into `checkpoints`.
     """
     if method not in settings.trainings:
-        figures = task.validate(task.targets(validation), simple(method, task, part, validation, settings)(None))
+        [probabilities] = simple(method, task, part, [validation], settings)(None)
+        figures = task.validate(task.targets(validation), probabilities)
         return {name: figures[name] for name in task.each_epoch}
 
     from tunediff.training.methods import method_of, train
@@ -96,3 +99,28 @@ def validate(
         checkpoints.append(fit.checkpoints)
         del fit  # before the next model is made
     return summary(best, task.headline)
+
+
+def answer_fold(
+    method: str,
+    splits: "dict[str, Dataset]",
+    task: Task,
+    settings: Growth,
+    name: str,
+    checkpoints: "list[Checkpoints]",
+) -> "Answered":
+    """What the method answers on the fold's test rows, trained on its training rows; see `fold_training.answer`."""
+    from tunediff.evidence.fold_training import FoldTraining, answer
+    from tunediff.evidence.folds import Answered
+    from tunediff.evidence.of_task import of_task
+    from tunediff.evidence.settings import Evaluation
+
+    if method in settings.trainings:
+        training = settings.trainings[method]
+        options = {key: getattr(training, key) for key in ("task", "seeds", "precision", "batch_size")}
+        own = FoldTraining(training=training, evaluation=Evaluation(**options))
+        return answer(splits, task, own, name, checkpoints)
+    train, validation, test = (splits[side] for side in ("train", "validation", "test"))
+    chosen, answers = simple(method, task, train, [validation, test], settings)(None)
+    fitted = of_task(task).fit_baseline(task, chosen, task.targets(validation), train)
+    return Answered(splits, {settings.seed: answers}, {settings.seed: fitted})

@@ -12,7 +12,7 @@ from tunediff.report.charts import Axis, Series, chart
 from tunediff.report.colours import palette
 from tunediff.report.page import Section
 from tunediff.report.results import About
-from tunediff.report.words import between
+from tunediff.report.words import between, of_rows
 
 SHOWN = 10  # texts in each table
 CONFIDENCE = "confidence: the largest probability"
@@ -50,13 +50,13 @@ def answers(evidence: Evidence, about: About) -> list[Section | None]:
     return [wrong_for_all([evidence.predictions[method] for method in evidence.trained])]
 
 
-def label_noise(noise: pd.DataFrame) -> Section | None:
+def label_noise(noise: pd.DataFrame, all_rows: bool) -> Section | None:
     suspected = noise[noise.suspected]
     if suspected.empty:
         return None
     said = (
-        f"Simple models, which did not see these rows, expect another label for {len(suspected):,} of {len(noise):,} "
-        "training texts. Many may be right but hard: read the first ones."
+        f"Simple models, which did not see these rows, expect another label for {len(suspected):,} of "
+        f"{of_rows(len(noise), all_rows)} texts. Many may be right but hard: read the first ones."
     )
     rows = [
         [textwrap.shorten(row.text, 300), row.label, row.suggested, f"{row.p_label:.2f}"]

@@ -12,6 +12,7 @@ from tunediff.evidence.growth_curve import Curves
 from tunediff.report import error_list, plots
 from tunediff.report.colours import palette
 from tunediff.report.of_task import of_task
+from tunediff.report.words import grown_on
 
 
 def write(
@@ -35,7 +36,8 @@ def write(
         plots.learning_curves(curves, evidence.by_epoch, colours, folder / "learning_curves.png")
         if not growth.empty:
             growth.to_csv(folder / "training_rows.csv", index=False)
-            values, title = growth.rename(columns={decisive.name: "value"}), f"{decisive.title} on validation"
+            on = grown_on(evidence.decision.folds)
+            values, title = growth.rename(columns={decisive.name: "value"}), f"{decisive.title} on {on}"
             picture = folder / "training_rows.png"
             plots.by_rows(values, "rows", "training rows", title, decisive, colours, picture)
         if few:

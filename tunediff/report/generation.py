@@ -12,6 +12,7 @@ from tunediff.evidence.comparison import Evidence, Predictions
 from tunediff.evidence.generation import references
 from tunediff.report.page import Section
 from tunediff.report.results import About
+from tunediff.report.words import of_rows
 from tunediff.tasks.turns import turns_of
 
 SHOWN = 8  # texts in each table
@@ -61,13 +62,13 @@ def answers(evidence: Evidence, about: About) -> list[Section]:
     return [examples(evidence, about.prompted), *ends(evidence)]
 
 
-def label_noise(noise: pd.DataFrame) -> Section | None:
+def label_noise(noise: pd.DataFrame, all_rows: bool) -> Section | None:
     suspected = noise[noise.suspected]
     if suspected.empty:
         return None
     said = (
-        f"{len(suspected):,} of {len(noise):,} training targets have numbers that their sources have not, rounded "
-        "neither: reckoned, in words there, or wrong. A model learns from them to make numbers up: read these."
+        f"{len(suspected):,} of {of_rows(len(noise), all_rows)} targets have numbers that their sources have not, "
+        "rounded neither: reckoned, in words there, or wrong. A model learns from them to make numbers up: read these."
     )
     rows = [[source(row.text), row.label, row.unread] for row in suspected.head(SHOWN).itertuples()]
     return Section("Numbers that no source has", said, [["source", "target", "numbers"], *rows], prose=True)

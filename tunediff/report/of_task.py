@@ -44,8 +44,8 @@ class TaskReport(Protocol):
     def answers(self, evidence: "Evidence", about: "About") -> list[Section | None]:
         """Sections of the answers themselves: texts to read."""
 
-    def label_noise(self, noise: pd.DataFrame) -> Section | None:
-        """What the stage `label_noise` found."""
+    def label_noise(self, noise: pd.DataFrame, all_rows: bool) -> Section | None:
+        """What the stage `label_noise` found, or `fold_label_noise` in `all_rows`."""
 
 
 BY_TASK: dict[str, TaskReport] = {

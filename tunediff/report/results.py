@@ -43,7 +43,9 @@ class About:
     growth: pd.DataFrame
     """See `growth_with_rows`."""
     noise: pd.DataFrame
-    """What `label_noise` wrote."""
+    """See `label_noise`."""
+    all_judged: bool = False
+    """Whether it is a list of all rows."""
     texts: int = 0
     """Rows of all splits, if folds could make each of them a test row."""
     folds: int | None = None
@@ -61,6 +63,7 @@ def about(
     rows = {side: split["rows"] for side, split in read_json(folders.profile)["splits"].items()}
     figures = TASKS[settings.task].each_epoch
     keeping = (answers, settings.rules, settings.report.confidence, f"conf/data/{settings.data}.yaml")
+    noise, all_judged = label_noise(settings, folders)
     validation = {method: folders.metrics / "validation" / f"{method}.json" for method in methods}
     return About(
         details={method: details(method, folders.detail, settings.folds) for method in methods},
@@ -71,8 +74,8 @@ def about(
         machine=read_json(folders.cost / "training" / f"{settings.trained[0]}.json")["machine"],
         curves=pd.concat(learning_curves(folders.curves / method) for method in sorted(settings.trained)),
         growth=growth_with_rows(settings, folders.metrics, rows["train"], figures),
-        # Labels such as 007 or NA are text.
-        noise=pd.read_csv(folders.label_noise, dtype={"label": str, "suggested": str}, keep_default_na=False),
+        noise=noise,
+        all_judged=all_judged,
         texts=sum(rows.values()) if settings.foldable else 0,
         folds=settings.folds,
         few=few_labels(settings, folders, rows["train"]) if settings.per_label else None,
@@ -119,19 +122,31 @@ def predictions(methods: Iterable[str], folder: Path, task: type[Task]) -> dict[
 
 
 def growth_with_rows(settings: Reporting, metrics: Path, all_rows: int, figures: tuple[str, ...]) -> pd.DataFrame:
-    """Figures on validation by training rows: columns method, rows and `figures`; empty if none was asked for.
+    """Figures by training rows: columns method, rows and `figures`; empty if none was asked for.
 
-    `all_rows` is how many rows the methods' own stages trained on.
+    They are on validation, or with folds of all rows. `all_rows` is how many rows the methods' own stages trained on.
     """
     results = {}
+    folder = metrics / "folds" if settings.folds else metrics
     for share in settings.shares:
-        part = read_json(metrics / "training_rows" / f"{share}.json")
+        part = read_json(folder / "training_rows" / f"{share}.json")
         results |= {(method, part["rows"]): part[method] for method in settings.growing}
+        all_rows = part.get("all_rows", all_rows)
     if results:
-        own = {method: read_json(metrics / "validation" / f"{method}.json") for method in settings.growing}
+        on_all = folder if settings.folds else metrics / "validation"
+        own = {method: read_json(on_all / f"{method}.json") for method in settings.growing}
         results |= {(method, all_rows): values for method, values in own.items()}
     rows = [{"method": method, "rows": rows, **values} for (method, rows), values in results.items()]
     return pd.DataFrame(rows, columns=["method", "rows", *figures])
+
+
+def label_noise(settings: Reporting, folders: argparse.Namespace) -> tuple[pd.DataFrame, bool]:
+    """The list of likely wrong labels, and whether it has all rows: with folds, but for spans."""
+    options = {"dtype": {"label": str, "suggested": str}, "keep_default_na": False}  # labels such as 007 or NA are text
+    every = folders.predictions / "folds" / "label_noise.csv"
+    if settings.folds and len(table := pd.read_csv(every, **options)):
+        return table, True
+    return pd.read_csv(folders.label_noise, **options), False
 
 
 def few_labels(settings: Reporting, folders: argparse.Namespace, all_rows: int) -> Curves:

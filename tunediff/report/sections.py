@@ -8,7 +8,7 @@ from tunediff.report import choice_sections, error_list, few_labels, model_secti
 from tunediff.report.of_task import of_task
 from tunediff.report.page import Section
 from tunediff.report.results import About
-from tunediff.report.words import between
+from tunediff.report.words import between, grown_on
 from tunediff.tasks.interface import Figure
 
 SHOWN = 10  # parts of the test texts that a sentence names
@@ -40,7 +40,7 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
         few_labels.section(evidence, about.few) if about.few else None,
         *task.answers(evidence, about),
         all_errors(evidence),
-        task.label_noise(about.noise),
+        task.label_noise(about.noise, about.all_judged),
         Section("Where it comes from", table=[["what", "which"], *map(list, made_from.items())], prose=True),
     ]
     return [section for section in found if section]
@@ -256,19 +256,26 @@ def cut_texts(evidence: Evidence) -> Section | None:
 
 
 def more_labels(evidence: Evidence, growth: pd.DataFrame, validated: int) -> Section:
-    """The curve of the decisive figure on `validated` rows, and what it says: see `results.growth_with_rows`."""
+    """The curve of the decisive figure, and what it says: see `results.growth_with_rows`.
+
+    It is on `validated` rows, or with folds on all texts.
+    """
+    folds = evidence.decision.folds
+    judged = f"{validated:,} validation rows"
+    if folds:
+        judged = f"all {evidence.decision.rows:,} texts, each answered by one of {folds} folds"
     figure = evidence.task.figures[evidence.report.figure]
     table = growth.pivot(index="method", columns="rows", values=figure.name)
     counts, method = table.columns, table.iloc[:, -1].idxmax()
     before, last = table.loc[method].iloc[[-2, -1]]
     said = (
         f"With {counts[-1]:,} training rows instead of {counts[-2]:,}, `{method}` gains {100 * (last - before):+.1f} "
-        f"points of {figure.words} on {validated:,} validation rows. How much of that is chance is not computed: train "
-        "with several seeds, and look whether the curve still rises."
+        f"points of {figure.words} on {judged}. How much of that is chance is not computed: train with several seeds, "
+        "and look whether the curve still rises."
     )
-    head = [f"{figure.words} on validation", *(f"{rows:,} rows" for rows in counts)]
+    head = [f"{figure.words} on {grown_on(folds)}", *(f"{rows:,} rows" for rows in counts)]
     values = growth.rename(columns={figure.name: "value"})
-    picture = model_sections.by_rows(evidence, values, "rows", "training rows", f"{figure.title} on validation")
+    picture = model_sections.by_rows(evidence, values, "rows", "training rows", f"{figure.title} on {grown_on(folds)}")
     rows = [[method, *(f"{value:.1%}" for value in values)] for method, *values in table.itertuples()]
     return Section("Would more labels help?", said, [head, *rows], charts=[picture])
 

@@ -183,13 +183,13 @@ def marked(text: str, spans: Iterable[dict], colour: str) -> Marked:
     return made
 
 
-def label_noise(noise: pd.DataFrame) -> Section | None:
+def label_noise(noise: pd.DataFrame, all_rows: bool) -> Section | None:
     suspected = noise[noise.suspected]
     if suspected.empty:
         return None
     said = (
-        f"{len(suspected):,} words have a tag that looks wrong to a simple model that did not see their text. How many "
-        "are, a reader has to say; these come first."
+        f"{len(suspected):,} words of training texts have a tag that looks wrong to a simple model that did not see "
+        "their text. How many are, a reader has to say; these come first."
     )
     rows = [
         [row.word, row.label, row.suggested, f"{row.p_label:.2f}", textwrap.shorten(row.text, LENGTH)]

@@ -20,6 +20,16 @@ def percent(probability: float) -> str:
     return "over 99%" if probability > 0.99 else "under 1%" if probability < 0.01 else f"{probability:.0%}"
 
 
+def of_rows(count: int, all_rows: bool) -> str:
+    """How many rows were judged: all of them, or those of train. A noun follows."""
+    return f"all {count:,}" if all_rows else f"{count:,} training"
+
+
+def grown_on(folds: int | None) -> str:
+    """What the methods are judged on that were trained on shares of the rows."""
+    return "all texts" if folds else "validation"
+
+
 def size(count: float) -> str:
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
