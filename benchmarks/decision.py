@@ -92,7 +92,7 @@ def true_f1(accuracy: np.ndarray) -> np.ndarray:
 def study(
     random: np.random.Generator, accuracies: np.ndarray, rows: int, trainings: int, folds: int = 1
 ) -> tuple[Decision, np.ndarray]:
-    """The decision on drawn test texts, and whether each method is good enough in truth.
+    """The decision on drawn test texts, and whether each method is near the best in truth.
 
     If there is one training, the truth is that of the trained model; else it is the mean of endless trainings.
     """
@@ -130,10 +130,10 @@ def right(said: list[tuple[Decision, np.ndarray]]) -> dict[str, float | str]:
 
 
 def calibration(methods: list[tuple[float, bool]]) -> pd.DataFrame:
-    """By the probability that was said of a method: how many are good enough in truth."""
-    table = pd.DataFrame(methods, columns=["said", "good enough"])
+    """By the probability that was said of a method: how many are near the best in truth."""
+    table = pd.DataFrame(methods, columns=["said", "near the best"])
     bins = table.groupby(pd.cut(table.said, BINS, right=False), observed=True)
-    return bins.agg(methods=("said", "size"), said=("said", "mean"), right=("good enough", "mean")).reset_index(
+    return bins.agg(methods=("said", "size"), said=("said", "mean"), right=("near the best", "mean")).reset_index(
         drop=True
     )
 

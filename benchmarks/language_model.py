@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=3, help="examples for each label")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
+    args.rows = min(args.rows, len(load_split(args.splits, "test")))
     contestants = (writing if args.what == "write" else labelling)(args)
 
     ratios = {name: [] for name in contestants}

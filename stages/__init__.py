@@ -6,7 +6,7 @@ import sys
 
 import psutil
 
-BUSY = 25
+BUSY = 50
 """Percent of the processors' time that others take, from which on threads of this process sleep while they wait."""
 
 
@@ -25,5 +25,5 @@ if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) == signal.default_int
 
 # Before torch is imported: its threads spin while they wait for one another, which is fastest where nobody else needs
 # the processors, and slower by a factor of four where somebody does.
-if sys.argv[0] == "-m" and os.environ.get("OMP_NUM_THREADS") != "1" and psutil.cpu_percent(interval=0.1) > BUSY:
+if sys.argv[0] == "-m" and os.environ.get("OMP_NUM_THREADS") != "1" and psutil.cpu_percent(interval=0.2) > BUSY:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -21,26 +21,29 @@ def main() -> None:
     args = arguments.parse(parser, "share")
     settings = read(args.settings, Growth)
     devices.take()
-    every = folds.folds_of(args.splits, args.folds)
-    task = TASKS[settings.task].of(every["1"]["train"].features)
+    full_folds = folds.folds_of(args.splits, args.folds)
+    task = TASKS[settings.task].of(full_folds["1"]["train"].features)
     share = float(args.metrics.stem)
-    some = {
-        fold: {**splits, "train": take(splits["train"], share, settings.seed, task)} for fold, splits in every.items()
+    reduced_folds = {
+        fold: {**splits, "train": take(splits["train"], share, settings.seed, task)}
+        for fold, splits in full_folds.items()
     }
 
     # Rows that a training has, in the mean over the folds: these, and those of the methods' own stages.
-    rows, all_rows = (round(np.mean([len(fold["train"]) for fold in parts.values()])) for parts in (some, every))
+    rows, all_rows = (
+        round(np.mean([len(fold["train"]) for fold in parts.values()])) for parts in (reduced_folds, full_folds)
+    )
     figures = {"rows": rows, "all_rows": all_rows}
     checkpoints = []
-    with tqdm(total=len(settings.methods) * len(some), desc=f"{rows} rows", unit="fold") as bar:
+    with tqdm(total=len(settings.methods) * len(reduced_folds), desc=f"{rows} rows", unit="fold") as bar:
         for method in settings.methods:
             answered = {}
-            for fold, splits in some.items():
+            for fold, splits in reduced_folds.items():
                 answered[fold] = answer_fold(method, splits, task, settings, fold, checkpoints)
                 bar.update()
             figures[method], *_ = folds.scored(task, answered)
     write_figures(args.metrics, figures)
-    print(f"{args.metrics}: {rows} of {all_rows} rows in each of {len(some)} folds, {', '.join(settings.methods)}")
+    print(f"{args.metrics}: {rows} of {all_rows} rows in each fold, {', '.join(settings.methods)}")
     for each in checkpoints:
         each.remove()
 

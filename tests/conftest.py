@@ -145,8 +145,8 @@ class Project:
         return done
 
     def commit(self, message: str) -> None:
-        """Commit everything; the first commit begins the repository, where none is above."""
-        if not any((folder / ".git").exists() for folder in (self.folder, *self.folder.parents)):
+        """Commit everything; the first commit begins the repository, if the folder is not a part of one."""
+        if not any((folder / ".git").exists() for folder in (self.folder, self.folder.parent)):
             self.run("git", "init", "-q", "-b", "main")
         self.run("git", "add", "-A")
         self.run("git", "commit", "-qm", message)

@@ -131,6 +131,13 @@ class Evidence:
         return self.task.figures[self.report.figure if self.report.figure in each else each[-1]]
 
     @property
+    def by_rows(self) -> Figure:
+        """The figure of curves over training rows: `report.figure`, or the first of the headline on validation."""
+        each = self.task.each_epoch
+        names = [self.report.figure, *self.task.headline]
+        return self.task.figures[next((name for name in names if name in each), self.report.figure)]
+
+    @property
     def several(self) -> bool:
         """Whether a method was trained several times."""
         return self.decision.trainings > 1

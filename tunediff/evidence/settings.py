@@ -28,11 +28,11 @@ class Report(Section):
     figure: str
     """Test figure by which the recommendation compares methods: one of the task's `headline`, or `auto`."""
     margin: Fraction
-    """How much less of it than the best method has is good enough, if it comes cheaper."""
+    """How much less of it than the best method has is still near it."""
     confidence: Sure
     """Confidence of all intervals, and so of what the report calls proven."""
     assurance: Sure = 0.7
-    """How probable it must be that the recommended method is good enough."""
+    """How probable it must be that the recommended method is near the best."""
     cost_order: list[Cost] = Field(
         default=["answer_money", "answer_seconds", "artifact_bytes", "train_seconds"], min_length=1
     )

@@ -64,8 +64,8 @@ def dots(rows: Sequence[Dot]) -> Markup:
 
     parts = []
     for row in rows:
-        beyond = Markup("<i class=beyond>◂</i>") if row.high < low else Markup("")
-        beyond = Markup('<i class="beyond above">▸</i>') if row.low > high else beyond
+        beyond = Markup("<i class=beyond title='off the scale'>◂</i>") if row.high < low else Markup("")
+        beyond = Markup('<i class="beyond above" title="off the scale">▸</i>') if row.low > high else beyond
         bar = Markup('<i class=bar style="left:{};right:calc(100% - {})"></i><i class=dot style="left:{}"></i>').format(
             place(row.low), place(row.high), place(row.value)
         )

@@ -37,9 +37,10 @@ def write(
         if not growth.empty:
             growth.to_csv(folder / "training_rows.csv", index=False)
             on = grown_on(evidence.decision.folds)
-            values, title = growth.rename(columns={decisive.name: "value"}), f"{decisive.title} on {on}"
+            figure = evidence.by_rows
+            values, title = growth.rename(columns={figure.name: "value"}), f"{figure.title} on {on}"
             picture = folder / "training_rows.png"
-            plots.by_rows(values, "rows", "training rows", title, decisive, colours, picture)
+            plots.by_rows(values, "rows", "training rows", title, figure, colours, picture)
         if few:
             few.points.to_csv(folder / "few_labels.csv", index=False)
             title, picture = f"{decisive.title} on test", folder / "few_labels.png"

@@ -19,7 +19,13 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
     words = list(
         filter(
             None,
-            [folded(evidence), several(evidence), missing_labels(evidence), nothing_learned(evidence, about.prompted)],
+            [
+                folded(evidence),
+                several(evidence),
+                missing_labels(evidence),
+                nothing_learned(evidence, about.prompted),
+                lost_trainings(evidence),
+            ],
         )
     )
     task = of_task(evidence.task)
@@ -95,6 +101,23 @@ def nothing_learned(evidence: Evidence, asked: list[str]) -> str:
         f"{'the model may not understand what it is asked' if method in asked else 'it may have learned nothing'}."
         for method in learning.index
     )
+
+
+def lost_trainings(evidence: Evidence) -> str:
+    """A sentence for each method of which some trainings, not all, are not above one answer for all, or nothing."""
+    main, said = evidence.main, []
+    floor = evidence.intervals[main.name]["majority"]
+    for method in evidence.trained:
+        one = evidence.predictions[method]
+        each = one.figures(main.name).each(one.counts.sum(1, dtype=float))[:, 0]
+        lost = (each <= floor).sum()
+        if 0 < lost < len(each):
+            reached = f"{main.words} {main.show(each.min())}"
+            said.append(
+                f"{lost} of {len(each)} trainings of `{method}` learned nothing ({reached}): its learning rate may be "
+                "too high."
+            )
+    return " ".join(said)
 
 
 def prompted(methods: pd.DataFrame, asked: dict[str, str]) -> Section | None:
@@ -256,7 +279,7 @@ def cut_texts(evidence: Evidence) -> Section | None:
 
 
 def more_labels(evidence: Evidence, growth: pd.DataFrame, validated: int) -> Section:
-    """The curve of the decisive figure, and what it says: see `results.growth_with_rows`.
+    """The curve of `evidence.by_rows`, and what it says: see `results.growth_with_rows`.
 
     It is on `validated` rows, or with folds on all texts.
     """
@@ -264,7 +287,7 @@ def more_labels(evidence: Evidence, growth: pd.DataFrame, validated: int) -> Sec
     judged = f"{validated:,} validation rows"
     if folds:
         judged = f"all {evidence.decision.rows:,} texts, each answered by one of {folds} folds"
-    figure = evidence.task.figures[evidence.report.figure]
+    figure = evidence.by_rows
     table = growth.pivot(index="method", columns="rows", values=figure.name)
     counts, method = table.columns, table.iloc[:, -1].idxmax()
     before, last = table.loc[method].iloc[[-2, -1]]

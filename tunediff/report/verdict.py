@@ -42,8 +42,8 @@ def headline(evidence: Evidence) -> str:
 
 def reason(evidence: Evidence, costs: pd.DataFrame, about: About | None) -> str:
     """What it is if its name does not say so, beside the best one in quality and costs; then what TF-IDF reaches."""
-    adapter = about.adapters.get(evidence.choice) if about else None
-    kind = f"It is an adapter ({adapter})." if adapter else ""
+    adapter = about.adapters.get(evidence.choice, "") if about else ""
+    kind = f"It is an adapter ({adapter})." if adapter.startswith("LoRA ") else ""
     return " ".join(filter(None, [kind, beside_best(evidence, costs), beside_tfidf(evidence)]))
 
 
@@ -69,14 +69,14 @@ def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
         else "",
     ]
     gained = ", ".join(filter(None, gains))
-    tied = f"Its {figure.words} ({own}) is about as good as that of the best, `{best}` ({other})"
+    tied = f"Its {figure.words} ({own}) is about as good as the best one, that of `{best}` ({other})"
     return f"{tied}, and it is cheaper: {gained}." if gained else f"{tied}."
 
 
 def a_version(cost: pd.Series, otherwise: str) -> str:
     """What is stored of one; an adapter's base is there once for all of them."""
     stored, shared = size(cost.artifact_bytes), cost.loaded_bytes - cost.artifact_bytes
-    if shared > 0:
+    if shared > 0 and cost.artifact_bytes:
         return f"of several versions, each takes {stored} instead of {otherwise}, beside {size(shared)} once for all"
     return f"a version takes {stored} instead of {otherwise}"
 
@@ -103,12 +103,13 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
     limits = f"{low:.0f} to {high:.0f}" if evidence.costs is not None else f"{100 * low:.1f} to {100 * high:.1f}"
     stored, loaded = size(cost["artifact_bytes"]), size(cost["loaded_bytes"])
     shared = f"to answer, it loads {loaded}: this and the pretrained model, one for all versions"
+    if not cost["artifact_bytes"]:
+        shared = f"to answer, it loads the pretrained model, {loaded}"
     sure = f"{limits} at {100 * evidence.report.confidence:g}% confidence"
     others = [one for one in evidence.task.figures.values() if one.of_right and one is not figure]
-    row = evidence.intervals.loc[evidence.choice]
     title = f"{figure.title} ({figure.meaning})" if figure.meaning else figure.title
     title = title if evidence.costs is None else f"{figure.title}, 1,000 texts"
-    also = [f"{one.words} {one.show(row[one.name])}" for one in others if one.name in evidence.task.headline]
+    also = [f"{one.words} {one.show(interval[one.name])}" for one in others if one.name in evidence.task.headline]
     return [
         Tile(
             title,
@@ -123,10 +124,8 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
 def sure(evidence: Evidence) -> str:
     """One line: how probable it is that the choice is near the best, and what is proven."""
     decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
-    asked = f" ({100 * evidence.report.assurance:g}% were asked)" if decision.assured else ""
-    chance = (
-        f"{percent(decision.probabilities[decision.choice]).capitalize()} sure{asked} that it is {within(evidence)}"
-    )
+    bar = f"(the bar: {100 * evidence.report.assurance:g}%)"
+    chance = f"{percent(decision.probabilities[decision.choice]).capitalize()} sure {bar} that it is {within(evidence)}"
     if decision.proven == decision.choice:
         return f"{chance}: proven at {confidence}."
     if decision.proven:
@@ -138,17 +137,17 @@ def sure(evidence: Evidence) -> str:
 
 
 def undecided(evidence: Evidence, confidence: str) -> str:
-    """Between which methods the texts do not decide, and how many are out."""
+    """Of which methods the texts do not show whether they are near the best, and how many are not."""
     decision = evidence.decision
     likeliest = sorted(decision.order, key=lambda method: -decision.probabilities[method])
     others = [method for method in likeliest if method != decision.choice]
     rivals = [method for method in others if decision.probabilities[method] >= 1 - evidence.report.confidence]
     if not rivals:
         return f"{decision.rows:,} test texts are too few for {confidence}."
-    tied = names([decision.choice, *rivals], "or")
-    said = f"At {confidence}, {decision.rows:,} test texts do not show whether {tied} is the best"
+    tied = names([decision.choice, *rivals])
+    said = f"At {confidence}, {decision.rows:,} test texts leave open which of {tied} are"
     worse = len(others) - len(rivals)
-    return f"{said}; the other {worse} are worse." if worse > 1 else f"{said}."
+    return f"{said}; the other {worse} are not." if worse > 1 else f"{said}."
 
 
 def what_next(evidence: Evidence, costs: pd.DataFrame, about: About | None) -> str:
@@ -174,15 +173,17 @@ def with_folds(evidence: Evidence, costs: pd.DataFrame, about: About) -> str:
     decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
     each = FOLDS * costs.train_seconds + about.texts / 1000 * costs.answer_seconds
     again = each[evidence.trained].sum() * (decision.trainings - 1)
+    shares = "" if about.growth.empty else ", `training_rows.shares` not counted"
+    luck = ", which the figures above do not" if decision.trainings == 1 else ""
     said = (
         f"{'You can use it now. ' if decision.assured else ''}To know more, let all {about.texts:,} texts be answered "
         f"by trainings that did not see them: `dvc exp run -S 'folds=[{FOLDS}]'`, about "
-        f"{duration(each.sum() + again)} on the machine that trained ({about.machine}). That counts the luck of a "
-        f"training, too{', which the figures above do not' if decision.trainings == 1 else ''}."
+        f"{duration(each.sum() + again)} on the machine that trained ({about.machine}){shares}. That counts the luck "
+        f"of a training, too{luck}."
     )
     if (needed := decision.rows_to_prove) is None or needed <= decision.rows:
         return said
-    enough = "so that may do" if needed <= about.texts else "more than there are"
+    enough = "as many as there are" if needed <= about.texts else "more than there are"
     return (
         f"{said} To be {confidence} sure takes about {needed:,} test texts, {enough}, if the figures stay as they are."
     )

@@ -25,12 +25,12 @@ def read(conf: DataConf, conf_path: Path, task: Target) -> dict[str, Rows]:
     """
     if on_hub(conf):
         return hub.read(conf, conf_path, task)
+    if not conf.source:
+        raise UserError(f"{conf_path}: source: names no file; write a file under {RAW}/, or one for each split")
     if conf.config is not None:
         raise UserError(
             f"{conf_path}: config: names a part of a Hub data set, and `source` is a file: take one of them out"
         )
-    if not conf.source:
-        raise UserError(f"{conf_path}: source: names no file; write a file under {RAW}/, or one for each split")
     wanted = {column for _, column in needed(conf, task)}
     if isinstance(conf.source, str) and not is_format(Path(conf.source)):
         folder = _under_raw(conf.source, conf_path)
