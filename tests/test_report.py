@@ -536,6 +536,25 @@ def test_what_the_texts_leave_open(near: dict[str, float], said: str):
     assert undecided(dataclasses.replace(found, decision=decision), "95%") == said
 
 
+def test_the_verdict_is_beside_the_best_that_needs_no_model():
+    crf = answered([0, 1, 0, 1, 0, 1, 0, 0] * 20 + [0, 0, 0, 0, 0, 0, 0, 0] * 5, MIXED)
+    right = answered(MIXED, MIXED)
+    reason = verdict(weigh({"crf": crf, **NONE_LEARNS_BUT_FULL, "full": right})).reason
+    assert "`crf`, which needs no pretrained model, reaches 80.0%: 20.0 points less (95% interval" in reason
+    assert "tfidf" not in reason
+
+
+def test_a_cheaper_method_that_is_too_unlikely_is_named():
+    nearly = answered([0, 1, 0, 1, 0, 1, 0, 0] * 23 + [0, 1, 0, 1, 0, 0, 0, 0] * 2, MIXED)
+    found = weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": nearly})
+    probabilities = found.decision.probabilities | {"lora-v1": 0.4}
+    decision = dataclasses.replace(found.decision, choice="full", probabilities=probabilities)
+    assert verdict(dataclasses.replace(found, decision=decision)).reason.startswith(
+        "Its accuracy is the best (87.5%). Of what is cheaper, `lora-v1` has the best chance to be within 2 points of "
+        "the best: 40%, too little. "
+    )
+
+
 def test_the_verdict_offers_folds_with_their_time():
     tied = weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": answered([0, 1, 0, 1, 0, 0, 0, 1] * 25, MIXED)})
     assert tied.decision.proven != tied.choice
@@ -547,7 +566,7 @@ def test_the_verdict_offers_folds_with_their_time():
         "on the machine that trained (Linux, 2 cores), `training_rows.shares` not counted. That counts the luck of a "
         "training, too, which the figures above do not."
     ) in said
-    assert said.startswith("You can use it now. ") == tied.decision.assured
+    assert said.startswith("You can use it now, if this quality is enough for you. To know more, ")
     assert "seeds=" not in said
     assert "label more texts" in verdict(tied, dataclasses.replace(about, texts=0)).next  # splits of its own
     proven = weigh({**NONE_LEARNS_BUT_FULL, "full": answered([0, 1, 0, 1, 0, 1, 0, 0] * 25, MIXED)})

@@ -41,10 +41,10 @@ def headline(evidence: Evidence) -> str:
 
 
 def reason(evidence: Evidence, costs: pd.DataFrame, about: About | None) -> str:
-    """What it is if its name does not say so, beside the best one in quality and costs; then what TF-IDF reaches."""
+    """What it is if its name does not say so; it beside the best one; then beside the simplest."""
     adapter = about.adapters.get(evidence.choice, "") if about else ""
     kind = f"It is an adapter ({adapter})." if adapter.startswith("LoRA ") else ""
-    return " ".join(filter(None, [kind, beside_best(evidence, costs), beside_tfidf(evidence)]))
+    return " ".join(filter(None, [kind, beside_best(evidence, costs), beside_simplest(evidence)]))
 
 
 def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
@@ -52,11 +52,13 @@ def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
     own, other = (quality(evidence, method) for method in (choice, best))
     if choice == best:
         cheaper = evidence.decision.order[: evidence.decision.order.index(choice)]
-        rivals = [
-            method for method in cheaper if evidence.decision.probabilities[method] >= 1 - evidence.report.assurance
-        ]
-        if rivals:
-            return f"Its {figure.words} is the best ({own}); of what is cheaper, {names(rivals)} may be as good."
+        probabilities = evidence.decision.probabilities
+        rival = max(cheaper, key=probabilities.get, default=choice)
+        if rival != choice and probabilities[rival] >= 1 - evidence.report.assurance:
+            return (
+                f"Its {figure.words} is the best ({own}). Of what is cheaper, `{rival}` has the best chance to be "
+                f"{within(evidence)}: {percent(probabilities[rival])}, too little."
+            )
         return f"Its {figure.words} is the best ({own}), and nothing cheaper is likely to be as good."
     mine, theirs = costs.loc[choice], costs.loc[best]
     gains = [
@@ -81,20 +83,22 @@ def a_version(cost: pd.Series, otherwise: str) -> str:
     return f"a version takes {stored} instead of {otherwise}"
 
 
-def beside_tfidf(evidence: Evidence) -> str:
-    """What the simplest method that learns lacks, with its interval, if it is not the choice."""
+def beside_simplest(evidence: Evidence) -> str:
+    """What the best one lacks that learns without a pretrained model, with its interval, if it is not the choice."""
     choice, figure, table = evidence.choice, evidence.deciding, evidence.differences
-    if evidence.costs is not None or choice in ("tfidf", *WITHOUT_LEARNING) or "tfidf" not in evidence.predictions:
+    simple = [method for method in evidence.predictions if method in WITHOUT_MODEL and method not in WITHOUT_LEARNING]
+    if evidence.costs is not None or choice in (*WITHOUT_MODEL, *WITHOUT_LEARNING) or not simple:
         return ""
-    (_, pair), *_ = table[table.method.isin([choice, "tfidf"]) & table.other.isin([choice, "tfidf"])].iterrows()
+    other = max(simple, key=lambda method: figure.sign * evidence.intervals.loc[method, figure.name])
+    (_, pair), *_ = table[table.method.isin([choice, other]) & table.other.isin([choice, other])].iterrows()
     ends = [100 * figure.sign * pair[f"{figure.name}{end}"] for end in ("", "_low", "_high")]
     lead, low, high = ends if pair.method == choice else [-ends[0], -ends[2], -ends[1]]
-    said = f"`tfidf`, which needs no pretrained model, reaches {quality(evidence, 'tfidf')}"
+    said = f"`{other}`, which needs no pretrained model, reaches {quality(evidence, other)}"
     if low <= 0 <= high:
         return f"{said}; these texts do not tell them apart."
     points = f"{abs(lead):.1f} points {'less' if lead > 0 else 'more'}"
-    interval = f"{100 * evidence.report.confidence:g}% interval {abs(low):.1f} to {abs(high):.1f}"
-    return f"{said}: {points} ({interval})."
+    nearest, farthest = sorted([abs(low), abs(high)])
+    return f"{said}: {points} ({100 * evidence.report.confidence:g}% interval {nearest:.1f} to {farthest:.1f})."
 
 
 def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
@@ -117,7 +121,9 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
             "; ".join([sure, *also]),
         ),
         Tile("Size of a version", stored, shared if loaded != stored else "all that is needed to answer"),
-        Tile("1,000 answers", duration(cost["answer_seconds"]), f"trained in {duration(cost['train_seconds'])}"),
+        Tile(
+            "Time for 1,000 answers", duration(cost["answer_seconds"]), f"trained in {duration(cost['train_seconds'])}"
+        ),
     ]
 
 
@@ -165,7 +171,9 @@ def what_next(evidence: Evidence, costs: pd.DataFrame, about: About | None) -> s
         )
     if not steps:
         steps.append("Nothing more to run for this choice.")
-    return " ".join(steps)
+    usable = decision.assured and decision.choice not in WITHOUT_LEARNING
+    start = "You can use it now, if this quality is enough for you." if usable else ""
+    return " ".join(filter(None, [start, *steps]))
 
 
 def with_folds(evidence: Evidence, costs: pd.DataFrame, about: About) -> str:
@@ -176,7 +184,7 @@ def with_folds(evidence: Evidence, costs: pd.DataFrame, about: About) -> str:
     shares = "" if about.growth.empty else ", `training_rows.shares` not counted"
     luck = ", which the figures above do not" if decision.trainings == 1 else ""
     said = (
-        f"{'You can use it now. ' if decision.assured else ''}To know more, let all {about.texts:,} texts be answered "
+        f"To know more, let all {about.texts:,} texts be answered "
         f"by trainings that did not see them: `dvc exp run -S 'folds=[{FOLDS}]'`, about "
         f"{duration(each.sum() + again)} on the machine that trained ({about.machine}){shares}. That counts the luck "
         f"of a training, too{luck}."

@@ -28,6 +28,7 @@ from tunediff.use.service_queue import Batcher, QueueFull
 from tunediff.use.service_schema import Health, Model, Models, Predictions, explain_errors, problems
 
 PAGE = Path(__file__).with_name("service.html")
+STYLES = Path(__file__).with_name("page.css")
 
 
 def make_app(served: dict[str, Served], batch_size: int, hosts: Hosts) -> Guard:
@@ -143,8 +144,8 @@ def add_model_routes(app: FastAPI, served: dict[str, Served], runner: Runner, me
 
 
 def read_page(path: Path) -> tuple[bytes, str]:
-    """The page, and a Content-Security-Policy under which nothing but its own script and styles runs."""
-    page = path.read_bytes()
+    """The page with the styles of all pages, and a Content-Security-Policy under which nothing else runs."""
+    page = path.read_bytes().replace(b"/* page.css */", STYLES.read_bytes())
 
     def hashes(tag: bytes) -> str:
         parts = re.findall(rb"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
