@@ -172,7 +172,7 @@ def test_no_interval_is_of_another_confidence_than_the_given(monkeypatch: pytest
     said += [axes.get_xlabel() for axes in figures[0].axes]
     confidences = {share for text in said for share in re.findall(r"([\d.]+)% (?:interval|confidence)", text)}
     assert confidences == {"90"}
-    assert len([text for text in said if "90% " in text]) == 6
+    assert len([text for text in said if "90% " in text]) == 7
 
 
 def test_methods_have_deviations_where_there_are_several_trainings():
@@ -482,9 +482,9 @@ def test_the_verdict_says_what_why_how_sure_and_what_next():
         "Its accuracy is the best (87.5%), and nothing cheaper is likely to be as good. `tfidf`, which needs no "
         "pretrained model, reaches 75.0%: 12.5 points less (95% interval 4.1 to 20.7)."
     )
-    assert [tile.value for tile in said.tiles] == ["87.5%", "10.0 MB", "2.0 s"]
-    assert said.tiles[1].note == "to answer, it loads 1.0 GB: this and the pretrained model, one for all versions"
-    assert said.sure == "Over 99% sure (the bar: 70%) that it is within 2 points of the best: proven at 95%."
+    assert [tile.value for tile in said.tiles] == ["87.5%", "1.0 GB", "2.0 s"]
+    assert said.tiles[1].note == "a further version adds 10.0 MB: the rest is the pretrained model"
+    assert said.sure == "Over 99% sure that it is within 2 points of the best, which counts as proven (from 95% on)."
     assert "label more" not in said.next and "`dvc exp run -S 'seeds=[17,18,19]'`, about 3.0 s of training" in said.next
 
 
@@ -493,9 +493,9 @@ def test_the_verdict_on_a_tie_names_the_gains():
     said = verdict(weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": nearly}))
     assert said.headline == "Use `lora-v1`"
     assert said.reason == (
-        "Its accuracy (87.0%) is about as good as the best one, that of `full` (87.5%), and it is cheaper: of several "
-        "versions, each takes 1.0 MB instead of 10.0 MB, beside 999.0 MB once for all. `tfidf`, which needs no "
-        "pretrained model, reaches 75.0%: 12.0 points less (95% interval 3.6 to 20.2)."
+        "Its accuracy (87.0%) is about as good as the best one, that of `full` (87.5%), and it is cheaper: each "
+        "further version takes 1.0 MB instead of 10.0 MB (the first 1.0 GB). `tfidf`, which needs no pretrained model, "
+        "reaches 75.0%: 12.0 points less (95% interval 3.6 to 20.2)."
     )
     tied = weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": answered([0, 1, 0, 1, 0, 0, 0, 1] * 25, MIXED)})
     assert verdict(tied).sure == (
@@ -509,10 +509,14 @@ def test_the_tiles_say_what_the_figure_is_and_what_is_loaded():
     found = weigh({**NONE_LEARNS_BUT_FULL, "full": answered([0, 1, 0, 1, 0, 1, 0, 0] * 25, MIXED)}, figure="f1")
     quality, size, _ = verdict(found).tiles
     assert quality.title == "Macro F1 (each label counts alike)"
-    assert quality.note == "81.9 to 91.3 at 95% confidence; accuracy 87.5%"
-    assert size.note == "to answer, it loads 1.0 GB: this and the pretrained model, one for all versions"
-    nothing_stored = {"artifact_bytes": 0, "loaded_bytes": 9e7, "answer_seconds": 1.0, "train_seconds": 0.0}
-    assert tiles(found, nothing_stored)[1].note == "to answer, it loads the pretrained model, 90.0 MB"
+    assert quality.note == "81.9 to 91.3 at 95% confidence, on 200 texts; accuracy 87.5%"
+    assert (size.value, size.note) == ("1.0 GB", "a further version adds 10.0 MB: the rest is the pretrained model")
+    cost = {"artifact_bytes": 0, "answer_seconds": 1.0, "train_seconds": 0.0}
+    asked = tiles(found, {**cost, "loaded_bytes": 9e7})[1]
+    assert (asked.value, asked.note) == ("90.0 MB", "a further version adds nothing: the rest is the pretrained model")
+    assert tiles(found, {**cost, "loaded_bytes": 0})[1].note == "it is on a server"
+    full = {**cost, "artifact_bytes": 9e7, "loaded_bytes": 9e7}
+    assert tiles(found, full)[1].note == "a further version takes as much again"
 
 
 @pytest.mark.parametrize(
@@ -567,6 +571,9 @@ def test_the_verdict_offers_folds_with_their_time():
         "training, too, which the figures above do not."
     ) in said
     assert said.startswith("You can use it now, if this quality is enough for you. To know more, ")
+    assert verdict(tied, about).reason.startswith(
+        "An adapter (LoRA of rank 8) and the head are trained; the pretrained model stays as it is. Its accuracy is "
+    )
     assert "seeds=" not in said
     assert "label more texts" in verdict(tied, dataclasses.replace(about, texts=0)).next  # splits of its own
     proven = weigh({**NONE_LEARNS_BUT_FULL, "full": answered([0, 1, 0, 1, 0, 1, 0, 0] * 25, MIXED)})

@@ -9,10 +9,9 @@ from tunediff.core.methods import WITHOUT_LEARNING
 from tunediff.evidence.comparison import Evidence
 from tunediff.report.charts import Axis, Dot, Series, chart, dots
 from tunediff.report.colours import palette
-from tunediff.report.of_task import of_task
 from tunediff.report.page import Section
 from tunediff.report.results import About
-from tunediff.report.verdict import quality, within
+from tunediff.report.verdict import quality, what_it_is, within
 from tunediff.report.words import between, duration, mean, percent, size
 
 
@@ -67,15 +66,10 @@ def best_first(evidence: Evidence) -> list[str]:
 
 def what_each_is(evidence: Evidence, about: About) -> Section:
     sizes = evidence.methods.set_index("method")
-    kinds = of_task(evidence.task).METHODS
     rows = []
     for method in best_first(evidence):
-        words = kinds.get(method, "")
-        if method in about.adapters:
-            words = kinds["adapter"].format(about.adapters[method])
-        if method in about.prompted:
-            words = f"A language model ({about.prompted[method]}) is asked for the answer. Nothing is trained."
-        elif method not in WITHOUT_LEARNING:
+        words = what_it_is(method, evidence, about)
+        if method not in (*WITHOUT_LEARNING, *about.prompted):
             words = f"{words} {sizes.trainable_parameters[method]:,} trained weights.".strip()
         rows.append([method, words])
     return Section("What each method is", table=[["method", "what it is"], *rows], chosen=evidence.choice, prose=True)

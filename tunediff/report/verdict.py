@@ -41,10 +41,17 @@ def headline(evidence: Evidence) -> str:
 
 
 def reason(evidence: Evidence, costs: pd.DataFrame, about: About | None) -> str:
-    """What it is if its name does not say so; it beside the best one; then beside the simplest."""
-    adapter = about.adapters.get(evidence.choice, "") if about else ""
-    kind = f"It is an adapter ({adapter})." if adapter.startswith("LoRA ") else ""
+    """What it is; it beside the best one; then beside the simplest."""
+    kind = what_it_is(evidence.choice, evidence, about) if about and evidence.choice not in WITHOUT_LEARNING else ""
     return " ".join(filter(None, [kind, beside_best(evidence, costs), beside_simplest(evidence)]))
+
+
+def what_it_is(method: str, evidence: Evidence, about: About) -> str:
+    """The method in a sentence or two."""
+    kinds = of_task(evidence.task).METHODS
+    if method in about.prompted:
+        return f"A language model ({about.prompted[method]}) is asked for the answer. Nothing is trained."
+    return kinds["adapter"].format(about.adapters[method]) if method in about.adapters else kinds.get(method, "")
 
 
 def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
@@ -62,13 +69,13 @@ def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
         return f"Its {figure.words} is the best ({own}), and nothing cheaper is likely to be as good."
     mine, theirs = costs.loc[choice], costs.loc[best]
     gains = [
-        a_version(mine, size(theirs.artifact_bytes)) if mine.artifact_bytes * ALIKE < theirs.artifact_bytes else "",
         f"1,000 answers take {duration(mine.answer_seconds)} instead of {duration(theirs.answer_seconds)}"
         if mine.answer_seconds * ALIKE < theirs.answer_seconds
         else "",
         f"training took {duration(mine.train_seconds)} instead of {duration(theirs.train_seconds)}"
         if mine.train_seconds * 1.1 < theirs.train_seconds
         else "",
+        a_version(mine, size(theirs.artifact_bytes)) if mine.artifact_bytes * ALIKE < theirs.artifact_bytes else "",
     ]
     gained = ", ".join(filter(None, gains))
     tied = f"Its {figure.words} ({own}) is about as good as the best one, that of `{best}` ({other})"
@@ -76,10 +83,10 @@ def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
 
 
 def a_version(cost: pd.Series, otherwise: str) -> str:
-    """What is stored of one; an adapter's base is there once for all of them."""
+    """What is stored of one; where others share a part, of each further one."""
     stored, shared = size(cost.artifact_bytes), cost.loaded_bytes - cost.artifact_bytes
     if shared > 0 and cost.artifact_bytes:
-        return f"of several versions, each takes {stored} instead of {otherwise}, beside {size(shared)} once for all"
+        return f"each further version takes {stored} instead of {otherwise} (the first {size(cost.loaded_bytes)})"
     return f"a version takes {stored} instead of {otherwise}"
 
 
@@ -106,10 +113,12 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
     low, high = (interval[f"{figure.name}{end}"] for end in ("_low", "_high"))
     limits = f"{low:.0f} to {high:.0f}" if evidence.costs is not None else f"{100 * low:.1f} to {100 * high:.1f}"
     stored, loaded = size(cost["artifact_bytes"]), size(cost["loaded_bytes"])
-    shared = f"to answer, it loads {loaded}: this and the pretrained model, one for all versions"
-    if not cost["artifact_bytes"]:
-        shared = f"to answer, it loads the pretrained model, {loaded}"
-    sure = f"{limits} at {100 * evidence.report.confidence:g}% confidence"
+    shared = "a further version takes as much again"
+    if not cost["loaded_bytes"]:
+        shared = "it is on a server"
+    elif stored != loaded:
+        shared = f"a further version adds {stored}: the rest is the pretrained model"
+    sure = f"{limits} at {100 * evidence.report.confidence:g}% confidence, on {evidence.decision.rows:,} texts"
     others = [one for one in evidence.task.figures.values() if one.of_right and one is not figure]
     title = f"{figure.title} ({figure.meaning})" if figure.meaning else figure.title
     title = title if evidence.costs is None else f"{figure.title}, 1,000 texts"
@@ -120,7 +129,7 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
             quality(evidence, evidence.choice),
             "; ".join([sure, *also]),
         ),
-        Tile("Size of a version", stored, shared if loaded != stored else "all that is needed to answer"),
+        Tile("Size", loaded, shared),
         Tile(
             "Time for 1,000 answers", duration(cost["answer_seconds"]), f"trained in {duration(cost['train_seconds'])}"
         ),
@@ -130,10 +139,10 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
 def sure(evidence: Evidence) -> str:
     """One line: how probable it is that the choice is near the best, and what is proven."""
     decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
-    bar = f"(the bar: {100 * evidence.report.assurance:g}%)"
-    chance = f"{percent(decision.probabilities[decision.choice]).capitalize()} sure {bar} that it is {within(evidence)}"
+    share, near = percent(decision.probabilities[decision.choice]).capitalize(), f"that it is {within(evidence)}"
     if decision.proven == decision.choice:
-        return f"{chance}: proven at {confidence}."
+        return f"{share} sure {near}, which counts as proven (from {confidence} on)."
+    chance = f"{share} sure (the bar: {100 * evidence.report.assurance:g}%) {near}"
     if decision.proven:
         return f"{chance}. Proven at {confidence} is the dearer `{decision.proven}`."
     if decision.probabilities[decision.choice] >= evidence.report.confidence:
@@ -166,7 +175,7 @@ def what_next(evidence: Evidence, costs: pd.DataFrame, about: About | None) -> s
     if decision.trainings == 1 and not folds and decision.folds is None:
         seconds = MORE_SEEDS * costs.train_seconds[evidence.trained].sum()
         steps.append(
-            "This counts the luck of the test texts alone; another training may change it. To count that too: "
+            "So far the luck of the test texts alone is counted; another training may change it. To count that too: "
             f"`dvc exp run -S 'seeds=[17,18,19]'`, about {duration(seconds)} of training."
         )
     if not steps:
