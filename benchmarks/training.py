@@ -116,7 +116,9 @@ def main() -> None:
 
 
 def described(figures: Figures) -> str:
-    quality = {name: round(figures.best[f"eval_{name}"], 4) for name in ("accuracy", "f1") if figures.best}
+    quality = {
+        name: round(figures.best[f"eval_{name}"], 4) for name in ("accuracy", "f1") if f"eval_{name}" in figures.best
+    }
     return f"{figures.texts_per_second:.2f} texts/s {quality or ''}"
 
 
