@@ -145,8 +145,8 @@ class Project:
         return done
 
     def commit(self, message: str) -> None:
-        """Commit everything; the first commit begins the repository, if the folder is not a part of one."""
-        if not any((folder / ".git").exists() for folder in (self.folder, self.folder.parent)):
+        """Commit everything; the first commit begins the repository."""
+        if not (self.folder / ".git").exists():
             self.run("git", "init", "-q", "-b", "main")
         self.run("git", "add", "-A")
         self.run("git", "commit", "-qm", message)

@@ -22,7 +22,8 @@ def subproject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     made.write_yaml("params.yaml", {"x": 1})
     stage = {"cmd": "grep x params.yaml > out", "params": ["x"], "outs": ["out"]}
     made.write_yaml("dvc.yaml", {"stages": {"copy": stage}})
-    made.commit("code")
+    made.run("git", "add", "-A")  # of the repository above
+    made.run("git", "commit", "-qm", "code")
     monkeypatch.chdir(made.folder)
     for key, value in ENVIRONMENT.items():
         monkeypatch.setenv(key, value)
