@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TextGenerationPipeline
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, TextGenerationPipeline
 
 from tunediff.core.splits import load_split
 from tunediff.models.generation import configured, write
@@ -94,7 +94,7 @@ def labelling(args: argparse.Namespace) -> dict[str, Contestant]:
         for ids in prompts:
             plain_log_likelihoods(scorer.model, ids, scorer.answers)
 
-    config = scorer.model.generation_config.__class__(
+    config = GenerationConfig(
         max_new_tokens=scorer.longest_answer, do_sample=False, pad_token_id=scorer.tokenizer.pad_token_id
     )
     whole = [scorer.tokenizer.decode(ids) for ids in prompts]
@@ -106,7 +106,7 @@ def labelling(args: argparse.Namespace) -> dict[str, Contestant]:
 
 
 def pipeline(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], settings: object
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str], settings: GenerationConfig
 ) -> Contestant:
     """transformers' own, in batches; the texts have their template."""
     tokenizer.padding_side = "left"

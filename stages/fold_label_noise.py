@@ -19,20 +19,20 @@ from tunediff.core.settings import read
 from tunediff.evidence.comparison import predictions_of
 from tunediff.tasks import TASKS
 
-JUDGES = ("tfidf", "probe")
 NONE = pd.DataFrame(columns=["rank", "suspected", "split", "row", "text", "label"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--settings", type=Path, required=True, help="JSON file: what the settings resolve to")
-    parser.add_argument("--answers", type=Path, required=True, help="folder with METHOD.parquet of all folds")
+    parser.add_argument("--tfidf", type=Path, required=True, help="Parquet file: TF-IDF's answers of all folds")
+    parser.add_argument("--probe", type=Path, required=True, help="Parquet file: the probe's")
     parser.add_argument("--ranked", type=output, required=True, help="CSV file for the rows, the likeliest noise first")
     parser.add_argument("--metrics", type=output, required=True, help="JSON file: how many are suspected, by label")
     args = arguments.parse(parser, "number")
     settings = read(args.settings, WithoutFineTuning)
 
-    tables = [pd.read_parquet(args.answers / f"{judge}.parquet") for judge in JUDGES]
+    tables = [pd.read_parquet(judge) for judge in (args.tfidf, args.probe)]
     one = predictions_of(tables[0], TASKS[settings.task])
     baselines = of_task(one.task)
     if hasattr(baselines, "ranked_noise"):

@@ -110,9 +110,10 @@ def list_noise(project: Project, monkeypatch: pytest.MonkeyPatch, task: str, tab
     folder, settings = Path("data/predictions/folds"), resolve.without_fine_tuning(load(), 17)
     write_json(Path("settings.json"), settings.model_copy(update={"task": task}).model_dump(mode="json"))
     folder.mkdir(parents=True)
+    command = ["--settings", "settings.json", "--ranked", str(folder / "label_noise.csv")]
     for judge in ("tfidf", "probe"):
         table.to_parquet(folder / f"{judge}.parquet")
-    command = ["--settings", "settings.json", "--predictions", str(folder), "--ranked", str(folder / "label_noise.csv")]
+        command += [f"--{judge}", str(folder / f"{judge}.parquet")]
     monkeypatch.setattr(sys, "argv", ["fold_label_noise", *command, "--metrics", "noise.json", "--number", "2"])
     stages.fold_label_noise.main()
     return pd.read_csv(folder / "label_noise.csv")

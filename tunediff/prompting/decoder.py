@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+from transformers import BatchEncoding
+
 from tunediff.core.errors import UserError
 from tunediff.models import language_model
 from tunediff.models.generation import keeps_all, write_after
@@ -53,17 +55,20 @@ class Decoder:
 
     def fits(self, text: str, limit: int) -> bool:
         """Whether the text has no more than `limit` tokens, as a prompt has it."""
-        text = harmless(text, self.special)
-        encoded = self.tokenizer(text, truncation=True, max_length=limit + 1, add_special_tokens=False)
+        _, encoded = self._begun(text, limit)
         return len(encoded["input_ids"]) <= limit
 
     def cut(self, text: str, limit: int) -> str:
         """The text without what lies beyond `limit` tokens, and without special tokens in it."""
-        text = harmless(text, self.special)
-        encoded = self.tokenizer(text, truncation=True, max_length=limit + 1, add_special_tokens=False)
+        text, encoded = self._begun(text, limit)
         if len(encoded["input_ids"]) <= limit:
             return text
         return text[: encoded.token_to_chars(limit - 1).end]
+
+    def _begun(self, text: str, limit: int) -> tuple[str, BatchEncoding]:
+        """The text as a prompt has it, and its first tokens: one more than `limit`, if it has so many."""
+        text = harmless(text, self.special)
+        return text, self.tokenizer(text, truncation=True, max_length=limit + 1, add_special_tokens=False)
 
     def prompts(self, conversations: list[Messages]) -> list[list[int]]:
         """Raises UserError if one is longer than the model reads."""

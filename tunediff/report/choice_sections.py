@@ -53,8 +53,8 @@ def methods(evidence: Evidence, words: list[str]) -> Section:
     )
     said = (
         f"The chart has the {deciding.words} on test with its {100 * evidence.report.confidence:g}% interval. "
-        f"Near the best is how probable it is that a method is "
-        f"{within(evidence)}. The texts may leave open which method is the best, so several can be near it."
+        f"Near the best is how probable it is that a method is {within(evidence)}. The texts may leave open which "
+        "method is the best, so several can be near it."
     )
     return Section("Methods", " ".join([said, *words]), [head, *rows], charts=[picture], chosen=evidence.choice)
 

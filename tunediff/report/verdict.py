@@ -124,11 +124,7 @@ def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
     title = title if evidence.costs is None else f"{figure.title}, 1,000 texts"
     also = [f"{one.words} {one.show(interval[one.name])}" for one in others if one.name in evidence.task.headline]
     return [
-        Tile(
-            title,
-            quality(evidence, evidence.choice),
-            "; ".join([sure, *also]),
-        ),
+        Tile(title, quality(evidence, evidence.choice), "; ".join([sure, *also])),
         Tile("Size", loaded, shared),
         Tile(
             "Time for 1,000 answers", duration(cost["answer_seconds"]), f"trained in {duration(cost['train_seconds'])}"
