@@ -187,9 +187,9 @@ def test_a_word_is_answered_by_the_window_in_which_it_is_farthest_from_an_edge(l
 def test_windows_of_a_very_long_text_take_no_quadratic_time():
     text = "." * 40_000
     ids, offsets = [1, *[9] * len(text), 2], [(0, 0), *((n, n + 1) for n in range(len(text))), (0, 0)]
-    begun = time.perf_counter()
+    begun = time.process_time()
     windows.windows(ids, offsets, [1, *[0] * len(text), 1], text, 128)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_windows_are_joined_again():

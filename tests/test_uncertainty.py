@@ -225,9 +225,9 @@ def test_a_difference_of_differences_covers_the_truth():
 
 def test_25_000_rows_take_seconds():
     actual, guesses = draw(np.random.default_rng(8), 25_000, (0.9, 0.88))
-    started = time.perf_counter()
+    started = time.process_time()
     differences(actual, guesses[:1], guesses[1:], 0.95)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_mcnemar_by_hand():
