@@ -461,13 +461,14 @@ def test_those_far_from_the_best_do_not_stretch_the_scale():
     rows = [
         charts.Dot(name, 0, value, value - 5, value + 5, name) for name, value in (("a", 80), ("b", 70), ("far", 20))
     ]
-    found = charts.dots(rows)
+    found = charts.dots(rows, "{:g}".format)
     assert found.count("class=dot") == 2 and found.count("◂") == 1
+    assert re.findall(r'<i style="left:[0-9.]+%">(.*?)</i>', found) == ["65", "70", "75", "80", "85"]
     # Costs: lower is better, and far off is at the right.
     rows = [
         charts.Dot(name, 0, value, value - 5, value + 5, name) for name, value in (("a", 80), ("b", 90), ("far", 300))
     ]
-    found = charts.dots(rows)
+    found = charts.dots(rows, "{:g}".format)
     assert found.count("class=dot") == 2 and found.count("▸") == 1
 
 

@@ -48,10 +48,10 @@ class Dot:
     strong: bool = False
 
 
-def dots(rows: Sequence[Dot]) -> Markup:
+def dots(rows: Sequence[Dot], show: Callable[[float], str]) -> Markup:
     """A value with its interval for each row, on a scale that those far from the first, the best, do not stretch.
 
-    Values are 0 or more.
+    Values are 0 or more; `show` writes the scale's.
     """
     best = rows[0].value
     near = [row for row in rows if row.high > 0.6 * best and row.low < 1.7 * best] or rows[:1]
@@ -74,6 +74,10 @@ def dots(rows: Sequence[Dot]) -> Markup:
                 " strong" if row.strong else "", style(row.colour), row.name, beyond or bar, row.text
             )
         )
+    ticks = Markup("").join(
+        Markup('<i style="left:{}">{}</i>').format(place(tick), show(tick)) for tick in _ticks(low, high)
+    )
+    parts.append(Markup('<div class="row" aria-hidden="true"><b></b><span class=scale>{}</span></div>').format(ticks))
     return Markup('<div class="dots">{}</div>').format(Markup("").join(parts))
 
 

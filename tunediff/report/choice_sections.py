@@ -49,7 +49,8 @@ def methods(evidence: Evidence, words: list[str]) -> Section:
                 method == evidence.choice,
             )
             for method in order
-        ]
+        ],
+        lambda value: f"{100 * value:.4g}%" if evidence.costs is None and deciding.percent else f"{value:.4g}",
     )
     said = (
         f"The chart has the {deciding.words} on test with its {100 * evidence.report.confidence:g}% interval. "
