@@ -72,7 +72,8 @@ def test_two_drawn_trainings_vary_as_much_as_their_deviation_says(monkeypatch: p
     always = np.ones((2, 1, 2))
     always[0, 0, 0], always[1, 0, 0] = 0.6, 0.8
     share = Figures(["share"], lambda sums: {"share": sums[..., 0] / sums[..., 1]})
-    drawn = _drawn(share, {"one": always}, 17)
+    by_rows, drawn = _drawn(share, {"one": always}, 17)
+    assert not by_rows.std()
     assert drawn.mean() == pytest.approx(0.7, abs=0.002)
     assert drawn.std() == pytest.approx(np.std([0.6, 0.8], ddof=1) / np.sqrt(2), abs=0.002)
 
@@ -123,6 +124,20 @@ def test_how_many_rows_would_prove_it():
     assert found.rows_to_prove > 300 and decided(more).proven == "lora-v1"
     worse = decided({**FAR, "lora-v1": right_on(slice(228)), "full": right_on(slice(240))}, assurance=0.51)
     assert worse.choice == "full"
+
+
+def test_more_rows_do_not_take_away_what_trainings_differ_by():
+    """Alike in the mean; with a training that differs it takes more rows, and where it differs too much, none do."""
+    full = right_on(slice(241), slice(241))
+    alike, little, much = (
+        decided({**FAR, "lora-v1": right_on(*trainings), "full": full}).rows_to_prove
+        for trainings in [
+            (slice(20, 260), slice(20, 260)),
+            (slice(20, 260), slice(19, 259)),
+            (slice(20, 245), slice(20, 275)),
+        ]
+    )
+    assert alike is not None and little is not None and little >= alike and much is None
 
 
 def test_lower_is_better_where_the_figure_says_so():

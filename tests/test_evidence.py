@@ -36,6 +36,10 @@ PREDICTIONS = {
 }
 
 
+def compared(others: list[str], predictions: dict[str, Predictions], figure: str = "accuracy") -> pd.DataFrame:
+    return comparison.differences_to(others, predictions, comparison.by_figure(predictions, figure), 0.95, 17)
+
+
 # --- several trainings of one method
 
 
@@ -48,11 +52,11 @@ def test_trainings_are_told_apart_and_the_first_is_read():
     # A figure is the mean, and p is of the same means; the texts are the first training's.
     intervals = comparison.intervals_of({"full": both}, 0.95)
     assert intervals.accuracy["full"] == pytest.approx((6 / 8 + 4 / 8) / 2)
-    found = comparison.differences_to(["lora-v1"], {"full": both, "lora-v1": other}, "accuracy", 0.95, 17)
+    found = compared(["lora-v1"], {"full": both, "lora-v1": other})
     assert found.accuracy.item() == pytest.approx((6 / 8 + 4 / 8) / 2 - 7 / 8)
     p = uncertainty.permuted(both.figures("accuracy"), both.counts, other.counts, 17)["accuracy"]
     assert found.p.item() == p < 0.01
-    alone = comparison.differences_to(["lora-v1"], {"full": first, "lora-v1": other}, "accuracy", 0.95, 17)
+    alone = compared(["lora-v1"], {"full": first, "lora-v1": other})
     assert alone.p.item() == uncertainty.mcnemar(first.right[0], other.right[0])
 
 
@@ -60,7 +64,7 @@ def test_trainings_are_told_apart_and_the_first_is_read():
 
 
 def test_each_pair_is_compared_once_and_corrected_for_all():
-    found = comparison.differences_to(["lora-v1", "full", "tfidf"], PREDICTIONS, "accuracy", 0.95, 17)
+    found = compared(["lora-v1", "full", "tfidf"], PREDICTIONS)
     assert list(zip(found.method, found.other, strict=True)) == [
         ("tfidf", "lora-v1"),
         ("full", "lora-v1"),
@@ -75,14 +79,14 @@ def test_each_pair_is_compared_once_and_corrected_for_all():
 def test_p_is_of_the_figure_that_decides():
     actual = [0] * 60 + [1] * 20
     one, other = answered([0] * 80, actual), answered([1] * 20 + [0] * 40 + [1] * 20, actual)
-    found = comparison.differences_to(["full"], {"tfidf": one, "full": other}, "f1", 0.95, 17)
+    found = compared(["full"], {"tfidf": one, "full": other}, "f1")
     assert found.p.item() == uncertainty.permuted(one.figures("f1"), one.counts, other.counts, 17)["f1"] < 0.01
     # They are right equally often.
-    assert comparison.differences_to(["full"], {"tfidf": one, "full": other}, "accuracy", 0.95, 17).p.item() == 1
+    assert compared(["full"], {"tfidf": one, "full": other}).p.item() == 1
 
 
 def test_the_best_may_be_a_baseline():
-    found = comparison.differences_to(["tfidf", "full", "tfidf"], PREDICTIONS, "accuracy", 0.95, 17)
+    found = compared(["tfidf", "full", "tfidf"], PREDICTIONS)
     assert len(found) == 3 and not found.duplicated(["method", "other"]).any()
 
 

@@ -205,13 +205,15 @@ def test_surest_errors_come_first():
     assert len(errors) == 10  # of no method that learns nothing
 
 
-def test_of_many_errors_the_page_has_the_surest(monkeypatch: pytest.MonkeyPatch):
+def test_of_many_errors_the_page_has_those_of_the_choice_and_the_surest(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(error_list, "EMBEDDED", 12)
     found = weigh({"majority": PREDICTIONS["tfidf"], "untrained": PREDICTIONS["tfidf"], **PREDICTIONS})
     section = sections.all_errors(found)
     methods = [row[2] for row in section.records["rows"]]
     assert len(methods) == 12 and methods == sorted(methods, key=lambda method: method != found.choice)
-    assert section.text.startswith("35 errors") and "Here are the 12 surest" in section.text
+    own = len(error_list.errors({found.choice: PREDICTIONS[found.choice]}))
+    assert methods.count(found.choice) == own == 5
+    assert section.text.startswith("35 errors") and "Here are 12: those of the recommended one" in section.text
 
 
 def test_a_method_without_errors_has_none_to_read():
@@ -481,7 +483,8 @@ def test_the_verdict_says_what_why_how_sure_and_what_next():
     assert said.headline == "Use `full`"
     assert said.reason == (
         "Its accuracy is the best (87.5%), and nothing cheaper is likely to be as good. `tfidf`, which needs no "
-        "pretrained model, reaches 75.0%: 12.5 points less (95% interval 4.1 to 20.7)."
+        "pretrained model, reaches 75.0%: 12.5 points less (95% interval of this pair alone "
+        "4.1 to 20.7)."
     )
     assert [tile.value for tile in said.tiles] == ["87.5%", "1.0 GB", "2.0 s"]
     assert said.tiles[1].note == "a further version adds 10.0 MB: the rest is the pretrained model"
@@ -496,14 +499,17 @@ def test_the_verdict_on_a_tie_names_the_gains():
     assert said.reason == (
         "Its accuracy (87.0%) is about as good as the best one, that of `full` (87.5%), and it is cheaper: each "
         "further version takes 1.0 MB instead of 10.0 MB (the first 1.0 GB). `tfidf`, which needs no pretrained model, "
-        "reaches 75.0%: 12.0 points less (95% interval 3.6 to 20.2)."
+        "reaches 75.0%: 12.0 points less (95% interval of this pair alone 3.6 to 20.2)."
     )
     tied = weigh({**NONE_LEARNS_BUT_FULL, "lora-v1": answered([0, 1, 0, 1, 0, 0, 0, 1] * 25, MIXED)})
     assert verdict(tied).sure == (
         "73% sure (the bar: 70%) that it is within 2 points of the best. At 95%, 200 test texts leave open which of "
-        "`lora-v1` and `full` are; the other 3 are not."
+        "`lora-v1` and `full` are that near; the other 3 are not."
     )
-    assert "To be 95% sure, label more texts" in verdict(tied).next
+    assert "To prove it at 95%, label more texts" in verdict(tied).next
+    decision = dataclasses.replace(tied.decision, rows_to_prove=None, folds=5)
+    said = verdict(dataclasses.replace(tied, decision=decision)).next
+    assert "More test texts alone would not prove it" in said and "'seeds=[17,18,19]'" in said
 
 
 def test_the_tiles_say_what_the_figure_is_and_what_is_loaded():
@@ -526,11 +532,11 @@ def test_the_tiles_say_what_the_figure_is_and_what_is_loaded():
         ({"full": 0.9}, "200 test texts are too few for 95%."),
         (
             {"full": 0.9, "tfidf": 0.3},
-            "At 95%, 200 test texts leave open which of `full` and `tfidf` are; the other 3 are not.",
+            "At 95%, 200 test texts leave open which of `full` and `tfidf` are that near; the other 3 are not.",
         ),
         (
             {"full": 0.9, "tfidf": 0.3, "lora-v1": 0.4, "untrained": 0.06},
-            "At 95%, 200 test texts leave open which of `full`, `lora-v1`, `tfidf` and `untrained` are.",
+            "At 95%, 200 test texts leave open which of `full`, `lora-v1`, `tfidf` and `untrained` are that near.",
         ),
     ],
 )
@@ -547,6 +553,11 @@ def test_the_verdict_is_beside_the_best_that_needs_no_model():
     reason = verdict(weigh({"crf": crf, **NONE_LEARNS_BUT_FULL, "full": right})).reason
     assert "`crf`, which needs no pretrained model, reaches 80.0%: 20.0 points less (95% interval" in reason
     assert "tfidf" not in reason
+    # Where the choice is neither the best one, nor full, nor tfidf.
+    nearly = answered([0, 1, 0, 1, 0, 1, 0, 1] * 24 + [0, 1, 0, 1, 0, 1, 0, 0] * 1, MIXED)
+    found = weigh({"crf": crf, **NONE_LEARNS_BUT_FULL, "lora-v1": nearly, "full": right})
+    assert found.choice == "lora-v1" and found.best == "full"
+    assert "`crf`, which needs no pretrained model, reaches 80.0%: 19.5 points less" in verdict(found).reason
 
 
 def test_a_cheaper_method_that_is_too_unlikely_is_named():
@@ -572,6 +583,13 @@ def test_the_verdict_offers_folds_with_their_time():
         "training, too, which the figures above do not."
     ) in said
     assert said.startswith("You can use it now, if this quality is enough for you. To know more, ")
+    priced = dataclasses.replace(tied, methods=tied.methods.assign(answer_money=[0, 0, 0, 0, 2.5]))
+    assert (
+        "`training_rows.shares` not counted, and at least 3.5 in the currency of `price`."
+        in verdict(priced, about).next
+    )
+    head, *rows = choice_sections.costs(priced)
+    assert head[1] == "money, 1,000 answers" and {row[1] for row in rows} == {"0", "2.5"}
     assert verdict(tied, about).reason.startswith(
         "An adapter (LoRA of rank 8) and the head are trained; the pretrained model stays as it is. Its accuracy is "
     )
@@ -636,6 +654,12 @@ def test_costs_of_errors_decide_where_the_data_file_has_them():
     said = verdict(found)
     assert said.tiles[0].title == "Cost of errors, 1,000 texts" and said.tiles[0].value == "375"
     assert said.reason.startswith("Its cost of errors is the best (375)")
+    assert (
+        "`tfidf`, which needs no pretrained model, reaches " in said.reason
+        and " dearer (95% interval of" in said.reason
+    )
+    head, *rows = sections.differences(found).table
+    assert head[2].startswith("cost of errors, 1,000 texts") and {row[-1] for row in rows} == {"worse"}
     section = choice_sections.methods(found, [])
     assert section.table[1][1].startswith("375 (") and section.table[0][1].startswith("cost of errors, 1,000 texts")
 
@@ -679,8 +703,28 @@ def test_a_table_of_six_figures_with_intervals_needs_no_scrolling(tmp_path: Path
 
 
 def test_the_choice_of_validation_has_its_figure_on_test():
-    text = choice_sections.how_sure(weigh(NONE_LEARNS_BUT_FULL), ABOUT).text
+    found = weigh(NONE_LEARNS_BUT_FULL)
+    worse = {method: {"accuracy": 0.8} for method in found.predictions}
+    all_known = dataclasses.replace(ABOUT, validation=worse | ABOUT.validation)
+    text = choice_sections.how_sure(found, all_known).text
     assert "Validation alone would choose `tfidf`: 90.0% there, and 75.0% on test texts that did not choose it" in text
+    # Of texts out, trained methods have no such figure there: the best of the others would not be validation's choice.
+    text = choice_sections.how_sure(found, ABOUT).text
+    assert "This choice used the test texts" in text and "Validation alone" not in text
+
+
+def test_those_surest_are_chosen_by_the_probabilities_that_predict_gives():
+    found = weigh(NONE_LEARNS_BUT_FULL)
+    fitted = dataclasses.replace(ABOUT, details=ABOUT.details | {"full": {"fitted": {"17": {"temperature": 2.0}}}})
+    raw, corrected = (classification.only_if_sure(found, about) for about in (ABOUT, fitted))
+    odds = 0.8 / 0.2
+    assert raw.table[1][3] == "0.800"
+    assert corrected.table[1][3] == f"{odds**0.5 / (1 + odds**0.5):.3f}"
+    twice = predictions_of(pd.concat([PREDICTIONS["full"].table] * 2))
+    text = classification.only_if_sure(
+        weigh({"majority": twice, "untrained": twice, "tfidf": twice, "full": twice}), ABOUT
+    )
+    assert "The first training of `" in text.text
 
 
 def test_two_labels_have_a_table_of_thresholds():

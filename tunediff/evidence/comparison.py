@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from tunediff.core.methods import WITHOUT_LEARNING
+from tunediff.core.methods import WITHOUT_LEARNING, WITHOUT_MODEL
 from tunediff.evidence import costs, uncertainty
 from tunediff.evidence.decision import Decision, by_cost, decide, nested
 from tunediff.evidence.of_task import of_task
@@ -77,6 +77,18 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Deciding:
+    """The figure that methods are compared by."""
+
+    figure: Figure
+    of: Figures
+    counts: dict[str, np.ndarray]
+    """What it is computed from, of each method; shape [trainings, rows, counts]."""
+    scale: float = 1.0
+    """By which what `of` gives, a share, is multiplied to be what the figure means."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that the report shows, but for what is copied from other stages."""
 
@@ -112,6 +124,11 @@ class Evidence:
     def choice(self) -> str:
         """The one that is recommended."""
         return self.decision.choice
+
+    @property
+    def simplest(self) -> str | None:
+        """See `simplest`."""
+        return simplest(self.intervals, self.deciding)
 
     def subject(self, table: pd.DataFrame) -> str:
         """The recommended method if `table` has it, or else the trained one with the highest `report.figure`."""
@@ -166,26 +183,49 @@ def intervals_of(predictions: dict[str, Predictions], confidence: float) -> pd.D
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
 
+def simplest(intervals: pd.DataFrame, figure: Figure) -> str | None:
+    """The best by `figure` of the methods that learn without a pretrained model, if there are any."""
+    names = [name for name in intervals.index if name in WITHOUT_MODEL and name not in WITHOUT_LEARNING]
+    return max(names, key=lambda name: figure.sign * intervals.loc[name, figure.name], default=None)
+
+
+def by_figure(predictions: dict[str, Predictions], name: str) -> Deciding:
+    """A figure of the task decides."""
+    first = next(iter(predictions.values()))
+    counts = {method: one.counts for method, one in predictions.items()}
+    return Deciding(first.task.figures[name], first.figures(name), counts)
+
+
+def by_errors(predictions: dict[str, Predictions], error_costs: np.ndarray) -> Deciding:
+    """What the errors of 1,000 texts cost decides; `error_costs` as `costs.matrix` gives them."""
+    counts = {method: costs.counts(error_costs, one.actual, one.predicted) for method, one in predictions.items()}
+    return Deciding(costs.COST, costs.figures(error_costs), counts, 1000 * error_costs.max())
+
+
 def differences_to(
-    others: list[str], predictions: dict[str, Predictions], figure: str, confidence: float, seed: int
+    others: list[str], predictions: dict[str, Predictions], deciding: Deciding, confidence: float, seed: int
 ) -> pd.DataFrame:
     """Each method against each of `others`, once for a pair: columns method, other, figures as above, p and p_holm.
 
-    p is that of `figure`: exact by McNemar if it is of right answers and of one training each, and else of a
-    permutation test.
+    The deciding figure has columns of its own, if it is not of the headline. p is that of this figure: exact by McNemar
+    if it is of right answers and of one training each, and else of a permutation test.
     """
     pairs = []
     for other in others:
         pairs += [(method, other) for method in predictions if method != other and (other, method) not in pairs]
-    rows = []
+    rows, figure = [], deciding.figure
     for method, other in tqdm(dict.fromkeys(pairs), desc="differences"):
         one, two = predictions[method], predictions[other]
-        compared = uncertainty.differences(one.figures(), one.counts, two.counts, confidence)
-        if one.task.figures[figure].of_right and len(one.predicted) == len(two.predicted) == 1:
+        compared = _flat(uncertainty.differences(one.figures(), one.counts, two.counts, confidence))
+        deciders = deciding.counts[method], deciding.counts[other]
+        if figure.name not in compared:
+            own = _flat(uncertainty.differences(deciding.of, *deciders, confidence))
+            compared |= {name: deciding.scale * value for name, value in own.items()}
+        if figure.of_right and len(one.predicted) == len(two.predicted) == 1:
             p = uncertainty.mcnemar(one.right[0], two.right[0])
         else:
-            p = uncertainty.permuted(one.figures(figure), one.counts, two.counts, seed)[figure]
-        rows.append({"method": method, "other": other, **_flat(compared), "p": p})
+            p = uncertainty.permuted(deciding.of, *deciders, seed)[figure.name]
+        rows.append({"method": method, "other": other, **compared, "p": p})
     return pd.DataFrame(rows).assign(p_holm=uncertainty.holm([row["p"] for row in rows]))
 
 
@@ -278,30 +318,29 @@ def weigh(
     """
     first = next(iter(predictions.values()))
     max_length = max_length if first.task.cuts else sys.maxsize
-    order = by_cost(methods, report.cost_order)
-    intervals, scale, decisive = intervals_of(predictions, report.confidence), 1.0, report
-    if error_costs is None:
-        figure, sign = first.figures(report.figure), first.task.figures[report.figure].sign
-        deciding = {name: one.counts for name, one in predictions.items()}
-    else:
-        figure, sign, scale = costs.figures(error_costs), costs.COST.sign, 1000 * error_costs.max()
-        deciding = {name: costs.counts(error_costs, one.actual, one.predicted) for name, one in predictions.items()}
-        decisive = report.model_copy(update={"margin": 1000 * report.margin / scale})
-        found = {name: _flat(uncertainty.intervals(figure, each, report.confidence)) for name, each in deciding.items()}
-        intervals = intervals.join(scale * pd.DataFrame.from_dict(found, orient="index"))
-    parts = (figure, deciding, order, decisive, seed, sign, first.folds)
+    deciding = by_figure(predictions, report.figure) if error_costs is None else by_errors(predictions, error_costs)
+    intervals, margin = intervals_of(predictions, report.confidence), report.margin
+    if deciding.figure.name not in intervals:
+        own = {
+            method: _flat(uncertainty.intervals(deciding.of, counts, report.confidence))
+            for method, counts in deciding.counts.items()
+        }
+        intervals = intervals.join(deciding.scale * pd.DataFrame.from_dict(own, orient="index"))
+    if error_costs is not None:
+        margin = 1000 * report.margin / deciding.scale
+    parts = (
+        *(deciding.of, deciding.counts, by_cost(methods, report.cost_order)),
+        *(report.model_copy(update={"margin": margin}), seed, deciding.figure.sign, first.folds),
+    )
     decision = decide(*parts)
+    others = [decision.best, "full", "tfidf", simplest(intervals, deciding.figure)]
     return Evidence(
         methods=methods,
         trained=trained,
         predictions=predictions,
         intervals=intervals,
         differences=differences_to(
-            [name for name in (decision.best, "full", "tfidf") if name in predictions],
-            predictions,
-            report.figure,
-            report.confidence,
-            seed,
+            [name for name in others if name in predictions], predictions, deciding, report.confidence, seed
         ),
         slices=slices_of(predictions, max_length, report.confidence),
         cutting=cutting_costs(predictions, max_length, report.confidence),
@@ -309,6 +348,6 @@ def weigh(
         task=first.task,
         report=report,
         decision=decision,
-        nested=None if first.folds is None else scale * nested(*parts),
+        nested=None if first.folds is None else deciding.scale * nested(*parts),
         costs=error_costs,
     )

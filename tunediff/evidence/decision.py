@@ -42,7 +42,10 @@ class Decision:
     rows: int
     """Test texts."""
     rows_to_prove: int | None
-    """Test texts that would about prove `choice`, if it is as it looks; None if it lacks more than the margin."""
+    """Test texts that would about prove `choice`, if it is as it looks.
+
+    None if it lacks more than the margin, or if no number would do, because trainings differ too much.
+    """
     trainings: int
     """The most that any method has, of each fold if there are any."""
     folds: int | None = None
@@ -85,10 +88,10 @@ def decide(
     any: trainings of different folds are different ones.
     """
     values = {method: figure(each.sum(1, dtype=float)).item() for method, each in counts.items()}
-    drawn = sign * _drawn(figure, counts, seed)
+    by_rows, drawn = (sign * each for each in _drawn(figure, counts, seed))
     if folds is not None:
         drawn = drawn + _between_folds(figure, counts, folds, drawn, seed)
-    lead = drawn - drawn.max(1, keepdims=True)
+    lead = _lead(drawn)
     probabilities = dict(zip(counts, map(float, (lead >= -report.margin - 1e-12).mean(0)), strict=True))
 
     def cheapest(sure: float) -> str | None:
@@ -99,7 +102,8 @@ def decide(
     best = max(order, key=lambda method: sign * values[method])
     bet = cheapest(report.assurance)
     choice = bet or cheapest(max(probabilities.values()) - NEARLY)
-    rows = next(iter(counts.values())).shape[1]
+    place, rows = list(counts).index(choice), next(iter(counts.values())).shape[1]
+    lead_by_rows = _lead(by_rows)[:, place]
     return Decision(
         order=order,
         probabilities=probabilities,
@@ -109,7 +113,7 @@ def decide(
         proven=cheapest(to_prove),
         to_prove=to_prove,
         rows=rows,
-        rows_to_prove=_rows_to_prove(lead[:, list(counts).index(choice)], report.margin, to_prove, rows),
+        rows_to_prove=_rows_to_prove(lead[:, place], lead_by_rows, report.margin, to_prove, rows),
         trainings=max(len(each) for each in counts.values()),
         folds=None if folds is None else len(np.unique(folds)),
     )
@@ -131,8 +135,15 @@ def corrected(drawn: np.ndarray, likely: np.ndarray, confidence: float) -> float
     return max(confidence, float(ndtr(np.quantile(errors.max(1), confidence))))
 
 
-def _drawn(figure: Figures, counts: dict[str, np.ndarray], seed: int) -> np.ndarray:
-    """Figures of resampled rows and trainings, shape [resamples, methods]: the same rows for all methods.
+def _lead(drawn: np.ndarray) -> np.ndarray:
+    """How far each method is below the best one of its resample; both of shape [resamples, methods]."""
+    return drawn - drawn.max(1, keepdims=True)
+
+
+def _drawn(figure: Figures, counts: dict[str, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Figures of resampled rows, and of resampled rows and trainings: the same rows for all methods.
+
+    Both have shape [resamples, methods].
 
     Of few trainings, drawing with replacement would show too little of what another one changes: of n, all but a share
     of 1/n of the variance. What is drawn is therefore stretched about their mean.
@@ -140,13 +151,14 @@ def _drawn(figure: Figures, counts: dict[str, np.ndarray], seed: int) -> np.ndar
     ends = np.cumsum([len(each) for each in counts.values()])[:-1]
     parts = [figure.each(sums)[..., 0] for sums in resampled(np.concatenate([*counts.values()]), seed)]
     random = np.random.default_rng([seed, 1])
-    drawn = []
+    by_rows, drawn = [], []
     for each in np.split(np.concatenate(parts), ends, axis=1):
         trainings = each.shape[1]
         often = random.multinomial(trainings, np.full(trainings, 1 / trainings), size=len(each)) / trainings
         stretch = np.sqrt(trainings / max(1, trainings - 1))
-        drawn.append(each.mean(1) + stretch * ((often - 1 / trainings) * each).sum(1))
-    return np.stack(drawn, axis=1)
+        by_rows.append(each.mean(1))
+        drawn.append(by_rows[-1] + stretch * ((often - 1 / trainings) * each).sum(1))
+    return np.stack(by_rows, axis=1), np.stack(drawn, axis=1)
 
 
 def _between_folds(
@@ -187,10 +199,15 @@ def nested(
     return figure(np.sum(chosen, axis=0)[None]).item()
 
 
-def _rows_to_prove(lead: np.ndarray, margin: float, to_prove: float, rows: int) -> int | None:
-    """Rows with which so large a part of `lead`, shape [resamples], would be above -margin, if its middle stays."""
+def _rows_to_prove(lead: np.ndarray, lead_by_rows: np.ndarray, margin: float, to_prove: float, rows: int) -> int | None:
+    """Rows with which so large a part of `lead`, shape [resamples], would be above -margin, if its middle stays.
+
+    `lead_by_rows` is that without what trainings differ by, which more rows do not take away.
+    """
     middle, low = np.quantile(lead, [0.5, 1 - to_prove])
-    if middle <= -margin:
+    share = min(1.0, lead_by_rows.var() / lead.var()) if lead.var() > 0 else 1.0
+    reach, room = (middle - low) ** 2, (middle + margin) ** 2
+    left = room - (1 - share) * reach  # for rows
+    if middle <= -margin or left <= 0:
         return None
-    times = ((middle - low) / (middle + margin)) ** 2
-    return int(np.ceil(max(1.0, times) * rows / 100) * 100)
+    return int(np.ceil(max(1.0, share * reach / left) * rows / 100) * 100)

@@ -132,7 +132,9 @@ def quality_against_cost(evidence: Evidence, adapters: bool) -> Section:
 def costs(evidence: Evidence) -> list[list[str]]:
     """A table's head, and the rows of all methods, the cheapest first."""
     table = evidence.methods.set_index("method")
+    asked = {"money, 1,000 answers": (table.answer_money, "{:,.4g}".format)} if table.answer_money.any() else {}
     columns = {
+        **asked,
         "stored a version": (table.artifact_bytes, size),
         "loaded to answer": (table.loaded_bytes, size),
         "memory": (table.answer_memory_bytes, size),
@@ -160,20 +162,22 @@ def how_sure(evidence: Evidence, about: About) -> Section:
         f"probability of {100 * report.assurance:g}% (`report.assurance`); proven is one with "
         f"{100 * decision.to_prove:.4g}%{corrected}. "
     )
-    known = {method: figures for method, figures in about.validation.items() if report.figure in figures}
+    said += f"This choice used the test texts, so the figure of `{decision.choice}` is slightly flattered. "
+    learning = [method for method in evidence.predictions if method not in WITHOUT_LEARNING]
+    known = [method for method in learning if report.figure in about.validation.get(method, {})]
     if evidence.nested is not None:
         figure = evidence.deciding
         shown = f"{evidence.nested:.0f}" if evidence.costs is not None else figure.show(evidence.nested)
         said += (
-            f"This choice used the test texts, so the figure of `{decision.choice}` is slightly flattered. Chosen on "
-            f"all folds but one and judged on that one, in turn, the {figure.words} of the choice is {shown}."
+            f"Chosen on all folds but one and judged on that one, in turn, the {figure.words} of the choice is "
+            f"{shown}. Learning rates and other settings that were searched on validation rows saw some of these texts."
         )
-    elif known and evidence.costs is None:
+    elif known == learning and evidence.costs is None:
         figure = evidence.task.figures[report.figure]
-        chosen = max(known, key=lambda method: figure.sign * known[method][figure.name])
+        values = {method: about.validation[method][figure.name] for method in known}
+        chosen = max(known, key=lambda method: figure.sign * values[method])
         said += (
-            f"This choice used the test texts, so the figure of `{decision.choice}` is slightly flattered. Validation "
-            f"alone would choose `{chosen}`: {figure.show(known[chosen][figure.name])} there, and "
+            f"Validation alone would choose `{chosen}`: {figure.show(values[chosen])} there, and "
             f"{figure.show(evidence.intervals.loc[chosen, figure.name])} on test texts that did not choose it."
         )
     head = ["method, the cheapest first", "near the best", "verdict"]

@@ -1,9 +1,11 @@
 """What a page says of single labels; `of_task.TaskReport` says what each part is for."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from tunediff.core.methods import WITHOUT_LEARNING
 from tunediff.evidence import coverage
@@ -42,7 +44,7 @@ def errors(one: Predictions) -> pd.DataFrame:
 
 
 def choice(evidence: Evidence, about: About) -> list[Section | None]:
-    sure = None if evidence.choice in WITHOUT_LEARNING else only_if_sure(evidence)
+    sure = None if evidence.choice in WITHOUT_LEARNING else only_if_sure(evidence, about)
     return [sure, thresholds(evidence, about), by_label(evidence)]
 
 
@@ -93,13 +95,16 @@ def wrong_for_all(methods: list[Predictions]) -> Section | None:
 # --- what the choice can bear
 
 
-def only_if_sure(evidence: Evidence) -> Section:
+def only_if_sure(evidence: Evidence, about: About) -> Section:
     figure, colours = evidence.main, palette(evidence.methods.method.tolist())
     shown = list(dict.fromkeys([evidence.choice, evidence.best, "tfidf"]))
     shown = [method for method in shown if method not in WITHOUT_LEARNING]
     tables = {
         method: coverage.by_coverage(
-            one.figures(figure.name), one.counts[:1], one.confidence[0], evidence.report.confidence
+            one.figures(figure.name),
+            one.counts[:1],
+            tempered(one, about.details[method]).max(1),
+            evidence.report.confidence,
         )
         for method in shown
         for one in [evidence.predictions[method]]
@@ -115,17 +120,20 @@ def only_if_sure(evidence: Evidence) -> Section:
     ]
     own = tables[shown[0]]
     half = own[own.coverage == 0.5].iloc[0]
+    several = len(evidence.predictions[shown[0]].predicted) > 1
     said = (
-        f"`{shown[0]}` has an {figure.words} of {figure.show(own.value.iloc[0])} if it answers every text, and "
-        f"{figure.show(half.value)} ({between(half, '')}) on the half of which it is surest. Others could go to a "
-        "person: `python -m stages.predict --unsure`."
+        f"{'The first training of ' * several}`{shown[0]}` has an {figure.words} of "
+        f"{figure.show(own.value.iloc[0])} if it answers every text, and {figure.show(half.value)} "
+        f"({between(half, '')}) on the half of which it is surest. Others could go to a person: "
+        "`python -m stages.predict --unsure 0.8` marks those less sure than answers that validation found right 80% of "
+        "the time. Probabilities are those of `stages.predict`."
     )
     head = ["share of texts answered", "texts", figure.words, "surer than"]
     rows = [
         [
             *(f"{row['coverage']:.0%}", f"{row['rows']:,}"),
             f"{figure.show(row['value'])} ({between(row, '')})",
-            f"{row['least']:.2f}",
+            f"{row['least']:.3f}",
         ]
         for row in own.to_dict("records")
     ]
@@ -136,6 +144,23 @@ def only_if_sure(evidence: Evidence) -> Section:
         f"{figure.title} of the surest answers",
     )
     return Section("Answer only if sure", said, [head, *rows], charts=[picture], closed=True)
+
+
+def tempered(one: Predictions, detail: dict[str, Any]) -> np.ndarray:
+    """Probabilities as `stages.predict` gives them, shape [rows, labels]; `detail` is the method's in `About`.
+
+    Predictions are without the temperature that validation found; with folds, each row has that of its fold.
+    """
+    fold = 0 if one.folds is None else one.folds
+    temperature = np.vectorize({name: fit.get("temperature", 1.0) for name, fit in fits(detail).items()}.get)(fold)
+    logits = np.log(one.table.filter(regex="^p_").to_numpy(float).clip(1e-9, 1))
+    return softmax(logits / np.broadcast_to(temperature, len(logits))[:, None], axis=1)
+
+
+def fits(detail: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """What validation fitted to the first training: by fold, or under 0 where there are none."""
+    ordinary = {"threshold": detail.get("threshold"), **next(iter(detail.get("fitted", {}).values()), {})}
+    return detail.get("folds") or {0: ordinary}
 
 
 def by_label(evidence: Evidence) -> Section:
@@ -163,20 +188,15 @@ def thresholds(evidence: Evidence, about: About) -> Section | None:
     With folds, each row's probability has the temperature of its fold.
     """
     detail = about.details[evidence.choice]
-    ordinary = {"threshold": detail.get("threshold"), **next(iter(detail.get("fitted", {}).values()), {})}
-    fits = detail.get("folds") or {0: ordinary}
-    threshold = next(iter(fits.values())).get("threshold")
+    fitted = fits(detail)
+    threshold = next(iter(fitted.values())).get("threshold")
     if len(evidence.task.labels) != 2 or not threshold:
         return None
     one, label = evidence.predictions[evidence.choice], threshold["label"]
     # Of two labels that are alike often, a fold may find the other one rarer.
-    values = [fit["threshold"]["value"] for fit in fits.values() if fit["threshold"]["label"] == label]
-    fold = 0 if one.folds is None else one.folds
-    temperature = np.vectorize({name: fit.get("temperature", 1) for name, fit in fits.items()}.get)(fold)
+    values = [fit["threshold"]["value"] for fit in fitted.values() if fit["threshold"]["label"] == label]
     place = evidence.task.labels.index(label)
-    chances = one.table[f"p_{label}"].to_numpy(float).clip(1e-9, 1 - 1e-9)
-    # Predictions are without the temperature; the threshold is for probabilities with it.
-    chances = 1 / (1 + ((1 - chances) / chances) ** (1 / temperature))
+    chances = tempered(one, detail)[:, place]
     costs = evidence.costs if evidence.costs is not None else 1 - np.eye(2)
     missed, alarm = costs[place, 1 - place], costs[1 - place, place]
     chosen = values[0] if one.folds is None else None

@@ -29,8 +29,7 @@ def errors(predictions: dict[str, Predictions]) -> pd.DataFrame:
 def records(table: pd.DataFrame, task: Task, first: str) -> dict[str, Any]:
     """What the page's script reads: columns, how they are filtered, and rows, those of method `first` at the top."""
     filters = of_task(task).ERRORS
-    shown = table.head(EMBEDDED)
-    shown = pd.concat([shown[shown.method == first], shown[shown.method != first]])
+    shown = pd.concat([table[table.method == first], table[table.method != first]]).head(EMBEDDED)
     show = {
         "has": lambda text: textwrap.shorten(text, CHARACTERS),
         "one": str,

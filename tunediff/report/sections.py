@@ -146,27 +146,34 @@ def prompted(methods: pd.DataFrame, asked: dict[str, str]) -> Section | None:
 
 
 def differences(evidence: Evidence) -> Section:
-    confidence, table = evidence.report.confidence, evidence.differences
-    decisive = evidence.task.figures[evidence.report.figure]
+    confidence, table, decisive = evidence.report.confidence, evidence.differences, evidence.deciding
     verdicts = [_verdict(row, decisive, confidence) for _, row in table.iterrows()]
     sure = f"({100 * confidence:g}% interval)"
-    figures = evidence.task.headline
+    figures = [evidence.task.figures[name] for name in evidence.task.headline]
+    costs = [] if evidence.costs is None else [decisive]
     head = [
         "method",
         "compared with",
-        *(f"{evidence.task.figures[name].words} {sure}" for name in figures),
+        *(f"{one.words}, 1,000 texts {sure}" for one in costs),
+        *(f"{one.words} {sure}" for one in figures),
         "p",
         "verdict",
     ]
     rows = [
         [
             *(row.method, row.other),
-            *(f"{100 * row[figure]:+.1f} ({between(row, figure, '+')})" for figure in figures),
+            *(
+                f"{row[one.name]:+.0f} ({row[f'{one.name}_low']:+.0f} to {row[f'{one.name}_high']:+.0f})"
+                for one in costs
+            ),
+            *(f"{100 * row[one.name]:+.1f} ({between(row, one.name, '+')})" for one in figures),
             *(f"{row.p_holm:.2g}", verdict),
         ]
         for (_, row), verdict in zip(table.iterrows(), verdicts, strict=True)
     ]
-    test = "McNemar's exact" if decisive.of_right and not evidence.several else "a paired permutation"
+    test = "a paired permutation"
+    if decisive.of_right:
+        test = "McNemar's exact" + (" (where a method has several trainings, a paired permutation)" * evidence.several)
     said = (
         f"A method's figures less those of another on the same test texts, in points. p is that of {test} test of "
         f"{decisive.words}, after Holm's correction for all {len(table)} pairs; at {100 * confidence:g}% confidence, "
@@ -314,6 +321,8 @@ def all_errors(evidence: Evidence) -> Section | None:
         f"{len(table):,} errors of all methods that learn, those of the recommended one first. `plots/errors.csv` has "
         "them too."
     )
+    if evidence.several:
+        said += " They are those of each method's first training."
     if len(table) > error_list.EMBEDDED:
-        said += f" Here are the {error_list.EMBEDDED:,} surest."
+        said += f" Here are {error_list.EMBEDDED:,}: those of the recommended one, then the surest."
     return Section("Errors", said, records=error_list.records(table, evidence.task, evidence.choice))

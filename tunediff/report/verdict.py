@@ -78,7 +78,12 @@ def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
         a_version(mine, size(theirs.artifact_bytes)) if mine.artifact_bytes * ALIKE < theirs.artifact_bytes else "",
     ]
     gained = ", ".join(filter(None, gains))
-    tied = f"Its {figure.words} ({own}) is about as good as the best one, that of `{best}` ({other})"
+    near = (
+        "is about as good as the best one, that of"
+        if evidence.decision.assured
+        else "stands beside the best one, that of"
+    )
+    tied = f"Its {figure.words} ({own}) {near} `{best}` ({other})"
     return f"{tied}, and it is cheaper: {gained}." if gained else f"{tied}."
 
 
@@ -92,20 +97,21 @@ def a_version(cost: pd.Series, otherwise: str) -> str:
 
 def beside_simplest(evidence: Evidence) -> str:
     """What the best one lacks that learns without a pretrained model, with its interval, if it is not the choice."""
-    choice, figure, table = evidence.choice, evidence.deciding, evidence.differences
-    simple = [method for method in evidence.predictions if method in WITHOUT_MODEL and method not in WITHOUT_LEARNING]
-    if evidence.costs is not None or choice in (*WITHOUT_MODEL, *WITHOUT_LEARNING) or not simple:
+    choice, figure, table, other = evidence.choice, evidence.deciding, evidence.differences, evidence.simplest
+    if choice in (*WITHOUT_MODEL, *WITHOUT_LEARNING) or other is None:
         return ""
-    other = max(simple, key=lambda method: figure.sign * evidence.intervals.loc[method, figure.name])
-    (_, pair), *_ = table[table.method.isin([choice, other]) & table.other.isin([choice, other])].iterrows()
-    ends = [100 * figure.sign * pair[f"{figure.name}{end}"] for end in ("", "_low", "_high")]
-    lead, low, high = ends if pair.method == choice else [-ends[0], -ends[2], -ends[1]]
+    [(_, pair)] = table[table.method.isin([choice, other]) & table.other.isin([choice, other])].iterrows()
+    unit = 100 if evidence.costs is None else 1
+    ends = [unit * figure.sign * pair[f"{figure.name}{end}"] for end in ("", "_low", "_high")]
+    lead, low, high = ends if figure.sign > 0 else [ends[0], ends[2], ends[1]]
+    lead, low, high = (lead, low, high) if pair.method == choice else (-lead, -high, -low)
     said = f"`{other}`, which needs no pretrained model, reaches {quality(evidence, other)}"
     if low <= 0 <= high:
         return f"{said}; these texts do not tell them apart."
-    points = f"{abs(lead):.1f} points {'less' if lead > 0 else 'more'}"
-    nearest, farthest = sorted([abs(low), abs(high)])
-    return f"{said}: {points} ({100 * evidence.report.confidence:g}% interval {nearest:.1f} to {farthest:.1f})."
+    worse, better, show = ("less", "more", "{:.1f}") if evidence.costs is None else ("dearer", "cheaper", "{:.0f}")
+    points = f"{show.format(abs(lead))}{' points' if evidence.costs is None else ''} {worse if lead > 0 else better}"
+    between = " to ".join(show.format(end) for end in sorted([abs(low), abs(high)]))
+    return f"{said}: {points} ({100 * evidence.report.confidence:g}% interval of this pair alone {between})."
 
 
 def tiles(evidence: Evidence, cost: Mapping[str, float]) -> list[Tile]:
@@ -156,7 +162,7 @@ def undecided(evidence: Evidence, confidence: str) -> str:
     if not rivals:
         return f"{decision.rows:,} test texts are too few for {confidence}."
     tied = names([decision.choice, *rivals])
-    said = f"At {confidence}, {decision.rows:,} test texts leave open which of {tied} are"
+    said = f"At {confidence}, {decision.rows:,} test texts leave open which of {tied} are that near"
     worse = len(others) - len(rivals)
     return f"{said}; the other {worse} are not." if worse > 1 else f"{said}."
 
@@ -188,31 +194,34 @@ def with_folds(evidence: Evidence, costs: pd.DataFrame, about: About) -> str:
     again = each[evidence.trained].sum() * (decision.trainings - 1)
     shares = "" if about.growth.empty else ", `training_rows.shares` not counted"
     luck = ", which the figures above do not" if decision.trainings == 1 else ""
+    money = about.texts / 1000 * costs.answer_money.sum()
+    paid = f", and at least {money:,.2g} in the currency of `price`" if money else ""
     said = (
         f"To know more, let all {about.texts:,} texts be answered "
         f"by trainings that did not see them: `dvc exp run -S 'folds=[{FOLDS}]'`, about "
-        f"{duration(each.sum() + again)} on the machine that trained ({about.machine}){shares}. That counts the luck "
-        f"of a training, too{luck}."
+        f"{duration(each.sum() + again)} on the machine that trained ({about.machine}){shares}{paid}. That counts "
+        f"the luck of a training, too{luck}."
     )
     if (needed := decision.rows_to_prove) is None or needed <= decision.rows:
         return said
     enough = "as many as there are" if needed <= about.texts else "more than there are"
-    return (
-        f"{said} To be {confidence} sure takes about {needed:,} test texts, {enough}, if the figures stay as they are."
-    )
+    so = "if the figures stay as they are"
+    return f"{said} To prove it at {confidence} takes about {needed:,} test texts, {enough}, {so}."
 
 
 def more_texts(evidence: Evidence) -> str:
     decision, confidence = evidence.decision, f"{100 * evidence.report.confidence:g}%"
     split = "in all" if decision.folds else "in the test split"
-    if decision.rows_to_prove and decision.rows_to_prove > decision.rows:
-        return (
-            f"To be {confidence} sure, label more texts: if the figures stay as they are, about "
-            f"{decision.rows_to_prove:,} {split} would do, instead of {decision.rows:,}."
-        )
-    if decision.folds:
-        return f"To be {confidence} sure, label more texts: there are {decision.rows:,}."
-    return f"To be {confidence} sure, label more texts for the test split: it has {decision.rows:,}."
+    if decision.rows_to_prove is None:
+        seeds = ""
+        if decision.folds and decision.trainings == 1:
+            seeds = " Several trainings of each fold would tell luck apart: `dvc exp run -S 'seeds=[17,18,19]'`."
+        return f"More test texts alone would not prove it, if the figures stay as they are.{seeds}"
+    needed = max(decision.rows_to_prove, decision.rows + 100)  # it is rounded to hundreds
+    return (
+        f"To prove it at {confidence}, label more texts: if the figures stay as they are, about {needed:,} {split} "
+        f"would do, instead of {decision.rows:,}."
+    )
 
 
 # --- words
