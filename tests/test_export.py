@@ -79,6 +79,12 @@ def test_answers_are_pytorchs_alone_and_beside_longer_texts(exported: Project, t
     assert whole.predict([]).shape == (0, 2)
 
 
+def test_threads_sleep_where_others_need_the_processors(exported: Project, monkeypatch: pytest.MonkeyPatch):
+    folder, entry = exported.folder / "models/lora-v1-exported", "session.intra_op.allow_spinning"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert OnnxClassifier(folder)._session.get_session_options().get_session_config_entry(entry) == "0"
+
+
 def test_an_exported_model_answers_without_torch(exported: Project):
     code = (
         "import sys; from pathlib import Path; from tunediff.use.classifier_onnx import OnnxClassifier; "

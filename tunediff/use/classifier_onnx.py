@@ -1,5 +1,6 @@
 """An exported model, run by ONNX Runtime. It needs no torch, nor transformers, which imports torch."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +33,8 @@ class OnnxClassifier(BatchedClassifier):
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        if os.environ.get("OMP_WAIT_POLICY") == "PASSIVE":  # as in `stages`: others need the processors
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         config = read_json(folder / "config.json")
         try:
             names = {place: config["id2label"][str(place)] for place in range(len(config["id2label"]))}
