@@ -64,7 +64,7 @@ def write_after(
     settings: Generate,
     batch_size: int,
     precision: str,
-    title: str,
+    title: str | None,
     prefix: "Sequence[int]" = (),
 ) -> list[str]:
     """What the model writes after each prompt's tokens, in their order; in batches of prompts of like length.
@@ -75,7 +75,7 @@ def write_after(
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # memory runs out at once or never
     place = device()
     model.to(place).eval()
-    model.generation_config = configured(task.prompt(tokenizer), tokenizer, settings)
+    config = configure(model, task.prompt(tokenizer), tokenizer, settings)
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     answers = [""] * len(prompts)
     bar = tqdm(total=len(order), desc=title, unit="text", disable=title is None)
@@ -94,7 +94,7 @@ def write_after(
             ids = model.generate(
                 **batch,
                 **known,
-                generation_config=model.generation_config,
+                generation_config=config,
                 tokenizer=tokenizer,
                 logits_processor=drawn,
             )
@@ -160,14 +160,14 @@ def stream(
     ids = prompt.ids(text)
     place = device()
     model.to(place).eval()
-    model.generation_config = configured(prompt, tokenizer, settings)
+    config = configure(model, prompt, tokenizer, settings)
     parts = Parts(tokenizer, settings.stop, tell)
     inputs = task.architecture.inputs(tokenizer, [ids])
     batch = {name: tensor.to(place) for name, tensor in inputs.items()}
     with torch.inference_mode():
         given = model.generate(
             **batch,
-            generation_config=model.generation_config,
+            generation_config=config,
             tokenizer=tokenizer,
             logits_processor=LogitsProcessorList([Drawn(settings, [ids])] if settings.temperature else []),
             stopping_criteria=StoppingCriteriaList([Stopped(stopped)]),
@@ -240,9 +240,15 @@ class Stopped(Uncopied, StoppingCriteria):
         return torch.full((len(input_ids),), self.stopped(), device=input_ids.device)
 
 
-def configured(prompt: Reader, tokenizer: "PreTrainedTokenizerBase", settings: Generate) -> GenerationConfig:
-    """Not the model's own, which may punish repetitions or draw."""
-    return GenerationConfig(
+def configure(
+    model: "PreTrainedModel | PeftModel", prompt: Reader, tokenizer: "PreTrainedTokenizerBase", settings: Generate
+) -> GenerationConfig:
+    """What `generate` is to be given, in the place of the model's own, which may punish repetitions or draw.
+
+    `generate` fills what it is not given from the model's own: that of the base model too, which PEFT leaves where it
+    is in an encoder-decoder.
+    """
+    model.generation_config = GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
         num_beams=settings.beams,
         do_sample=False,
@@ -252,6 +258,9 @@ def configured(prompt: Reader, tokenizer: "PreTrainedTokenizerBase", settings: G
         use_cache=True,
         **prompt.generating,
     )
+    if hasattr(model, "peft_config"):
+        model.get_base_model().generation_config = model.generation_config
+    return model.generation_config
 
 
 class Drawn(Uncopied, LogitsProcessor):
