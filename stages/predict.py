@@ -48,12 +48,12 @@ def main() -> None:
     if args.out:
         digests = [job_models.fingerprint(model) for model in args.models]
         options = {"models": digests, "compare": args.compare, "unsure": args.unsure}
-        rows = job_output.save(args.out, source, models.answer, models.columns, options)
+        rows = job_output.save(args.out, source, models.answer, models.columns, options, models.size)
         print(f"{args.out}: {rows:,} rows", file=sys.stderr)
     elif args.texts:
         print(job_output.as_table(source, models.answer))
     else:
-        job_output.stream(sys.stdout, source, models.answer, models.columns)
+        job_output.stream(sys.stdout, source, models.answer, models.columns, models.size)
 
 
 if __name__ == "__main__":

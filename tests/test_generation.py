@@ -1,5 +1,6 @@
 """Texts to be written: the same tokens everywhere, answers, figures, and the whole pipeline on a tiny Llama."""
 
+import io
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from conftest import ROOT, WHERE, Project, make_project
 from datasets import Dataset
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
+from stages import predict
 from tunediff.core.errors import UserError
 from tunediff.evidence import generation as evidence
 from tunediff.evidence import uncertainty
@@ -23,6 +25,8 @@ from tunediff.settings import study
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import IGNORED, Answers, Generation
 from tunediff.tasks.settings import Generate
+from tunediff.use import job_input
+from tunediff.use.generation_answers import Writer
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -485,6 +489,31 @@ def test_a_saved_model_writes_as_before(llama: Path, task: Generation, tmp_path:
     encoded = task.encode(tokenizer, split_of(PAIRS[:5], task))
     likely = [outputs(task, *parts, encoded, 4, "fp32", "test") for parts in ((model, tokenizer), (again, read))]
     assert np.array_equal(*likely)
+
+
+@pytest.mark.parametrize("out", ["--out out.jsonl", ""])
+def test_a_job_that_breaks_keeps_what_was_written(llama: Path, task: Generation, tmp_path: Path, monkeypatch, out: str):
+    """Texts are written a few in a second: a break may not lose thousands."""
+    model, tokenizer = load(conf(llama), task)
+    model.config.tunediff["generate"] = {"max_new_tokens": 2}
+    saving.save(model, tokenizer, tmp_path / "model")
+    rows = job_input.WRITTEN + 3
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": f"Zeta {row}"}) + "\n" for row in range(rows)))
+    write = Writer.predict
+
+    def broken(self: Writer, texts: list[str]) -> list[str]:
+        if len(texts) < job_input.WRITTEN:
+            raise KeyboardInterrupt
+        return write(self, texts)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Writer, "predict", broken)
+    monkeypatch.setattr("sys.stdout", printed := io.StringIO())
+    monkeypatch.setattr("sys.argv", ["predict", "--model", "model", "--file", "in.jsonl", *out.split()])
+    with pytest.raises(KeyboardInterrupt):
+        predict.main()
+    kept = next(tmp_path.glob(".out.jsonl.partial/*.jsonl")).read_text() if out else printed.getvalue()
+    assert kept.count("\n") == job_input.WRITTEN + (not out)
 
 
 # --- everything

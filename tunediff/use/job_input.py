@@ -22,6 +22,7 @@ from tunediff.sources.table import Table
 from tunediff.sources.text_lines import pieces
 
 CHUNK = 2048  # rows in memory; no more are computed again after a break
+WRITTEN = 64  # of those that texts are written for, which take seconds each: a few batches
 CHARACTERS = 2**24  # of rows in memory, if no row has more
 
 Row = dict[str, Any]
@@ -55,14 +56,15 @@ class Input:
         return [joined(row, self.text_columns, self.reading) for row in rows]
 
 
-def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Lists of up to `CHUNK` rows, and of fewer if these are long."""
+def chunks(rows: Iterable[Row], size: int | None = None) -> Iterator[list[Row]]:
+    """Lists of up to `size` rows, or `CHUNK`, and of fewer if these are long."""
+    size = size or CHUNK
     chunk: list[Row] = []
     characters = 0
     for row in rows:
         chunk.append(row)
         characters += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
-        if len(chunk) == CHUNK or characters >= CHARACTERS:
+        if len(chunk) == size or characters >= CHARACTERS:
             yield chunk
             chunk = []
             characters = 0
