@@ -35,14 +35,14 @@ def main() -> None:
     if args.out:
         job_output.check_place(args.out)
 
+    columns, reading = job_models.trained_on(args.models[0])
     if args.file:
-        columns, reading = job_models.trained_on(args.models[0])
         typed = bool(args.out) and args.out.suffix.lower() == ".parquet"
         source = job_input.read_file(args.file, args.text or columns, typed, job_input.file_keys(args), reading)
     elif args.texts:
-        source = job_input.read_texts(args.texts, (args.text or ["text"])[0])
+        source = job_input.read_texts(args.texts, (args.text or ["text"])[0], reading)
     else:
-        source = job_input.read_lines(sys.stdin, (args.text or ["text"])[0])
+        source = job_input.read_lines(sys.stdin, (args.text or ["text"])[0], reading)
     models = job_models.load(args.models, args.compare, args.unsure)
     models.check_columns(source)
     if args.out:
