@@ -21,6 +21,7 @@ from tunediff.models import elsewhere, generation, loading, saved, saving
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import outputs
 from tunediff.models.settings import ModelConf
+from tunediff.report import generation as report
 from tunediff.settings import study
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import IGNORED, Answers, Generation
@@ -99,6 +100,12 @@ def load(model: ModelConf, task: Generation):
 def split_of(pairs: list[tuple[str, str]], task: Generation) -> Dataset:
     labels = task.encoded(pd.Series([target for _, target in pairs]))
     return Dataset.from_dict({"text": [source for source, _ in pairs], "label": labels.tolist()})
+
+
+def with_places(split: Dataset) -> Dataset:
+    """The columns that `prepare` adds."""
+    rows = list(range(len(split)))
+    return split.add_column("split", ["test"] * len(rows)).add_column("row", rows).add_column("tokens", rows)
 
 
 @pytest.fixture(scope="module")
@@ -402,10 +409,37 @@ def test_copying_is_counted_in_runs_of_three_words():
     assert figures["length_ratio"] == 5
 
 
+def test_the_pages_perplexity_is_that_of_the_metrics(task: Generation):
+    """Of tokens: one long target counts as much as many short ones of as many tokens."""
+    given = [
+        Answers([target for _, target in PAIRS[:2]], np.array([[-wrong, 1], [-0.5, 30]], np.float32))
+        for wrong in (4.0, 6.0)
+    ]
+    table = pd.concat(
+        evidence.predictions(task, with_places(split_of(PAIRS[:2], task)), seed, one) for seed, one in enumerate(given)
+    )
+    expected = np.mean([task.score(PAIRS[:2], one)["perplexity"] for one in given])
+    assert report.perplexity(table) == f"{expected:,.2f}"
+    assert report.perplexity(table.drop(columns="log_likelihood")) == ""
+
+
 def test_a_targets_number_is_read_where_the_source_has_it_or_has_it_in_full():
     source = "Sales rose 10.7 per cent to $1,250 million; margins fell 0.5 points."
     assert text_figures.unread(source, "Sales +11% to $1,250 mln, margins -0.5, profit 3.25") == ["3.25"]
     assert text_figures.unread("None.", "Up 3%") == ["3"]
+
+
+def test_targets_that_rouge_cannot_read_are_told(tmp_path: Path, monkeypatch, capsys):
+    made = make(tmp_path)
+    lines = [{"brief": f"Zeta {place}", "headline": f"прибыль выросла на {place}%"} for place in range(8)]
+    lines += [{"brief": source, "headline": f"{target} übermäßig"} for source, target in PAIRS]
+    (made.folder / "data/raw/pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made.prepare_here(monkeypatch)
+    remark = "8 of 35 targets are mostly of letters that ROUGE leaves out"
+    assert made.profile()["remarks"][0].startswith(remark) and remark in capsys.readouterr().out
+    made.edit_yaml("conf/data/tiny.yaml", figure="chrf")
+    made.prepare_here(monkeypatch)
+    assert not any("ROUGE" in said for said in made.profile()["remarks"])
 
 
 # --- settings and models
@@ -545,7 +579,7 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
     after = made.read_json("metrics/detail/lora-v1.json")["elsewhere"]
     assert len({after, detail["elsewhere"], made.read_json("metrics/detail/untrained.json")["elsewhere"]}) == 3
     table = pd.read_parquet(made.folder / "data/predictions/full.parquet")
-    assert {"text", "actual", "predicted", "log_likelihood"} <= set(table)
+    assert {"text", "actual", "predicted", "log_likelihood", "target_tokens"} <= set(table)
     page = (made.folder / "plots/report.md").read_text(encoding="utf-8")
     assert "## Forgetting" in page and f"`lora-v1` {after:,.2f} (" in page
     assert page.count("\n| few-shot |") > 3 and "## What prompting takes" in page

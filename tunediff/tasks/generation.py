@@ -17,7 +17,7 @@ from tunediff.tasks.causal import Causal
 from tunediff.tasks.encoder_decoder import EncoderDecoder
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.settings import Rule, RuleName
-from tunediff.tasks.text_figures import LENGTHS, Pair, counts, figures_of
+from tunediff.tasks.text_figures import LENGTHS, Pair, counts, figures_of, foreign
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CHUNK = 8
 """Rows whose softmax is computed at once."""
 
+FOREIGN = 20
+"""One target in so many in another script is worth a remark."""
 
 BETWEEN = "\x1e"
 """What separates several targets of a row until they are stored: ASCII's record separator."""
@@ -130,7 +132,13 @@ class Generation:
 
     @staticmethod
     def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
-        return []
+        unread = sum(map(foreign, targets)) if keys.figure == "rougeL" else 0
+        if unread * FOREIGN < len(targets) or not unread:
+            return []
+        return [
+            f"{unread:,} of {len(targets):,} targets are mostly of letters that ROUGE leaves out, which reads a to z "
+            "and digits alone: a right answer has 0 there; set `figure: chrf` in the data file"
+        ]
 
     def renamed(self, names: dict[str, str | None], path: str, why: str) -> "Generation":
         return self

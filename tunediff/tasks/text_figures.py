@@ -69,6 +69,12 @@ def sentences(text: str) -> list[str]:
     return [part for part in parts if part] or [""]
 
 
+def foreign(text: str) -> bool:
+    """Whether most letters of the text are none that rouge-score reads, which are a to z."""
+    letters = re.findall(r"[^\W\d_]", text.lower())
+    return 2 * sum(letter.isascii() for letter in letters) < len(letters)
+
+
 def numbers(text: str) -> set[str]:
     """The numbers in a text, as digits without commas: what is said in words is none."""
     return {found.replace(",", "") for found in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", text)}
