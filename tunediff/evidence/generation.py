@@ -88,14 +88,16 @@ def predictions(
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens, actual, predicted; others, where a row has more targets than one.
 
-    And log_likelihood, of a target's token, where known.
+    And log_likelihood, the mean of the target's tokens, and target_tokens, their number, where known.
     """
     pairs = task.targets(test)
     table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
     table = table.assign(actual=[target for _, target, *_ in pairs], predicted=given.texts)
     if any(others for _, _, *others in pairs):
         table["others"] = [others for _, _, *others in pairs]
-    return table if given.likelihoods is None else table.assign(log_likelihood=given.likelihoods[:, 0])
+    if given.likelihoods is None:
+        return table
+    return table.assign(log_likelihood=given.likelihoods[:, 0], target_tokens=given.likelihoods[:, 1].astype(int))
 
 
 def read(table: pd.DataFrame, rows: int) -> tuple[Generation, list[Pair], list[list[str]]]:

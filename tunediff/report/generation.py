@@ -13,6 +13,7 @@ from tunediff.evidence.generation import references
 from tunediff.report.page import Section
 from tunediff.report.results import About
 from tunediff.report.words import of_rows
+from tunediff.tasks.generation import Generation
 from tunediff.tasks.turns import turns_of
 
 SHOWN = 8  # texts in each table
@@ -165,8 +166,11 @@ def habits(evidence: Evidence) -> list[Section]:
 
 
 def perplexity(table: pd.DataFrame) -> str:
-    """Of the targets, each text counting alike; empty for what gives them no likelihood."""
-    return f"{np.exp(-table.log_likelihood.mean()):,.2f}" if "log_likelihood" in table else ""
+    """Of the targets' tokens, the mean of all trainings, as in metrics/METHOD.json; empty where nothing is likely."""
+    if "log_likelihood" not in table:
+        return ""
+    likely = [one[["log_likelihood", "target_tokens"]].to_numpy() for _, one in table.groupby("seed")]
+    return f"{np.mean([Generation.score_encoded(None, None, each)['perplexity'] for each in likely]):,.2f}"
 
 
 def examples(evidence: Evidence, prompted: list[str]) -> Section:
