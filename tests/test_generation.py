@@ -17,7 +17,7 @@ from stages import predict
 from tunediff.core.errors import UserError
 from tunediff.evidence import generation as evidence
 from tunediff.evidence import uncertainty
-from tunediff.models import elsewhere, generation, loading, saved, saving
+from tunediff.models import elsewhere, generation, loading, saved, saving, trial
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import outputs
 from tunediff.models.settings import ModelConf
@@ -222,7 +222,7 @@ def test_the_loss_is_that_of_all_logits_on_the_targets_tokens(llama: Path, task:
     assert scored["perplexity"] == pytest.approx(np.exp(scored["loss"]))
 
 
-@pytest.mark.parametrize("peft_type", [None, "PROMPT_TUNING"])
+@pytest.mark.parametrize("peft_type", [None, "PREFIX_TUNING"])
 def test_perplexity_elsewhere_is_that_of_every_token_but_the_first(
     llama: Path, task: Generation, monkeypatch, peft_type: str | None
 ):
@@ -234,9 +234,7 @@ def test_perplexity_elsewhere_is_that_of_every_token_but_the_first(
     total, tokens = 0.0, 0
     for text in texts:
         ids = torch.tensor([tokenizer(text)["input_ids"]])
-        likely = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.log_softmax(-1)[
-            0, bool(peft_type) * 3 :
-        ]
+        likely = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.log_softmax(-1)[0]
         total -= sum(likely[place, token].item() for place, token in enumerate(ids[0, 1:]))
         tokens += ids.shape[1] - 1
     assert elsewhere.perplexity(model, tokenizer, "fp32") == pytest.approx(np.exp(total / tokens), rel=1e-4)
@@ -254,6 +252,36 @@ def test_a_batch_of_one_answers_as_a_batch_of_many(llama: Path, task: Generation
     many, alone = (generation.write(task, model, tokenizer, SOURCES, settings, size, "fp32", "test") for size in (4, 1))
     assert many == alone
     assert len(set(many)) > 1 and all(many)
+
+
+def test_a_trained_prefix_does_not_count_the_padding(llama: Path, task: Generation):
+    model, tokenizer = load(conf(llama), task)
+    model = adapt(model, tokenizer, "PREFIX_TUNING", {"num_virtual_tokens": 4}, conf(llama), "entry")
+    encoded = task.encode(tokenizer, split_of(PAIRS[:12:4], task))
+    many, alone = (outputs(task, model, tokenizer, encoded, size, "fp32", "test") for size in (4, 1))
+    assert np.allclose(many, alone, atol=1e-4)
+    settings = Generate(max_new_tokens=8)
+    many, alone = (generation.write(task, model, tokenizer, SOURCES, settings, size, "fp32", None) for size in (4, 1))
+    assert many == alone and len(set(many)) > 1
+
+
+@pytest.mark.parametrize("peft_type", ["PROMPT_TUNING", "P_TUNING"])
+def test_a_prompt_that_padding_would_part_from_its_text_is_refused(llama: Path, task: Generation, peft_type: str):
+    """PEFT puts it before the padding of a causal model's batch, and counts positions from there."""
+    with pytest.raises(
+        UserError, match=rf"^entry: {peft_type} does not fit .*: padding would .*; take PREFIX_TUNING or"
+    ):
+        adapt(*load(conf(llama), task), peft_type, {"num_virtual_tokens": 4}, conf(llama), "entry")
+
+
+def test_a_model_that_reads_the_padding_is_refused(llama: Path, task: Generation, monkeypatch):
+    """As a RWKV does, which has no mask."""
+    model, tokenizer = load(conf(llama), task)
+    trial.check(model, tokenizer, conf(llama), WHERE)
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda attention_mask, position_ids, **batch: forward(**batch))
+    with pytest.raises(UserError, match=r"tiny.yaml: name: .* cannot be used to write: it would read the padding"):
+        trial.check(model, tokenizer, conf(llama), WHERE)
 
 
 def test_learned_positions_count_from_the_first_true_token(checkpoints: dict[str, Path], task: Generation):

@@ -17,6 +17,7 @@ from tunediff.baselines.classifiers import Answers as Answered
 from tunediff.baselines.classifiers import Splits, cost
 from tunediff.baselines.settings import Baseline, WithoutFineTuning
 from tunediff.core.csv_cells import harmless
+from tunediff.models import trial
 from tunediff.models.elsewhere import perplexity
 from tunediff.models.generation import write
 from tunediff.models.inference import choose_precision, embed, outputs
@@ -83,6 +84,7 @@ def nearest(states: Any, train: Any) -> np.ndarray:
 def pretrained(splits: Splits, task: Generation, settings: WithoutFineTuning) -> dict[str, Answered]:
     tokenizer = load_tokenizer(settings.model, settings.model_path)
     model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
+    trial.check(model, tokenizer, settings.model, settings.model_path)
     task = task_of(model.config)
     size = count_parameters(model)["total_parameters"]
     options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision)}

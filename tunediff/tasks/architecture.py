@@ -67,9 +67,6 @@ class Architecture(Protocol):
     def aligned(self, logits: "torch.Tensor", labels: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
         """Logits, and beside each the label that it foretells; both as the model and `batch` gave them."""
 
-    def begun(self, texts: int) -> "dict[str, torch.Tensor]":
-        """What the model takes beside as many encoded texts, where no target is known yet."""
-
     def inputs(self, tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]]) -> "dict[str, torch.Tensor]":
         """Prompts, padded, as `generate` takes them."""
 

@@ -220,10 +220,6 @@ class Causal:
         return logits[:, -labels.shape[1] : -1], labels[:, 1:]
 
     @staticmethod
-    def begun(texts: int) -> "dict[str, torch.Tensor]":
-        return {}
-
-    @staticmethod
     def inputs(tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]]) -> "dict[str, torch.Tensor]":
         batch = padded(prompts, tokenizer.pad_token_id)
         del batch["position_ids"]  # which are counted from the mask
