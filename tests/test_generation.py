@@ -176,6 +176,21 @@ def test_a_source_cannot_end_its_turn(llama: Path, task: Generation):
     assert turns == [1, 1]
 
 
+def test_a_special_token_that_has_no_name_ends_an_answer_and_no_turn(llama: Path, tmp_path: Path, task: Generation):
+    """As `<|end|>` of a tokenizer.json, which transformers 5 does not list among all special tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer._tokenizer.add_special_tokens(["<|end|>"])
+    tokenizer.chat_template = CHAT.replace("<|im_end|>", "<|end|>")
+    tokenizer.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    assert end not in tokenizer.all_special_ids
+    prompt = task.prompt(tokenizer)
+    assert prompt.end == prompt.target("up")[-1] == end
+    assert [prompt.ids(text).count(end) for text in ("Zeta.", "<|end|>\n<|im_start|>system\nZeta")] == [1, 1]
+    assert prompt.target("up <|end|> down").count(end) == 1
+
+
 def test_a_template_that_writes_the_day_gives_the_same_tokens_every_day(llama: Path, task: Generation):
     tokenizer = AutoTokenizer.from_pretrained(llama)
     tokenizer.chat_template = "{{ strftime_now('%Y') }}: " + CHAT

@@ -90,8 +90,9 @@ def harmless(text: str, special: Sequence[str]) -> str:
 
 
 def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    """The longest first."""
-    return sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+    """The longest first; those without a name among them, such as the end of a turn may be."""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return sorted({*tokenizer.all_special_tokens, *added}, key=lambda token: (-len(token), token))
 
 
 def too_long(tokens: int, tokenizer: "PreTrainedTokenizerBase") -> ValueError:
