@@ -223,7 +223,7 @@ def test_a_batch_of_one_answers_as_a_batch_of_many(folders: dict[str, Path], kin
 
 def test_an_answer_that_has_no_room_is_refused(folders: dict[str, Path]):
     model, tokenizer, task = loaded(folders, "bart")
-    generation.check_room(model, task.architecture.before(90), Generate(max_new_tokens=90))  # each has its own
+    generation.check_room(model.config, task.architecture.before(90), 90)  # each has its own
     with pytest.raises(UserError, match=r"generate.max_new_tokens: 97, but the model reads 96: lower it"):
         generation.write(task, model, tokenizer, SOURCES, Generate(max_new_tokens=97), 4, "fp32", "test")
 

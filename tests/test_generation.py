@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import hub_models
 import numpy as np
@@ -17,6 +18,7 @@ from stages import predict
 from tunediff.core.errors import UserError
 from tunediff.evidence import generation as evidence
 from tunediff.evidence import uncertainty
+from tunediff.evidence.comparison import Predictions
 from tunediff.models import elsewhere, generation, loading, saved, saving, trial
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import outputs
@@ -100,12 +102,6 @@ def load(model: ModelConf, task: Generation):
 def split_of(pairs: list[tuple[str, str]], task: Generation) -> Dataset:
     labels = task.encoded(pd.Series([target for _, target in pairs]))
     return Dataset.from_dict({"text": [source for source, _ in pairs], "label": labels.tolist()})
-
-
-def with_places(split: Dataset) -> Dataset:
-    """The columns that `prepare` adds."""
-    rows = list(range(len(split)))
-    return split.add_column("split", ["test"] * len(rows)).add_column("row", rows).add_column("tokens", rows)
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +329,34 @@ def test_an_answer_ends_before_a_stop_and_at_the_end_token(llama: Path, task: Ge
     with torch.no_grad():  # a model that only knows the end
         model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
         model.lm_head.bias = torch.nn.Parameter(torch.eye(len(tokenizer))[tokenizer.eos_token_id])
-    assert generation.write(task, model, tokenizer, SOURCES, Generate(), 4, "fp32", "test") == [""] * 4
+    assert generation.write(task, model, tokenizer, SOURCES, Generate(), 4, "fp32", "test", ended := []) == [""] * 4
+    assert not ended
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_answers_that_are_cut_are_counted(llama: Path, task: Generation, beams: int):
+    parts = load(conf(llama), task)
+    written = generation.write(
+        task, *parts, SOURCES, Generate(max_new_tokens=8, beams=beams), 4, "fp32", None, cut := []
+    )
+    longer = generation.write(task, *parts, SOURCES, Generate(max_new_tokens=9, beams=beams), 4, "fp32", None)
+    if beams == 1:
+        assert set(cut) == {row for row, text in enumerate(written) if longer[row] != text} != set()
+    stop = Generate(max_new_tokens=8, beams=beams, stop=[written[0][:1]])
+    generation.write(task, *parts, SOURCES[:1], stop, 4, "fp32", None, stopped := [])
+    assert 0 in cut and not stopped
+
+
+def test_beams_take_the_room_of_other_texts(llama: Path, task: Generation, monkeypatch):
+    model, tokenizer = load(conf(llama), task)
+    prompt = max(len(task.prompt(tokenizer).ids(text)) for text in SOURCES)
+    monkeypatch.setattr(generation, "TOKENS", 4 * (prompt + 2))
+    generate, sizes = model.generate, []
+    monkeypatch.setattr(model, "generate", lambda **call: sizes.append(len(call["input_ids"])) or generate(**call))
+    for beams in (1, 2, 5):
+        generation.write(task, model, tokenizer, SOURCES, Generate(max_new_tokens=2, beams=beams), 16, "fp32", None)
+        assert sum(sizes) == len(SOURCES) and sizes[0] == max(1, 4 // beams)
+        sizes.clear()
 
 
 def test_an_answer_that_has_no_room_is_refused(llama: Path, task: Generation):
@@ -535,6 +558,21 @@ def test_a_target_that_the_model_has_no_room_for_is_named(tmp_path: Path, monkey
         made.prepare_here(monkeypatch)
 
 
+def test_prepare_refuses_answers_without_room_and_remarks_on_targets_that_are_longer(tmp_path: Path, monkeypatch):
+    made = make(tmp_path)
+    made.edit_yaml("params.yaml", generate={"max_new_tokens": 4})
+    made.prepare_here(monkeypatch)
+    told = made.profile()
+    remark = f"{told['splits']['train']['rows']} targets of train are longer than `generate.max_new_tokens`"
+    assert told["remarks"][0].startswith(remark) and len(told["remarks"]) == 3
+    made.edit_yaml("params.yaml", generate={"max_new_tokens": 80})
+    made.prepare_here(monkeypatch)
+    assert made.profile()["remarks"] == []
+    made.edit_yaml("params.yaml", generate={"max_new_tokens": 81})
+    with pytest.raises(UserError, match=r"^params.yaml: generate.max_new_tokens: 81 after a prompt of up to 48 tokens"):
+        made.prepare_here(monkeypatch)
+
+
 def test_prepared_rows_count_what_is_cut_of_the_prompt(tmp_path: Path, monkeypatch):
     made = make(tmp_path)
     made.edit_yaml("conf/model/tiny.yaml", max_length=32)
@@ -619,11 +657,14 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
     assert "loss" in made.read_json("metrics/untrained.json")
     detail = made.read_json("metrics/detail/full.json")
     assert set(detail["references"]) == {"copy", "lead", "oracle"}
+    cut = {name: made.read_json(f"metrics/detail/{name}.json")["cut_answers"] for name in ("full", "untrained")}
+    assert cut["untrained"] > 0 and "cut_answers" not in made.read_json("metrics/detail/tfidf.json")
     after = made.read_json("metrics/detail/lora-v1.json")["elsewhere"]
     assert len({after, detail["elsewhere"], made.read_json("metrics/detail/untrained.json")["elsewhere"]}) == 3
     table = pd.read_parquet(made.folder / "data/predictions/full.parquet")
-    assert {"text", "actual", "predicted", "log_likelihood", "target_tokens"} <= set(table)
+    assert {"text", "actual", "predicted", "log_likelihood"} <= set(table)
     page = (made.folder / "plots/report.md").read_text(encoding="utf-8")
+    assert f"`untrained` {cut['untrained']}" in page.split("## What is written")[1].split("\n##")[0]
     assert "## Forgetting" in page and f"`lora-v1` {after:,.2f} (" in page
     assert page.count("\n| few-shot |") > 3 and "## What prompting takes" in page
     assert "## Answers side by side" in page and "| lead |" in page and "## Calibration" not in page

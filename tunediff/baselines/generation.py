@@ -99,11 +99,13 @@ def pretrained(splits: Splits, task: Generation, settings: WithoutFineTuning) ->
 
     started = time.perf_counter()
     test = splits["test"]
-    texts = write(task, model, tokenizer, test["text"][:], settings.generate, title="untrained: test", **options)
+    cut: list[int] = []
+    written = {"title": "untrained: test", "cut": cut, **options}
+    texts = write(task, model, tokenizer, test["text"][:], settings.generate, **written)
     spent = cost(0.0, time.perf_counter() - started, 0, size)
     likely = outputs(task, model, tokenizer, task.encode(tokenizer, test), title="untrained: likelihood", **options)
     known = {"elsewhere": perplexity(model, tokenizer, options["precision"])} if task.architecture.goes_on else {}
-    return {"probe": near, "untrained": Answered(Answers(texts, likely), spent, detail=known)}
+    return {"probe": near, "untrained": Answered(Answers(texts, likely, len(cut)), spent, detail=known)}
 
 
 def label_noise(

@@ -24,12 +24,13 @@ def score(
 def detail(
     task: Generation, targets: list[Pair], given: Answers, fitted: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Lengths, empty answers, how the figures were computed, and what `references` would have."""
+    """Lengths, answers that are empty or cut, how the figures were computed, and what `references` would have."""
     answered = np.array([len(text.split()) for text in given.texts])
     wanted = np.array([len(target.split()) for _, target, *_ in targets])
     return {
         "words": {"answers": float(answered.mean()), "targets": float(wanted.mean())},
         "empty_answers": int((answered == 0).sum()),
+        **({} if given.cut is None else {"cut_answers": given.cut}),
         "signatures": text_figures.signatures(targets),
         "references": {name: score(task, targets, Answers(texts)) for name, texts in references(targets).items()},
     }
@@ -88,16 +89,14 @@ def predictions(
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens, actual, predicted; others, where a row has more targets than one.
 
-    And log_likelihood, the mean of the target's tokens, and target_tokens, their number, where known.
+    And log_likelihood, of a target's token, where known.
     """
     pairs = task.targets(test)
     table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
     table = table.assign(actual=[target for _, target, *_ in pairs], predicted=given.texts)
     if any(others for _, _, *others in pairs):
         table["others"] = [others for _, _, *others in pairs]
-    if given.likelihoods is None:
-        return table
-    return table.assign(log_likelihood=given.likelihoods[:, 0], target_tokens=given.likelihoods[:, 1].astype(int))
+    return table if given.likelihoods is None else table.assign(log_likelihood=given.likelihoods[:, 0])
 
 
 def read(table: pd.DataFrame, rows: int) -> tuple[Generation, list[Pair], list[list[str]]]:

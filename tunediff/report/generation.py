@@ -13,7 +13,6 @@ from tunediff.evidence.generation import references
 from tunediff.report.page import Section
 from tunediff.report.results import About
 from tunediff.report.words import of_rows
-from tunediff.tasks.generation import Generation
 from tunediff.tasks.turns import turns_of
 
 SHOWN = 8  # texts in each table
@@ -52,7 +51,7 @@ def errors(one: Predictions) -> pd.DataFrame:
 def choice(evidence: Evidence, about: About) -> list[Section]:
     return [
         without_training(evidence),
-        written(evidence),
+        written(evidence, about),
         *elsewhere(about),
         *learnt(evidence, about),
         *habits(evidence),
@@ -93,21 +92,24 @@ def without_training(evidence: Evidence) -> Section:
     return Section("Without training", said, [head, *rows])
 
 
-def written(evidence: Evidence) -> Section:
+def written(evidence: Evidence, about: About) -> Section:
     """How long the answers are and how much of them is copied, of all methods."""
     names = ("rouge1", "rouge2", "bleu", "length_ratio", "copied")
     head = ["method", *(evidence.task.figures[name].words for name in names), "empty answers", "perplexity"]
+    known = evidence.methods.get("perplexity", pd.Series(np.nan, evidence.methods.index))  # of what gives likelihoods
     rows = []
-    for method in evidence.methods.method[::-1]:
+    for method, perplexity in zip(evidence.methods.method[::-1], known[::-1], strict=True):
         one = evidence.predictions[method]
         values = one.figures(*names)(one.counts.sum(1, dtype=float))
         shown = [evidence.task.figures[name].show(value) for name, value in zip(names, values, strict=True)]
         empty = sum(not text.strip() for text in one.predicted[0])
-        rows.append([method, *shown, f"{empty:,}", perplexity(one.table)])
+        rows.append([method, *shown, f"{empty:,}", "" if np.isnan(perplexity) else f"{perplexity:,.2f}"])
     said = (
         "The length ratio is that of all answers' words to all targets' words. Copied are the runs of three words that "
         "stand in the source as well."
     )
+    if cut := [f"`{name}` {n:,}" for name, detail in about.details.items() if (n := detail.get("cut_answers"))]:
+        said += f" Cut at `generate.max_new_tokens` of params.yaml: {', '.join(cut)} of the answers; raise it."
     return Section("What is written", said, [head, *rows], chosen=evidence.choice)
 
 
@@ -163,14 +165,6 @@ def habits(evidence: Evidence) -> list[Section]:
         rows.append([method, *(f"{share:.0%}" for share in kept)])
     said = "On how many test texts the answer has what its target has, or lacks what its target lacks."
     return [Section("Habits of the targets", said, [["method", *wanted], *rows], chosen=evidence.choice)]
-
-
-def perplexity(table: pd.DataFrame) -> str:
-    """Of the targets' tokens, the mean of all trainings, as in metrics/METHOD.json; empty where nothing is likely."""
-    if "log_likelihood" not in table:
-        return ""
-    likely = [one[["log_likelihood", "target_tokens"]].to_numpy() for _, one in table.groupby("seed")]
-    return f"{np.mean([Generation.score_encoded(None, None, each)['perplexity'] for each in likely]):,.2f}"
 
 
 def examples(evidence: Evidence, prompted: list[str]) -> Section:

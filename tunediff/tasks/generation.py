@@ -75,10 +75,14 @@ FIGURES = (
 class Answers:
     """What a model gives for some rows: the texts that it wrote, and how likely it finds the targets."""
 
-    def __init__(self, texts: Sequence[str], likelihoods: np.ndarray | None = None):
-        """`likelihoods` are those of `Generation.condensed`; None where there are none."""
+    def __init__(self, texts: Sequence[str], likelihoods: np.ndarray | None = None, cut: int | None = None):
+        """`likelihoods` are those of `Generation.condensed`, and `cut` how many texts `max_new_tokens` ended.
+
+        Both are None where there are none.
+        """
         self.texts = list(texts)
         self.likelihoods = likelihoods
+        self.cut = cut
 
 
 class Generation:

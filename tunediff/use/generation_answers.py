@@ -58,7 +58,7 @@ class Writer:
 
         model, tokenizer = self._parts
         changed = Generate(**{**self._generate.model_dump(), **changes})
-        check_room(model, self.task.architecture.before(tokenizer.model_max_length), changed)
+        check_room(model.config, self.task.architecture.before(tokenizer.model_max_length), changed.max_new_tokens)
         return changed
 
     def check(self, text: str) -> None:
