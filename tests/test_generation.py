@@ -475,18 +475,37 @@ def test_copying_is_counted_in_runs_of_three_words():
     assert figures["length_ratio"] == 5
 
 
-def test_the_pages_perplexity_is_that_of_the_metrics(task: Generation):
-    """Of tokens: one long target counts as much as many short ones of as many tokens."""
-    given = [
-        Answers([target for _, target in PAIRS[:2]], np.array([[-wrong, 1], [-0.5, 30]], np.float32))
-        for wrong in (4.0, 6.0)
-    ]
-    table = pd.concat(
-        evidence.predictions(task, with_places(split_of(PAIRS[:2], task)), seed, one) for seed, one in enumerate(given)
-    )
-    expected = np.mean([task.score(PAIRS[:2], one)["perplexity"] for one in given])
-    assert report.perplexity(table) == f"{expected:,.2f}"
-    assert report.perplexity(table.drop(columns="log_likelihood")) == ""
+def on_page(task: Generation, figure: str, **details: dict) -> SimpleNamespace:
+    """What the report has of two methods on `TARGETS`: `GIVEN`, and the targets themselves."""
+    pairs = [("Zeta", target) for target in TARGETS]
+    predictions = {
+        name: Predictions(pd.DataFrame({"text": "Zeta", "actual": TARGETS, "predicted": texts}), task, pairs, [texts])
+        for name, texts in (("full", GIVEN), ("tfidf", TARGETS))
+    }
+    methods = pd.DataFrame({"method": ["full", "tfidf"], "perplexity": [15.64, np.nan]})
+    settings = SimpleNamespace(figure=figure)
+    return SimpleNamespace(choice="full", task=task, methods=methods, predictions=predictions, report=settings)
+
+
+def test_the_pages_perplexity_is_that_of_the_metrics_and_cut_answers_are_named(task: Generation):
+    """The metrics' is a mean over tokens: one long target counts as much as many short ones."""
+    about = SimpleNamespace(details={"full": {"cut_answers": 2}, "untrained": {"cut_answers": 0}, "tfidf": {}})
+    section = report.written(on_page(task, "rougeL"), about)
+    assert [row[-1] for row in section.table] == ["perplexity", "", "15.64"]
+    assert "Cut at `generate.max_new_tokens` of params.yaml: `full` 2 of the answers" in section.text
+    about.details["full"]["cut_answers"] = 0
+    assert "Cut" not in report.written(on_page(task, "rougeL"), about).text
+
+
+@pytest.mark.parametrize(("figure", "words"), [("rougeL", "ROUGE-L"), ("chrf", "chrF"), ("exact", "exact match")])
+def test_the_worst_and_best_answers_are_those_by_the_figure_that_decides(task: Generation, figure: str, words: str):
+    worst, best = report.ends(on_page(task, figure))
+    each = [task.score([("", target)], Answers([text]))[figure] for target, text in zip(TARGETS, GIVEN, strict=True)]
+    assert worst.table[0][-1] == words and f"by {words}" in worst.text
+    assert [row[-1] for row in worst.table[1:]] == [f"{value:.2f}" for value in sorted(each)]
+    assert worst.table[1:] == best.table[:0:-1]
+    if figure == "exact":  # of those that are as wrong, the one most like its target comes last
+        assert [row[2] for row in worst.table[1:]] == ["", GIVEN[1], GIVEN[0], "The mill shuts"]
 
 
 def test_a_targets_number_is_read_where_the_source_has_it_or_has_it_in_full():

@@ -182,24 +182,24 @@ def examples(evidence: Evidence, prompted: list[str]) -> Section:
 
 
 def ends(evidence: Evidence) -> list[Section]:
-    """The recommended method's worst and best answers."""
+    """The recommended method's worst and best answers, by the figure that decides, and of equal ones by ROUGE-L."""
     one = evidence.predictions[evidence.choice]
-    name = evidence.choice
-    order = np.argsort(one.right[0], kind="stable")
-    best = order[::-1][:SHOWN]
+    figure = evidence.task.figures[evidence.report.figure]
+    values = evidence.task.figures_of(one.counts[0])[figure.name]
+    order = np.lexsort((one.right[0], values))
+
+    def table_of(rows: np.ndarray) -> list[list[str]]:
+        shown = [
+            [source(row.text), row.actual, short(row.predicted), f"{values[place]:.2f}"]
+            for place, row in zip(rows, one.table.iloc[rows].itertuples(), strict=True)
+        ]
+        return [["source", "target", "answer", figure.words], *shown]
+
+    said = f"Of `{evidence.choice}`, by {figure.words}."
     return [
-        Section("Worst answers", f"Of `{name}`, by ROUGE-L.", table_of(one, order[:SHOWN]), prose=True),
-        Section("Best answers", f"Of `{name}`, by ROUGE-L.", table_of(one, best), prose=True),
+        Section("Worst answers", said, table_of(order[:SHOWN]), prose=True),
+        Section("Best answers", said, table_of(order[::-1][:SHOWN]), prose=True),
     ]
-
-
-def table_of(one: Predictions, rows: np.ndarray) -> list[list[str]]:
-    figures = one.right[0]
-    shown = [
-        [source(row.text), row.actual, short(row.predicted), f"{figures[place]:.2f}"]
-        for place, row in zip(rows, one.table.iloc[rows].itertuples(), strict=True)
-    ]
-    return [["source", "target", "answer", "ROUGE-L"], *shown]
 
 
 def source(text: str) -> str:
