@@ -8,7 +8,7 @@ import pandas as pd
 
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import Answers, Generation
-from tunediff.tasks.text_figures import Pair, length, sentences
+from tunediff.tasks.text_figures import Pair, is_json, length, sentences
 from tunediff.tasks.turns import latest
 
 if TYPE_CHECKING:
@@ -24,13 +24,15 @@ def score(
 def detail(
     task: Generation, targets: list[Pair], given: Answers, fitted: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Lengths, answers that are empty or cut, how the figures were computed, and what `references` would have."""
+    """Lengths, how many answers are empty, cut, or JSON as all targets; signatures; what `references` would have."""
     answered = np.array([len(text.split()) for text in given.texts])
     wanted = np.array([len(target.split()) for _, target, *_ in targets])
+    asked_for_json = all(is_json(target) for _, target, *_ in targets)
     return {
         "words": {"answers": float(answered.mean()), "targets": float(wanted.mean())},
         "empty_answers": int((answered == 0).sum()),
         **({} if given.cut is None else {"cut_answers": given.cut}),
+        **({"json_answers": sum(map(is_json, given.texts))} if asked_for_json else {}),
         "signatures": text_figures.signatures(targets),
         "references": {name: score(task, targets, Answers(texts)) for name, texts in references(targets).items()},
     }

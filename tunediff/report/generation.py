@@ -94,7 +94,7 @@ def without_training(evidence: Evidence) -> Section:
 
 def written(evidence: Evidence, about: About) -> Section:
     """How long the answers are and how much of them is copied, of all methods."""
-    names = ("rouge1", "rouge2", "bleu", "length_ratio", "copied")
+    names = ("rouge1", "rouge2", "rougeLsum", "bleu", "token_f1", "length_ratio", "copied")
     head = ["method", *(evidence.task.figures[name].words for name in names), "empty answers", "perplexity"]
     known = evidence.methods.get("perplexity", pd.Series(np.nan, evidence.methods.index))  # of what gives likelihoods
     rows = []
