@@ -1,6 +1,7 @@
 """Texts to be written: the same tokens everywhere, answers, figures, and the whole pipeline on a tiny Llama."""
 
 import io
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -529,6 +530,25 @@ def test_the_worst_and_best_answers_are_those_by_the_figure_that_decides(task: G
         assert [row[2] for row in worst.table[1:]] == ["", GIVEN[1], " ".join(GIVEN[0].split()), "The mill shuts"]
 
 
+def test_the_central_sentence_is_the_one_that_pagerank_puts_first():
+    networkx = pytest.importorskip("networkx")
+    random = np.random.default_rng(0)
+    places = set()
+    for _ in range(20):
+        words = [random.choice(["acme", "mill", "profit", "rose", "fell", "oslo"], size) for size in (2, 3, 4, 5, 6)]
+        graph = networkx.Graph()
+        graph.add_nodes_from(range(5))
+        for one, other in itertools.combinations(range(5), 2):
+            common = len({*words[one]} & {*words[other]})
+            graph.add_edge(one, other, weight=common / np.log(len(words[one]) * len(words[other])))
+        ranks = networkx.pagerank(graph, alpha=0.85, tol=1e-12)
+        parts = [f"{' '.join(each).capitalize()}." for each in words]
+        places.add(first := max(ranks, key=ranks.get))
+        assert text_figures.central(" ".join(parts)) == parts[first]
+    assert len(places) > 2
+    assert text_figures.central("Rain. Sun.") == "Rain." and text_figures.central("") == ""
+
+
 def test_a_targets_number_is_read_where_the_source_has_it_or_has_it_in_full():
     source = "Sales rose 10.7 per cent to $1,250 million; margins fell 0.5 points."
     assert text_figures.unread(source, "Sales +11% to $1,250 mln, margins -0.5, profit 3.25") == ["3.25"]
@@ -696,7 +716,7 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
         assert set(made.read_json(f"metrics/{method}.json")) == set(Generation.figures) - {"loss", "perplexity"}
     assert "loss" in made.read_json("metrics/untrained.json")
     detail = made.read_json("metrics/detail/full.json")
-    assert set(detail["references"]) == {"copy", "lead", "oracle"}
+    assert set(detail["references"]) == {"copy", "lead", "textrank", "oracle"}
     cut = {name: made.read_json(f"metrics/detail/{name}.json")["cut_answers"] for name in ("full", "untrained")}
     assert cut["untrained"] > 0 and "cut_answers" not in made.read_json("metrics/detail/tfidf.json")
     after = made.read_json("metrics/detail/lora-v1.json")["elsewhere"]

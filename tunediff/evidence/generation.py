@@ -8,7 +8,7 @@ import pandas as pd
 
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import Answers, Generation
-from tunediff.tasks.text_figures import Pair, is_json, length, sentences
+from tunediff.tasks.text_figures import Pair, central, is_json, length, sentences
 from tunediff.tasks.turns import latest
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def detail(
 
 
 def references(targets: list[Pair]) -> dict[str, list[str]]:
-    """Answers that need no training: the source, its first sentence, and its sentence most like the target.
+    """Answers without training: the source, its first, its most central sentence, and the one most like the target.
 
     The last one, an oracle, looks at the target: no method that copies a sentence can have more. Of a chat, the source
     is here what the user said last.
@@ -53,6 +53,7 @@ def references(targets: list[Pair]) -> dict[str, list[str]]:
     return {
         "copy": [source for source, *_ in targets],
         "lead": [sentences(source)[0] for source, *_ in targets],
+        "textrank": [central(source) for source, *_ in targets],
         "oracle": [closest(*pair) for pair in targets],
     }
 

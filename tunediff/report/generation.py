@@ -86,8 +86,9 @@ def without_training(evidence: Evidence) -> Section:
         found = uncertainty.intervals(figures, counts, evidence.report.confidence)
         rows.append([name, *(f"{f.value:.1%} ({100 * f.low:.1f} to {100 * f.high:.1f})" for f in found.values())])
     said = (
-        "These need no training either: the source itself (`copy`), its first sentence (`lead`), and its "
-        "sentence most like the target (`oracle`), which looks at the target: what copies one sentence has no more."
+        "These need no training either: the source itself (`copy`), its first sentence (`lead`), the one that is most "
+        "like the others (`textrank`), and the one most like the target (`oracle`), which looks at the target: what "
+        "copies one sentence has no more."
     )
     return Section("Without training", said, [head, *rows])
 

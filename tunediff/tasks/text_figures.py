@@ -19,6 +19,7 @@ Pair = tuple[str, ...]
 ROUGES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 CHARACTERS = 6  # in chrF's longest n-grams
 BETA = 2  # in chrF, recall counts twice as much as precision
+DAMPING = 0.85  # in TextRank, as in PageRank
 COPIED = 3  # words in a row that count as copied
 # Where each figure's numbers stand in a row of counts: rows, four of ROUGE, exact, token F1; words of answer and
 # target; copied n-grams and all; BLEU's matches, n-grams, lengths; chrF's n-grams of answer and target, and matches.
@@ -97,6 +98,24 @@ def foreign(text: str) -> bool:
     """Whether most letters of the text are none that rouge-score reads, which are a to z."""
     letters = re.findall(r"[^\W\d_]", text.lower())
     return 2 * sum(letter.isascii() for letter in letters) < len(letters)
+
+
+def central(text: str) -> str:
+    """The sentence that TextRank (Mihalcea and Tarau, 2004) ranks first: the first of those that are alike."""
+    parts = sentences(text)
+    words = [re.findall(r"\w+", part.lower()) for part in parts]
+    places = {word: place for place, word in enumerate(dict.fromkeys(word for each in words for word in each))}
+    has = np.zeros((len(parts), len(places)))
+    for row, each in enumerate(words):
+        has[row, [places[word] for word in each]] = 1
+    common = has @ has.T
+    np.fill_diagonal(common, 0)
+    sizes = np.log([max(len(each), 1) for each in words])
+    together = sizes[:, None] + sizes  # 0 of two that have a word each
+    alike = np.divide(common, together, out=np.zeros_like(common), where=together > 0)
+    steps = alike / np.maximum(alike.sum(0), 1e-9)
+    ranks = np.linalg.solve(np.eye(len(parts)) - DAMPING * steps, np.ones(len(parts)))
+    return parts[int(ranks.round(9).argmax())]
 
 
 def numbers(text: str) -> set[str]:
