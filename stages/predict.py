@@ -35,25 +35,25 @@ def main() -> None:
     if args.out:
         job_output.check_place(args.out)
 
+    columns, reading = job_models.trained_on(args.models[0])
     if args.file:
-        columns, reading = job_models.trained_on(args.models[0])
         typed = bool(args.out) and args.out.suffix.lower() == ".parquet"
         source = job_input.read_file(args.file, args.text or columns, typed, job_input.file_keys(args), reading)
     elif args.texts:
-        source = job_input.read_texts(args.texts, (args.text or ["text"])[0])
+        source = job_input.read_texts(args.texts, (args.text or ["text"])[0], reading)
     else:
-        source = job_input.read_lines(sys.stdin, (args.text or ["text"])[0])
+        source = job_input.read_lines(sys.stdin, (args.text or ["text"])[0], reading)
     models = job_models.load(args.models, args.compare, args.unsure)
     models.check_columns(source)
     if args.out:
         digests = [job_models.fingerprint(model) for model in args.models]
         options = {"models": digests, "compare": args.compare, "unsure": args.unsure}
-        rows = job_output.save(args.out, source, models.answer, models.columns, options)
+        rows = job_output.save(args.out, source, models.answer, models.columns, options, models.size)
         print(f"{args.out}: {rows:,} rows", file=sys.stderr)
     elif args.texts:
         print(job_output.as_table(source, models.answer))
     else:
-        job_output.stream(sys.stdout, source, models.answer, models.columns)
+        job_output.stream(sys.stdout, source, models.answer, models.columns, models.size)
 
 
 if __name__ == "__main__":

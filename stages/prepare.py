@@ -25,7 +25,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = read_json(args.settings)
     conf = check(settings["data"], with_keys(DataConf, settings["data"]["task"]), args.settings)
-    task, path = reader_of(conf), Path(settings["data_path"])
+    task, path, model_path = reader_of(conf), Path(settings["data_path"]), Path(settings["model_path"])
     model = check(settings["model"], Pretrained, args.settings)
 
     # Read, clean and check.
@@ -48,9 +48,9 @@ def main() -> None:
     with atomic(args.splits) as folder:
         folder.mkdir()
         for side, rows in ((side, kept[kept.side == side]) for side in SPLITS):
-            rows = rows.assign(**lengths(task, rows, model, Path(settings["model_path"]), place))
+            rows = rows.assign(**lengths(task, rows, model, model_path, place, settings.get("max_new_tokens")))
             save_split(rows.assign(label=task.encoded(rows.label)), task.feature(), folder / f"{side}.parquet")
-            told["splits"][side] = profile.of_split(rows, task.describe(rows.label), model.max_length)
+            profile.add_split(told, side, rows, task.describe(rows.label), model.max_length)
         write_json(folder / "source.json", profile.source(settings["name"], conf))
         write_json(args.profile, told)
     profile.log(told, args.profile)

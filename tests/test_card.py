@@ -170,7 +170,12 @@ def test_it_says_what_was_trained_on_what(trained: Project):
         "`plots/report.md`",
     ):
         assert fact in written, fact
-    for method, origin in (("full", "every weight"), ("lora-v2", "`model` of the Python package `tiny_package`")):
+    assert "AutoPeftModel" not in written
+    for method, origin in (
+        ("full", "every weight"),
+        ("lora-v2", "`model` of the Python package `tiny_package`"),
+        ("lora-v2", "\n\n`AutoPeftModel` does not find the pretrained model by itself: "),
+    ):
         assert origin in (trained.folder / f"models/{method}/README.md").read_text(encoding="utf-8")
 
 

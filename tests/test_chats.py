@@ -1,6 +1,7 @@
 """Chats of several turns: read from any form, the same tokens everywhere, loss on the assistant's turns alone."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from test_generation import CHAT, INSTRUCTION, conf, load, tiny_llama
 from transformers import AutoTokenizer
 
 from benchmarks import serve_load
+from stages import predict
 from tunediff.core.errors import UserError
 from tunediff.evidence.generation import references
 from tunediff.models import generation, saving
@@ -341,6 +343,28 @@ def test_what_is_to_be_answered_is_read():
         ValueError, match="the last turn is of the assistant; expected the user: take out what is to be"
     ):
         question({"chat": messages(TURNS[:3])}, "chat")
+
+
+@pytest.mark.parametrize("stdin", [False, True])
+def test_chats_on_a_command_line_are_read_as_in_a_file(
+    llama: Path, task: Generation, tmp_path: Path, monkeypatch, stdin: bool
+):
+    model, tokenizer = load(conf(llama, max_length=100), task)
+    model.config.tunediff["generate"] = {"max_new_tokens": 2}
+    saving.save(model, tokenizer, tmp_path / "chats")
+    seen = []
+    monkeypatch.setattr(Writer, "predict", lambda _, texts: seen.extend(texts) or texts)
+
+    def run(*texts: str) -> None:
+        monkeypatch.setattr("sys.argv", ["predict", "--model", str(tmp_path / "chats"), *([] if stdin else texts)])
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(texts).encode())))
+        predict.main()
+
+    run(json.dumps(messages(TURNS)), "Zeta.")
+    assert seen == [text_of(TURNS), text_of([("user", "Zeta.")])]
+    place = "standard input: row 2" if stdin else "TEXT: row 2"
+    with pytest.raises(UserError, match=f"^{place}: column 'text': the last turn is of the assistant"):
+        run("Zeta.", json.dumps(messages(TURNS[:3])))
 
 
 @pytest.mark.slow

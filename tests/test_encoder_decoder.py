@@ -223,9 +223,27 @@ def test_a_batch_of_one_answers_as_a_batch_of_many(folders: dict[str, Path], kin
 
 def test_an_answer_that_has_no_room_is_refused(folders: dict[str, Path]):
     model, tokenizer, task = loaded(folders, "bart")
-    generation.check_room(model, task.architecture.before(90), Generate(max_new_tokens=90))  # each has its own
+    generation.check_room(model.config, task.architecture.before(90), 90)  # each has its own
     with pytest.raises(UserError, match=r"generate.max_new_tokens: 97, but the model reads 96: lower it"):
         generation.write(task, model, tokenizer, SOURCES, Generate(max_new_tokens=97), 4, "fp32", "test")
+
+
+@pytest.mark.parametrize("peft_type", [None, "LORA", "PROMPT_TUNING"])
+def test_the_pretrained_models_own_way_to_write_is_not_taken(folders: dict[str, Path], peft_type: str | None):
+    """BART's checkpoints for summaries have a least length, and punish repetitions."""
+    texts = []
+    for own in ({}, {"min_length": 20, "repetition_penalty": 9.0, "no_repeat_ngram_size": 1}):
+        model, tokenizer, task = loaded(folders, "bart")
+        model.generation_config.update(**own)
+        if peft_type:
+            fields = {"num_virtual_tokens": 4} if peft_type == "PROMPT_TUNING" else {"target_modules": "all-linear"}
+            set_seed(1)
+            model = adapt(model, tokenizer, peft_type, fields, conf(folders["bart"]), "entry")
+        settings = Generate(max_new_tokens=8)
+        texts += generation.write(task, model, tokenizer, SOURCES[:2], settings, 2, "fp32", "test")
+        texts.append(generation.stream(task, model, tokenizer, SOURCES[0], settings, str, lambda: False).text)
+    assert texts[:3] == texts[3:]
+    assert texts[0] == texts[2]
 
 
 # --- settings and models

@@ -1,7 +1,10 @@
 """Texts to be written: the same tokens everywhere, answers, figures, and the whole pipeline on a tiny Llama."""
 
+import io
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import hub_models
 import numpy as np
@@ -12,17 +15,22 @@ from conftest import ROOT, WHERE, Project, make_project
 from datasets import Dataset
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
+from stages import predict
 from tunediff.core.errors import UserError
 from tunediff.evidence import generation as evidence
 from tunediff.evidence import uncertainty
-from tunediff.models import elsewhere, generation, loading, saved, saving
+from tunediff.evidence.comparison import Predictions
+from tunediff.models import elsewhere, generation, loading, saved, saving, trial
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import outputs
 from tunediff.models.settings import ModelConf
+from tunediff.report import generation as report
 from tunediff.settings import study
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import IGNORED, Answers, Generation
 from tunediff.tasks.settings import Generate
+from tunediff.use import job_input
+from tunediff.use.generation_answers import Writer
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -165,6 +173,21 @@ def test_a_source_cannot_end_its_turn(llama: Path, task: Generation):
     assert turns == [1, 1]
 
 
+def test_a_special_token_that_has_no_name_ends_an_answer_and_no_turn(llama: Path, tmp_path: Path, task: Generation):
+    """As `<|end|>` of a tokenizer.json, which transformers 5 does not list among all special tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer._tokenizer.add_special_tokens(["<|end|>"])
+    tokenizer.chat_template = CHAT.replace("<|im_end|>", "<|end|>")
+    tokenizer.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    assert end not in tokenizer.all_special_ids
+    prompt = task.prompt(tokenizer)
+    assert prompt.end == prompt.target("up")[-1] == end
+    assert [prompt.ids(text).count(end) for text in ("Zeta.", "<|end|>\n<|im_start|>system\nZeta")] == [1, 1]
+    assert prompt.target("up <|end|> down").count(end) == 1
+
+
 def test_a_template_that_writes_the_day_gives_the_same_tokens_every_day(llama: Path, task: Generation):
     tokenizer = AutoTokenizer.from_pretrained(llama)
     tokenizer.chat_template = "{{ strftime_now('%Y') }}: " + CHAT
@@ -211,7 +234,7 @@ def test_the_loss_is_that_of_all_logits_on_the_targets_tokens(llama: Path, task:
     assert scored["perplexity"] == pytest.approx(np.exp(scored["loss"]))
 
 
-@pytest.mark.parametrize("peft_type", [None, "PROMPT_TUNING"])
+@pytest.mark.parametrize("peft_type", [None, "PREFIX_TUNING"])
 def test_perplexity_elsewhere_is_that_of_every_token_but_the_first(
     llama: Path, task: Generation, monkeypatch, peft_type: str | None
 ):
@@ -223,9 +246,7 @@ def test_perplexity_elsewhere_is_that_of_every_token_but_the_first(
     total, tokens = 0.0, 0
     for text in texts:
         ids = torch.tensor([tokenizer(text)["input_ids"]])
-        likely = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.log_softmax(-1)[
-            0, bool(peft_type) * 3 :
-        ]
+        likely = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.log_softmax(-1)[0]
         total -= sum(likely[place, token].item() for place, token in enumerate(ids[0, 1:]))
         tokens += ids.shape[1] - 1
     assert elsewhere.perplexity(model, tokenizer, "fp32") == pytest.approx(np.exp(total / tokens), rel=1e-4)
@@ -243,6 +264,36 @@ def test_a_batch_of_one_answers_as_a_batch_of_many(llama: Path, task: Generation
     many, alone = (generation.write(task, model, tokenizer, SOURCES, settings, size, "fp32", "test") for size in (4, 1))
     assert many == alone
     assert len(set(many)) > 1 and all(many)
+
+
+def test_a_trained_prefix_does_not_count_the_padding(llama: Path, task: Generation):
+    model, tokenizer = load(conf(llama), task)
+    model = adapt(model, tokenizer, "PREFIX_TUNING", {"num_virtual_tokens": 4}, conf(llama), "entry")
+    encoded = task.encode(tokenizer, split_of(PAIRS[:12:4], task))
+    many, alone = (outputs(task, model, tokenizer, encoded, size, "fp32", "test") for size in (4, 1))
+    assert np.allclose(many, alone, atol=1e-4)
+    settings = Generate(max_new_tokens=8)
+    many, alone = (generation.write(task, model, tokenizer, SOURCES, settings, size, "fp32", None) for size in (4, 1))
+    assert many == alone and len(set(many)) > 1
+
+
+@pytest.mark.parametrize("peft_type", ["PROMPT_TUNING", "P_TUNING"])
+def test_a_prompt_that_padding_would_part_from_its_text_is_refused(llama: Path, task: Generation, peft_type: str):
+    """PEFT puts it before the padding of a causal model's batch, and counts positions from there."""
+    with pytest.raises(
+        UserError, match=rf"^entry: {peft_type} does not fit .*: padding would .*; take PREFIX_TUNING or"
+    ):
+        adapt(*load(conf(llama), task), peft_type, {"num_virtual_tokens": 4}, conf(llama), "entry")
+
+
+def test_a_model_that_reads_the_padding_is_refused(llama: Path, task: Generation, monkeypatch):
+    """As a RWKV does, which has no mask."""
+    model, tokenizer = load(conf(llama), task)
+    trial.check(model, tokenizer, conf(llama), WHERE)
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda attention_mask, position_ids, **batch: forward(**batch))
+    with pytest.raises(UserError, match=r"tiny.yaml: name: .* cannot be used to write: it would read the padding"):
+        trial.check(model, tokenizer, conf(llama), WHERE)
 
 
 def test_learned_positions_count_from_the_first_true_token(checkpoints: dict[str, Path], task: Generation):
@@ -279,7 +330,34 @@ def test_an_answer_ends_before_a_stop_and_at_the_end_token(llama: Path, task: Ge
     with torch.no_grad():  # a model that only knows the end
         model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
         model.lm_head.bias = torch.nn.Parameter(torch.eye(len(tokenizer))[tokenizer.eos_token_id])
-    assert generation.write(task, model, tokenizer, SOURCES, Generate(), 4, "fp32", "test") == [""] * 4
+    assert generation.write(task, model, tokenizer, SOURCES, Generate(), 4, "fp32", "test", ended := []) == [""] * 4
+    assert not ended
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_answers_that_are_cut_are_counted(llama: Path, task: Generation, beams: int):
+    parts = load(conf(llama), task)
+    written = generation.write(
+        task, *parts, SOURCES, Generate(max_new_tokens=8, beams=beams), 4, "fp32", None, cut := []
+    )
+    longer = generation.write(task, *parts, SOURCES, Generate(max_new_tokens=9, beams=beams), 4, "fp32", None)
+    if beams == 1:
+        assert set(cut) == {row for row, text in enumerate(written) if longer[row] != text} != set()
+    stop = Generate(max_new_tokens=8, beams=beams, stop=[written[0][:1]])
+    generation.write(task, *parts, SOURCES[:1], stop, 4, "fp32", None, stopped := [])
+    assert 0 in cut and not stopped
+
+
+def test_beams_take_the_room_of_other_texts(llama: Path, task: Generation, monkeypatch):
+    model, tokenizer = load(conf(llama), task)
+    prompt = max(len(task.prompt(tokenizer).ids(text)) for text in SOURCES)
+    monkeypatch.setattr(generation, "TOKENS", 4 * (prompt + 2))
+    generate, sizes = model.generate, []
+    monkeypatch.setattr(model, "generate", lambda **call: sizes.append(len(call["input_ids"])) or generate(**call))
+    for beams in (1, 2, 5):
+        generation.write(task, model, tokenizer, SOURCES, Generate(max_new_tokens=2, beams=beams), 16, "fp32", None)
+        assert sum(sizes) == len(SOURCES) and sizes[0] == max(1, 4 // beams)
+        sizes.clear()
 
 
 def test_an_answer_that_has_no_room_is_refused(llama: Path, task: Generation):
@@ -293,7 +371,7 @@ def test_an_answer_that_has_no_room_is_refused(llama: Path, task: Generation):
 # --- figures
 
 TARGETS = ["Acme profit rises 3%; shares +4%", "Zeta to cut 1,250 jobs", "The mill shuts", "The mill shuts"]
-GIVEN = ["Acme profit falls 3%; shares +5%", "Zeta will cut jobs, it says, in Oslo", "", "The  mill shuts"]
+GIVEN = ["Acme profit falls 3%;\nshares +5%", "Zeta will cut jobs, it says, in Oslo", "", "The  mill shuts"]
 
 
 @pytest.mark.parametrize("rows", [4, 3, 2, 1])
@@ -304,8 +382,8 @@ def test_figures_are_those_of_rouge_score_and_sacrebleu(rows: int):
     targets, given = TARGETS[-rows:], GIVEN[-rows:]
     task = Generation()
     figures = task.score([("", target) for target in targets], Answers(given))
-    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
-    for name in ("rouge1", "rouge2", "rougeL"):
+    scorer = RougeScorer(list(text_figures.ROUGES))
+    for name in text_figures.ROUGES:
         each = [scorer.score(target, answer)[name].fmeasure for target, answer in zip(targets, given, strict=True)]
         assert figures[name] == pytest.approx(np.mean(each))
     assert 100 * figures["bleu"] == pytest.approx(sacrebleu.corpus_bleu(given, [targets]).score)
@@ -315,6 +393,27 @@ def test_figures_are_those_of_rouge_score_and_sacrebleu(rows: int):
     assert text_figures.signatures([("", "a")])["bleu"].startswith(
         "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"
     )
+
+
+def test_token_f1_is_squads():
+    """Its words are without case, punctuation and articles, and count as often as they stand."""
+    for target, answer, expected in (
+        ("The mill shuts.", "a MILL shuts", 1),
+        ("profit rose, profit fell", "profit rose", 2 * 1 * 0.5 / 1.5),
+        ("Zeta", "Acme", 0),
+        ("The!", "", 1),
+        ("The!", "Zeta", 0),
+    ):
+        assert text_figures.token_f1(target, answer) == pytest.approx(expected)
+    figures = Generation().score([("", "Zeta", "a mill in Oslo")], Answers(["The mill in Bergen"]))
+    assert figures["token_f1"] == pytest.approx(2 / 3)
+
+
+def test_answers_in_json_are_counted_where_the_targets_are_json():
+    pairs = [("", '{"a": 1}'), ("", "[1]")]
+    given = Answers(['{"a": 2}', "[1"])
+    assert evidence.detail(Generation(), pairs, given)["json_answers"] == 1
+    assert "json_answers" not in evidence.detail(Generation(), [*pairs[:1], ("", "1")], given)
 
 
 MORE = [["Acme profits down 3%", "Shares of Acme up 5%"], [], ["Mill to shut", "Oslo mill closes", "It ends"], ["x"]]
@@ -331,8 +430,8 @@ def test_several_references_count_as_the_libraries_count_them(rows: int):
     streams = [stream for stream in streams if any(stream)]
     pairs = [("", *row) for row in targets]
     figures = Generation().score(pairs, Answers(given))
-    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
-    for name in ("rouge1", "rouge2", "rougeL"):
+    scorer = RougeScorer(list(text_figures.ROUGES))
+    for name in text_figures.ROUGES:
         each = [scorer.score_multi(row, text)[name].fmeasure for row, text in zip(targets, given, strict=True)]
         assert figures[name] == pytest.approx(np.mean(each), abs=1e-12)
     bleu, chrf = BLEU(), CHRF()
@@ -398,10 +497,75 @@ def test_copying_is_counted_in_runs_of_three_words():
     assert figures["length_ratio"] == 5
 
 
+def on_page(task: Generation, figure: str, **details: dict) -> SimpleNamespace:
+    """What the report has of two methods on `TARGETS`: `GIVEN`, and the targets themselves."""
+    pairs = [("Zeta", target) for target in TARGETS]
+    predictions = {
+        name: Predictions(pd.DataFrame({"text": "Zeta", "actual": TARGETS, "predicted": texts}), task, pairs, [texts])
+        for name, texts in (("full", GIVEN), ("tfidf", TARGETS))
+    }
+    methods = pd.DataFrame({"method": ["full", "tfidf"], "perplexity": [15.64, np.nan]})
+    settings = SimpleNamespace(figure=figure)
+    return SimpleNamespace(choice="full", task=task, methods=methods, predictions=predictions, report=settings)
+
+
+def test_the_pages_perplexity_is_that_of_the_metrics_and_cut_answers_are_named(task: Generation):
+    """The metrics' is a mean over tokens: one long target counts as much as many short ones."""
+    about = SimpleNamespace(details={"full": {"cut_answers": 2}, "untrained": {"cut_answers": 0}, "tfidf": {}})
+    section = report.written(on_page(task, "rougeL"), about)
+    assert [row[-1] for row in section.table] == ["perplexity", "", "15.64"]
+    assert "Cut at `generate.max_new_tokens` of params.yaml: `full` 2 of the answers" in section.text
+    about.details["full"]["cut_answers"] = 0
+    assert "Cut" not in report.written(on_page(task, "rougeL"), about).text
+
+
+@pytest.mark.parametrize(("figure", "words"), [("rougeL", "ROUGE-L"), ("chrf", "chrF"), ("exact", "exact match")])
+def test_the_worst_and_best_answers_are_those_by_the_figure_that_decides(task: Generation, figure: str, words: str):
+    worst, best = report.ends(on_page(task, figure))
+    each = [task.score([("", target)], Answers([text]))[figure] for target, text in zip(TARGETS, GIVEN, strict=True)]
+    assert worst.table[0][-1] == words and f"by {words}" in worst.text
+    assert [row[-1] for row in worst.table[1:]] == [f"{value:.2f}" for value in sorted(each)]
+    assert worst.table[1:] == best.table[:0:-1]
+    if figure == "exact":  # of those that are as wrong, the one most like its target comes last
+        assert [row[2] for row in worst.table[1:]] == ["", GIVEN[1], " ".join(GIVEN[0].split()), "The mill shuts"]
+
+
+def test_the_central_sentence_is_the_one_that_pagerank_puts_first():
+    networkx = pytest.importorskip("networkx")
+    random = np.random.default_rng(0)
+    places = set()
+    for _ in range(20):
+        words = [random.choice(["acme", "mill", "profit", "rose", "fell", "oslo"], size) for size in (2, 3, 4, 5, 6)]
+        graph = networkx.Graph()
+        graph.add_nodes_from(range(5))
+        for one, other in itertools.combinations(range(5), 2):
+            common = len({*words[one]} & {*words[other]})
+            graph.add_edge(one, other, weight=common / np.log(len(words[one]) * len(words[other])))
+        ranks = networkx.pagerank(graph, alpha=0.85, tol=1e-12)
+        parts = [f"{' '.join(each).capitalize()}." for each in words]
+        places.add(first := max(ranks, key=ranks.get))
+        assert text_figures.central(" ".join(parts)) == parts[first]
+    assert len(places) > 2
+    assert text_figures.central("Rain. Sun.") == "Rain." and text_figures.central("") == ""
+
+
 def test_a_targets_number_is_read_where_the_source_has_it_or_has_it_in_full():
     source = "Sales rose 10.7 per cent to $1,250 million; margins fell 0.5 points."
     assert text_figures.unread(source, "Sales +11% to $1,250 mln, margins -0.5, profit 3.25") == ["3.25"]
     assert text_figures.unread("None.", "Up 3%") == ["3"]
+
+
+def test_targets_that_rouge_cannot_read_are_told(tmp_path: Path, monkeypatch, capsys):
+    made = make(tmp_path)
+    lines = [{"brief": f"Zeta {place}", "headline": f"прибыль выросла на {place}%"} for place in range(8)]
+    lines += [{"brief": source, "headline": f"{target} übermäßig"} for source, target in PAIRS]
+    (made.folder / "data/raw/pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made.prepare_here(monkeypatch)
+    remark = "8 of 35 targets are mostly of letters that ROUGE leaves out"
+    assert made.profile()["remarks"][0].startswith(remark) and remark in capsys.readouterr().out
+    made.edit_yaml("conf/data/tiny.yaml", figure="chrf")
+    made.prepare_here(monkeypatch)
+    assert not any("ROUGE" in said for said in made.profile()["remarks"])
 
 
 # --- settings and models
@@ -454,6 +618,21 @@ def test_a_target_that_the_model_has_no_room_for_is_named(tmp_path: Path, monkey
         made.prepare_here(monkeypatch)
 
 
+def test_prepare_refuses_answers_without_room_and_remarks_on_targets_that_are_longer(tmp_path: Path, monkeypatch):
+    made = make(tmp_path)
+    made.edit_yaml("params.yaml", generate={"max_new_tokens": 4})
+    made.prepare_here(monkeypatch)
+    told = made.profile()
+    remark = f"{told['splits']['train']['rows']} targets of train are longer than `generate.max_new_tokens`"
+    assert told["remarks"][0].startswith(remark) and len(told["remarks"]) == 3
+    made.edit_yaml("params.yaml", generate={"max_new_tokens": 80})
+    made.prepare_here(monkeypatch)
+    assert made.profile()["remarks"] == []
+    made.edit_yaml("params.yaml", generate={"max_new_tokens": 81})
+    with pytest.raises(UserError, match=r"^params.yaml: generate.max_new_tokens: 81 after a prompt of up to 48 tokens"):
+        made.prepare_here(monkeypatch)
+
+
 def test_prepared_rows_count_what_is_cut_of_the_prompt(tmp_path: Path, monkeypatch):
     made = make(tmp_path)
     made.edit_yaml("conf/model/tiny.yaml", max_length=32)
@@ -487,6 +666,31 @@ def test_a_saved_model_writes_as_before(llama: Path, task: Generation, tmp_path:
     assert np.array_equal(*likely)
 
 
+@pytest.mark.parametrize("out", ["--out out.jsonl", ""])
+def test_a_job_that_breaks_keeps_what_was_written(llama: Path, task: Generation, tmp_path: Path, monkeypatch, out: str):
+    """Texts are written a few in a second: a break may not lose thousands."""
+    model, tokenizer = load(conf(llama), task)
+    model.config.tunediff["generate"] = {"max_new_tokens": 2}
+    saving.save(model, tokenizer, tmp_path / "model")
+    rows = job_input.WRITTEN + 3
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": f"Zeta {row}"}) + "\n" for row in range(rows)))
+    write = Writer.predict
+
+    def broken(self: Writer, texts: list[str]) -> list[str]:
+        if len(texts) < job_input.WRITTEN:
+            raise KeyboardInterrupt
+        return write(self, texts)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Writer, "predict", broken)
+    monkeypatch.setattr("sys.stdout", printed := io.StringIO())
+    monkeypatch.setattr("sys.argv", ["predict", "--model", "model", "--file", "in.jsonl", *out.split()])
+    with pytest.raises(KeyboardInterrupt):
+        predict.main()
+    kept = next(tmp_path.glob(".out.jsonl.partial/*.jsonl")).read_text() if out else printed.getvalue()
+    assert kept.count("\n") == job_input.WRITTEN + (not out)
+
+
 # --- everything
 
 
@@ -512,12 +716,15 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
         assert set(made.read_json(f"metrics/{method}.json")) == set(Generation.figures) - {"loss", "perplexity"}
     assert "loss" in made.read_json("metrics/untrained.json")
     detail = made.read_json("metrics/detail/full.json")
-    assert set(detail["references"]) == {"copy", "lead", "oracle"}
+    assert set(detail["references"]) == {"copy", "lead", "textrank", "oracle"}
+    cut = {name: made.read_json(f"metrics/detail/{name}.json")["cut_answers"] for name in ("full", "untrained")}
+    assert cut["untrained"] > 0 and "cut_answers" not in made.read_json("metrics/detail/tfidf.json")
     after = made.read_json("metrics/detail/lora-v1.json")["elsewhere"]
     assert len({after, detail["elsewhere"], made.read_json("metrics/detail/untrained.json")["elsewhere"]}) == 3
     table = pd.read_parquet(made.folder / "data/predictions/full.parquet")
     assert {"text", "actual", "predicted", "log_likelihood"} <= set(table)
     page = (made.folder / "plots/report.md").read_text(encoding="utf-8")
+    assert f"`untrained` {cut['untrained']}" in page.split("## What is written")[1].split("\n##")[0]
     assert "## Forgetting" in page and f"`lora-v1` {after:,.2f} (" in page
     assert page.count("\n| few-shot |") > 3 and "## What prompting takes" in page
     assert "## Answers side by side" in page and "| lead |" in page and "## Calibration" not in page

@@ -18,6 +18,7 @@ from tunediff.models import gguf_file, loading, pretrained, saved, saving, token
 from tunediff.models.adapters import adapt
 from tunediff.models.inference import predict_logits
 from tunediff.models.settings import ModelConf
+from tunediff.report import card
 from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
 
@@ -193,6 +194,43 @@ def test_a_file_in_a_package_is_found_and_the_package_not_imported(tiny: Path, t
     assert pretrained.locate(conf("package:words/it.gguf"), WHERE) == pretrained.locate(conf(tiny), WHERE)
     with pytest.raises(UserError, match=r"there is no file package:words/other\.gguf"):
         pretrained.locate(conf("package:words/other.gguf"), WHERE)
+
+
+CARD = """
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForSequenceClassification
+config = AutoConfig.from_pretrained(here)
+base = AutoModelForSequenceClassification.from_pretrained({}, config=config)
+model = PeftModel.from_pretrained(base, here).eval()
+"""
+
+
+@pytest.mark.parametrize("packaged", [True, False])
+def test_the_cards_code_loads_an_adapter_over_the_file(tiny: Path, tmp_path: Path, monkeypatch, packaged: bool):
+    package = tmp_path / "site/words"
+    (package / "q8").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "q8/it.gguf").write_bytes(tiny.read_bytes())
+    (tmp_path / "site/words-1.dist-info").mkdir()
+    (tmp_path / "site/words-1.dist-info/RECORD").write_text("words/__init__.py,,\nwords/q8/it.gguf,,\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    name = "package:words/q8/it.gguf" if packaged else str(package / "q8/it.gguf")
+    model, tokenizer = load(conf(name))
+    model = adapt(model, tokenizer, "LORA", {"target_modules": "attention"}, conf(name), "entry").eval()
+    saving.save(model, tokenizer, tmp_path / "saved")
+    base = card.pretrained(name, "main")
+    assert ("the file `q8/it.gguf`" if packaged else "a local file named `it.gguf`") in base.words
+    assert not base.by_name
+    loaded = {"here": tmp_path / "saved"}
+    exec(f"{base.imports}{CARD.format(base.code)}", loaded)
+    ids = tokenizer(TEXTS[0], return_tensors="pt")
+    assert torch.allclose(loaded["model"](**ids).logits, model(**ids).logits, atol=1e-4)
+
+
+def test_the_card_tells_the_hub_the_repository_of_a_file():
+    base = card.pretrained("acme/it/q8/it.gguf", "1234")
+    assert (base.hub, base.code) == ("acme/it", '"acme/it", gguf_file="q8/it.gguf", revision="1234"')
+    assert base.words == "the file `q8/it.gguf` of [acme/it](https://huggingface.co/acme/it), revision `1234`"
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from tunediff.baselines.classifiers import Answers as Answered
 from tunediff.baselines.classifiers import Splits, cost
 from tunediff.baselines.settings import Baseline, WithoutFineTuning
 from tunediff.core.csv_cells import harmless
+from tunediff.models import trial
 from tunediff.models.elsewhere import perplexity
 from tunediff.models.generation import write
 from tunediff.models.inference import choose_precision, embed, outputs
@@ -83,6 +84,7 @@ def nearest(states: Any, train: Any) -> np.ndarray:
 def pretrained(splits: Splits, task: Generation, settings: WithoutFineTuning) -> dict[str, Answered]:
     tokenizer = load_tokenizer(settings.model, settings.model_path)
     model = load_pretrained(settings.model, settings.model_path, tokenizer, task, settings.seed)
+    trial.check(model, tokenizer, settings.model, settings.model_path)
     task = task_of(model.config)
     size = count_parameters(model)["total_parameters"]
     options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision)}
@@ -97,11 +99,13 @@ def pretrained(splits: Splits, task: Generation, settings: WithoutFineTuning) ->
 
     started = time.perf_counter()
     test = splits["test"]
-    texts = write(task, model, tokenizer, test["text"][:], settings.generate, title="untrained: test", **options)
+    cut: list[int] = []
+    written = {"title": "untrained: test", "cut": cut, **options}
+    texts = write(task, model, tokenizer, test["text"][:], settings.generate, **written)
     spent = cost(0.0, time.perf_counter() - started, 0, size)
     likely = outputs(task, model, tokenizer, task.encode(tokenizer, test), title="untrained: likelihood", **options)
     known = {"elsewhere": perplexity(model, tokenizer, options["precision"])} if task.architecture.goes_on else {}
-    return {"probe": near, "untrained": Answered(Answers(texts, likely), spent, detail=known)}
+    return {"probe": near, "untrained": Answered(Answers(texts, likely, len(cut)), spent, detail=known)}
 
 
 def label_noise(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import Answers, Generation
-from tunediff.tasks.text_figures import Pair, length, sentences
+from tunediff.tasks.text_figures import Pair, central, is_json, length, sentences
 from tunediff.tasks.turns import latest
 
 if TYPE_CHECKING:
@@ -24,19 +24,22 @@ def score(
 def detail(
     task: Generation, targets: list[Pair], given: Answers, fitted: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Lengths, empty answers, how the figures were computed, and what `references` would have."""
+    """Lengths, how many answers are empty, cut, or JSON as all targets; signatures; what `references` would have."""
     answered = np.array([len(text.split()) for text in given.texts])
     wanted = np.array([len(target.split()) for _, target, *_ in targets])
+    asked_for_json = all(is_json(target) for _, target, *_ in targets)
     return {
         "words": {"answers": float(answered.mean()), "targets": float(wanted.mean())},
         "empty_answers": int((answered == 0).sum()),
+        **({} if given.cut is None else {"cut_answers": given.cut}),
+        **({"json_answers": sum(map(is_json, given.texts))} if asked_for_json else {}),
         "signatures": text_figures.signatures(targets),
         "references": {name: score(task, targets, Answers(texts)) for name, texts in references(targets).items()},
     }
 
 
 def references(targets: list[Pair]) -> dict[str, list[str]]:
-    """Answers that need no training: the source, its first sentence, and its sentence most like the target.
+    """Answers without training: the source, its first, its most central sentence, and the one most like the target.
 
     The last one, an oracle, looks at the target: no method that copies a sentence can have more. Of a chat, the source
     is here what the user said last.
@@ -50,6 +53,7 @@ def references(targets: list[Pair]) -> dict[str, list[str]]:
     return {
         "copy": [source for source, *_ in targets],
         "lead": [sentences(source)[0] for source, *_ in targets],
+        "textrank": [central(source) for source, *_ in targets],
         "oracle": [closest(*pair) for pair in targets],
     }
 

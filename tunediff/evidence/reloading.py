@@ -112,7 +112,9 @@ def answered(
     from tunediff.tasks.generation import Answers
 
     options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision), "title": title}
-    return Answers(write(task, model, tokenizer, test["text"][:], settings.generate, **options), given)
+    cut: list[int] = []
+    texts = write(task, model, tokenizer, test["text"][:], settings.generate, **options, cut=cut)
+    return Answers(texts, given, len(cut))
 
 
 def compare(model: Path, reloaded: np.ndarray, trainer: np.ndarray, tolerance: float) -> float:

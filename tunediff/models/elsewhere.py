@@ -50,7 +50,7 @@ def perplexity(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedToken
         for text in TEXTS:
             ids = tokenizer(text, return_token_type_ids=False, return_tensors="pt").to(place)["input_ids"]
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
-            foretold = logits[0, -ids.shape[1] : -1].float()  # before them stand those of a trained prompt
+            foretold = logits[0, :-1].float()
             total += torch.nn.functional.cross_entropy(foretold, ids[0, 1:], reduction="sum").item()
             tokens += ids.shape[1] - 1
     return float(np.exp(min(total / tokens, 700)))

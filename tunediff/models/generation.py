@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 TOKENS = 32_768
-"""Of a batch's prompts and answers at most, because their keys and values take memory."""
+"""Of a batch's prompts and answers at most, once for each beam, because their keys and values take memory."""
 
 
 def write(
@@ -45,15 +45,16 @@ def write(
     batch_size: int,
     precision: str,
     title: str | None,
+    cut: list[int] | None = None,
 ) -> list[str]:
     """What the model writes for each text, in their order; see `write_after`.
 
     Raises UserError if prompt and answer may be more than the model reads.
     """
     prompt = task.prompt(tokenizer)
-    check_room(model, task.architecture.before(tokenizer.model_max_length), settings)
+    check_room(model.config, task.architecture.before(tokenizer.model_max_length), settings.max_new_tokens)
     prompts = [prompt.ids(text) for text in texts]
-    return write_after(prompts, task, model, tokenizer, settings, batch_size, precision, title)
+    return write_after(prompts, task, model, tokenizer, settings, batch_size, precision, title, cut=cut)
 
 
 def write_after(
@@ -64,18 +65,21 @@ def write_after(
     settings: Generate,
     batch_size: int,
     precision: str,
-    title: str,
+    title: str | None,
     prefix: "Sequence[int]" = (),
+    cut: list[int] | None = None,
 ) -> list[str]:
     """What the model writes after each prompt's tokens, in their order; in batches of prompts of like length.
 
     A prompt's answer does not depend on those beside it, but for the last digits of the numbers. `prefix` is what all
     prompts begin with, to be computed once; where the source is read by itself, or with beams, there may be none.
+    `cut` gets the places of answers that `max_new_tokens` ended.
     """
+    prompt = task.prompt(tokenizer)
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # memory runs out at once or never
     place = device()
     model.to(place).eval()
-    model.generation_config = configured(task.prompt(tokenizer), tokenizer, settings)
+    config = configure(model, prompt, tokenizer, settings)
     numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     answers = [""] * len(prompts)
     bar = tqdm(total=len(order), desc=title, unit="text", disable=title is None)
@@ -83,7 +87,7 @@ def write_after(
         shared = Shared(model, prefix) if prefix else None
         while order:
             longest = len(prompts[order[0]]) + settings.max_new_tokens
-            size = max(1, min(batch_size, TOKENS // longest))
+            size = max(1, min(batch_size, TOKENS // (longest * settings.beams)))
             rows, order = order[:size], order[size:]
             some = [prompts[row] for row in rows]
             inputs = task.architecture.inputs(tokenizer, [ids[len(prefix) :] for ids in some])
@@ -94,15 +98,23 @@ def write_after(
             ids = model.generate(
                 **batch,
                 **known,
-                generation_config=model.generation_config,
+                generation_config=config,
                 tokenizer=tokenizer,
                 logits_processor=drawn,
             )
-            written = tokenizer.batch_decode(task.architecture.written(ids, batch), skip_special_tokens=True)
-            for row, text in zip(rows, written, strict=True):
+            written = task.architecture.written(ids, batch)
+            texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+            for row, tokens, text in zip(rows, written.tolist(), texts, strict=True):
                 answers[row] = before(text, settings.stop).strip()
+                if cut is not None and not ended(prompt, tokens, text, settings):
+                    cut.append(row)
             progress.update(len(rows))
     return answers
+
+
+def ended(prompt: Reader, tokens: list[int], text: str, settings: Generate) -> bool:
+    """Whether the model ended an answer, or a stop did; else it is as long as it may be."""
+    return len(tokens) < settings.max_new_tokens or prompt.end in tokens or any(stop in text for stop in settings.stop)
 
 
 def keeps_all(model: "PreTrainedModel | PeftModel") -> bool:
@@ -140,7 +152,7 @@ class Written:
     prompt_tokens: int
     tokens: int
     ended: bool
-    """Whether the model ended it, or a stop did; else it is as long as it may be."""
+    """As `ended` says."""
 
 
 def stream(
@@ -160,14 +172,14 @@ def stream(
     ids = prompt.ids(text)
     place = device()
     model.to(place).eval()
-    model.generation_config = configured(prompt, tokenizer, settings)
+    config = configure(model, prompt, tokenizer, settings)
     parts = Parts(tokenizer, settings.stop, tell)
     inputs = task.architecture.inputs(tokenizer, [ids])
     batch = {name: tensor.to(place) for name, tensor in inputs.items()}
     with torch.inference_mode():
         given = model.generate(
             **batch,
-            generation_config=model.generation_config,
+            generation_config=config,
             tokenizer=tokenizer,
             logits_processor=LogitsProcessorList([Drawn(settings, [ids])] if settings.temperature else []),
             stopping_criteria=StoppingCriteriaList([Stopped(stopped)]),
@@ -175,8 +187,8 @@ def stream(
         )
     tokens = task.architecture.written(given, batch)[0].tolist()
     whole = parts.complete(tokens)
-    ended = len(tokens) < settings.max_new_tokens or tokens[-1] == prompt.end or parts.cut(tokens)
-    return Written(whole, len(ids), len(tokens), ended)
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    return Written(whole, len(ids), len(tokens), ended(prompt, tokens, text, settings))
 
 
 class Uncopied:
@@ -216,11 +228,6 @@ class Parts(Uncopied, BaseStreamer):
         self._tell(text)
         return text
 
-    def cut(self, tokens: list[int]) -> bool:
-        """Whether the answer ends before a stop."""
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        return any(stop in text for stop in self.stops)
-
     def _text(self, tokens: list[int]) -> str:
         return before(self.tokenizer.decode(tokens, skip_special_tokens=True), self.stops)
 
@@ -240,9 +247,15 @@ class Stopped(Uncopied, StoppingCriteria):
         return torch.full((len(input_ids),), self.stopped(), device=input_ids.device)
 
 
-def configured(prompt: Reader, tokenizer: "PreTrainedTokenizerBase", settings: Generate) -> GenerationConfig:
-    """Not the model's own, which may punish repetitions or draw."""
-    return GenerationConfig(
+def configure(
+    model: "PreTrainedModel | PeftModel", prompt: Reader, tokenizer: "PreTrainedTokenizerBase", settings: Generate
+) -> GenerationConfig:
+    """What `generate` is to be given, in the place of the model's own, which may punish repetitions or draw.
+
+    `generate` fills what it is not given from the model's own: that of the base model too, which PEFT leaves where it
+    is in an encoder-decoder.
+    """
+    model.generation_config = GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
         num_beams=settings.beams,
         do_sample=False,
@@ -252,6 +265,9 @@ def configured(prompt: Reader, tokenizer: "PreTrainedTokenizerBase", settings: G
         use_cache=True,
         **prompt.generating,
     )
+    if hasattr(model, "peft_config"):
+        model.get_base_model().generation_config = model.generation_config
+    return model.generation_config
 
 
 class Drawn(Uncopied, LogitsProcessor):
@@ -281,12 +297,15 @@ def before(text: str, stops: list[str]) -> str:
     return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
 
 
-def check_room(model: "PreTrainedModel | PeftModel", before: int, settings: Generate) -> None:
-    """`before`: how many positions the prompt takes of those that the answer needs."""
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest and before + settings.max_new_tokens > longest:
+def check_room(config: "PreTrainedConfig", before: int, max_new_tokens: int) -> None:
+    """`before`: how many positions the prompt takes of those that the answer needs.
+
+    Raises UserError if a model of this config has not so many.
+    """
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest and before + max_new_tokens > longest:
         prompt = f" after a prompt of up to {before} tokens (max_length of the model's file)" if before else ""
         raise UserError(
-            f"params.yaml: generate.max_new_tokens: {settings.max_new_tokens}{prompt}, but the model reads {longest}: "
+            f"params.yaml: generate.max_new_tokens: {max_new_tokens}{prompt}, but the model reads {longest}: "
             f"lower {'one of them' if before else 'it'}"
         )

@@ -60,15 +60,22 @@ def _tokenizer_file(conf: Pretrained, place: Path) -> Path:
 
 
 def lengths(
-    task: "Task", rows: "pd.DataFrame", conf: Pretrained, path: Path, place: Callable[["pd.Series"], str]
+    task: "Task",
+    rows: "pd.DataFrame",
+    conf: Pretrained,
+    path: Path,
+    place: Callable[["pd.Series"], str],
+    max_new_tokens: int | None,
 ) -> dict[str, list[int]]:
     """The length of what the model reads of each row, before anything is cut; `rows` has columns text and label.
 
-    It is under `tokens`; of chats, `dropped` says how many turns are cut. Of a text to be written it is the prompt's:
-    the target is never cut. Raises UserError, which names a row by `place`, if the model has no room for it.
+    It is under `tokens`; of chats, `dropped` says how many turns are cut. Of a text to be written it is the prompt's,
+    and `too_long` says whether the target has more than `max_new_tokens`, the end's token included; a target is never
+    cut. Raises UserError if the model has no room for prompt and answer, or, naming a row by `place`, for a target.
     """
     if not task.writes:
         return {"tokens": token_lengths(rows.text, conf, path)}
+    from tunediff.models.generation import check_room
     from tunediff.models.loading import load_tokenizer, load_writer_config
 
     config = load_writer_config(conf, path)
@@ -79,7 +86,8 @@ def lengths(
         prompt = task.prompt(tokenizer)
     except Exception as error:  # a template is a program
         raise UserError(f"{path}: name: no prompt can be made for {conf.name}: {reason(error)}") from None
-    counted: dict[str, list[int]] = {"tokens": [], **({"dropped": []} if task.chat else {})}
+    check_room(config, task.architecture.before(conf.max_length), max_new_tokens)
+    counted: dict[str, list[int]] = {"tokens": [], "too_long": [], **({"dropped": []} if task.chat else {})}
     for _, row in rows.iterrows():
         try:
             tokens = len(prompt.ids(row.text, cut=False))
@@ -90,6 +98,7 @@ def lengths(
         if task.chat:
             counted["dropped"].append(prompt.dropped(row.text) if tokens > conf.max_length else 0)
         target = len(prompt.target(task.learnt(row.label)))
+        counted["too_long"].append(target > max_new_tokens)
         before = task.architecture.before(min(tokens, conf.max_length))
         if longest and before + target > longest:
             prompt_s = f", of which the prompt may take {conf.max_length} (max_length in {path}): lower max_length, or"

@@ -1,5 +1,6 @@
 """A loaded model is tried on a few texts, before a work that would be in vain or end in a traceback."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from tunediff.tasks import task_of
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from tunediff.tasks.generation import Generation
+
+PADDED = {"padding": True, "truncation": True}
 SHORT, LONG = "shares", "shares rose on monday after the report"
 
 
@@ -26,12 +30,13 @@ def check(
 ) -> None:
     """Raises UserError, which names the model's file `place`, if the model cannot label texts of up to `max_length`.
 
-    With `states`, also if it has not one state for each token. A model that writes texts is not tried.
+    With `states`, also if it has not one state for each token. A model that writes is tried on short texts alone.
     """
-    if model.can_generate():
-        return
-    misfit = f"{place}: name: {conf.name} cannot be used as a classifier"
+    writes = task_of(model.config).writes
+    misfit = f"{place}: name: {conf.name} cannot be used {'to write' if writes else 'as a classifier'}"
     check_answers(model, tokenizer, misfit)
+    if writes:
+        return
     if states:
         check_states(model, tokenizer, misfit)
     check_length(model, tokenizer, conf, place)
@@ -39,16 +44,14 @@ def check(
 
 @torch.no_grad()
 def check_answers(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, misfit: str) -> None:
-    """Classify two texts.
+    """Classify two texts, or foretell a target of them.
 
     Raises UserError, which begins with `misfit`, if the model cannot answer, or answers otherwise for a text beside a
     longer one.
     """
     task = task_of(model.config)
-    both = _encoded(tokenizer, [SHORT, LONG], padding=True, truncation=True)
-    alone = _encoded(tokenizer, [SHORT], truncation=True)
-    if task.writes:
-        both, alone = ({**each, **task.architecture.begun(len(each["input_ids"]))} for each in (both, alone))
+    encoded = partial(_to_be_written, task, tokenizer) if task.writes else partial(_encoded, tokenizer, **PADDED)
+    both, alone = (encoded(texts) for texts in ([SHORT, LONG], [SHORT]))
     try:
         model.train()
         with torch.random.fork_rng(devices=[]):  # a training begins with the same random numbers as without this
@@ -62,8 +65,23 @@ def check_answers(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTok
         if task.peft_type == "TOKEN_CLS" and len(one) != alone["input_ids"].shape[1]:
             raise UserError(f"{misfit}: it would answer for its prompt as well, and here each token has one answer")
         other = other[: len(one)]
-    if not torch.allclose(one, other, atol=1e-3, rtol=1e-3):
-        raise UserError(f"{misfit}: it would read the padding, and answer otherwise for a text beside a longer one")
+    if torch.allclose(one, other, atol=1e-3, rtol=1e-3):
+        return
+    if task.writes and getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        raise UserError(
+            f"{misfit}: padding would come between its prompt and a text, and it would write otherwise beside a longer "
+            "one; take PREFIX_TUNING or LORA"
+        )
+    raise UserError(f"{misfit}: it would read the padding, and answer otherwise for a text beside a longer one")
+
+
+def _to_be_written(task: "Generation", tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str, Any]:
+    """A batch as a training has it, padded as the model's kind wants it; each text has the same target."""
+    target = tokenizer(SHORT)["input_ids"]
+    rows = [task.architecture.row([tokenizer(text)["input_ids"]], target) for text in texts]
+    batch = task.architecture.batch(tokenizer, rows)
+    del batch["labels"]
+    return batch
 
 
 @torch.no_grad()

@@ -177,29 +177,44 @@ class Pretrained:
     """What the code needs."""
     hub: str | None = None
     """Its id there."""
+    by_name: bool = True
+    """Whether a library finds it by the name that is saved with an adapter."""
 
 
 def pretrained(name: str, revision: str) -> Pretrained:
     """A pretrained model as a reader and as code find it.
 
-    If it is not on the Hub, no more is told than the last part of its path.
+    If it is not on the Hub, no more is told than the last part of its path. A GGUF file is loaded out of its folder.
     """
+    gguf = name.endswith(".gguf")
+    file = f", gguf_file={json.dumps(name.rpartition('/')[2])}" if gguf else ""
+    kind = "file" if gguf else "folder"
     if name.startswith("package:"):
-        module, _, folder = name.removeprefix("package:").partition("/")
+        module, _, path = name.removeprefix("package:").partition("/")
+        inside = path.rpartition("/")[0] if gguf else path
+        folder = f"find_spec({json.dumps(module)}).submodule_search_locations[0]"
         return Pretrained(
-            words=f"the folder {code(folder)} of the Python package {code(module)}; its id on the Hub is not known",
-            code=f"find_spec({json.dumps(module)}).submodule_search_locations[0] + {json.dumps(f'/{folder}')}",
+            words=f"the {kind} {code(path)} of the Python package {code(module)}; its id on the Hub is not known",
+            code=f"{folder} + {json.dumps(f'/{inside}')}{file}" if inside else f"{folder}{file}",
             imports="from importlib.util import find_spec\n\n",
+            by_name=False,
         )
-    if Path(name).is_dir():
+    if Path(name).is_file() if gguf else Path(name).is_dir():
+        path = 'config.tunediff["pretrained"]'
         return Pretrained(
-            words=f"a local folder named {code(Path(name).name)}; its id on the Hub is not known",
-            code='config.tunediff["pretrained"]',
+            words=f"a local {kind} named {code(Path(name).name)}; its id on the Hub is not known",
+            code=f"Path({path}).parent{file}" if gguf else path,
+            imports="from pathlib import Path\n\n" if gguf else "",
+            by_name=not gguf,
         )
+    hub = "/".join(name.split("/")[:2]) if gguf else name
+    path = name.removeprefix(f"{hub}/")
     return Pretrained(
-        words=f"[{cell(name)}](https://huggingface.co/{quote(name)}), revision {code(revision)}",
-        code=f"{json.dumps(name)}, revision={json.dumps(revision)}",
-        hub=name,
+        words=f"{f'the file {code(path)} of ' if gguf else ''}[{cell(hub)}](https://huggingface.co/{quote(hub)}), "
+        f"revision {code(revision)}",
+        code=f"{json.dumps(hub)}{f', gguf_file={json.dumps(path)}' if gguf else ''}, revision={json.dumps(revision)}",
+        hub=hub,
+        by_name=not gguf,
     )
 
 

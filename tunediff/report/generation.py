@@ -51,7 +51,7 @@ def errors(one: Predictions) -> pd.DataFrame:
 def choice(evidence: Evidence, about: About) -> list[Section]:
     return [
         without_training(evidence),
-        written(evidence),
+        written(evidence, about),
         *elsewhere(about),
         *learnt(evidence, about),
         *habits(evidence),
@@ -86,27 +86,31 @@ def without_training(evidence: Evidence) -> Section:
         found = uncertainty.intervals(figures, counts, evidence.report.confidence)
         rows.append([name, *(f"{f.value:.1%} ({100 * f.low:.1f} to {100 * f.high:.1f})" for f in found.values())])
     said = (
-        "These need no training either: the source itself (`copy`), its first sentence (`lead`), and its "
-        "sentence most like the target (`oracle`), which looks at the target: what copies one sentence has no more."
+        "These need no training either: the source itself (`copy`), its first sentence (`lead`), the one that is most "
+        "like the others (`textrank`), and the one most like the target (`oracle`), which looks at the target: what "
+        "copies one sentence has no more."
     )
     return Section("Without training", said, [head, *rows])
 
 
-def written(evidence: Evidence) -> Section:
+def written(evidence: Evidence, about: About) -> Section:
     """How long the answers are and how much of them is copied, of all methods."""
-    names = ("rouge1", "rouge2", "bleu", "length_ratio", "copied")
+    names = ("rouge1", "rouge2", "rougeLsum", "bleu", "token_f1", "length_ratio", "copied")
     head = ["method", *(evidence.task.figures[name].words for name in names), "empty answers", "perplexity"]
+    known = evidence.methods.get("perplexity", pd.Series(np.nan, evidence.methods.index))  # of what gives likelihoods
     rows = []
-    for method in evidence.methods.method[::-1]:
+    for method, perplexity in zip(evidence.methods.method[::-1], known[::-1], strict=True):
         one = evidence.predictions[method]
         values = one.figures(*names)(one.counts.sum(1, dtype=float))
         shown = [evidence.task.figures[name].show(value) for name, value in zip(names, values, strict=True)]
         empty = sum(not text.strip() for text in one.predicted[0])
-        rows.append([method, *shown, f"{empty:,}", perplexity(one.table)])
+        rows.append([method, *shown, f"{empty:,}", "" if np.isnan(perplexity) else f"{perplexity:,.2f}"])
     said = (
         "The length ratio is that of all answers' words to all targets' words. Copied are the runs of three words that "
         "stand in the source as well."
     )
+    if cut := [f"`{name}` {n:,}" for name, detail in about.details.items() if (n := detail.get("cut_answers"))]:
+        said += f" Cut at `generate.max_new_tokens` of params.yaml: {', '.join(cut)} of the answers; raise it."
     return Section("What is written", said, [head, *rows], chosen=evidence.choice)
 
 
@@ -164,11 +168,6 @@ def habits(evidence: Evidence) -> list[Section]:
     return [Section("Habits of the targets", said, [["method", *wanted], *rows], chosen=evidence.choice)]
 
 
-def perplexity(table: pd.DataFrame) -> str:
-    """Of the targets, each text counting alike; empty for what gives them no likelihood."""
-    return f"{np.exp(-table.log_likelihood.mean()):,.2f}" if "log_likelihood" in table else ""
-
-
 def examples(evidence: Evidence, prompted: list[str]) -> Section:
     """The first test texts, with every method's answer."""
     named = dict.fromkeys([evidence.choice, *evidence.trained, *prompted, "untrained"])
@@ -184,24 +183,24 @@ def examples(evidence: Evidence, prompted: list[str]) -> Section:
 
 
 def ends(evidence: Evidence) -> list[Section]:
-    """The recommended method's worst and best answers."""
+    """The recommended method's worst and best answers, by the figure that decides, and of equal ones by ROUGE-L."""
     one = evidence.predictions[evidence.choice]
-    name = evidence.choice
-    order = np.argsort(one.right[0], kind="stable")
-    best = order[::-1][:SHOWN]
+    figure = evidence.task.figures[evidence.report.figure]
+    values = evidence.task.figures_of(one.counts[0])[figure.name]
+    order = np.lexsort((one.right[0], values))
+
+    def table_of(rows: np.ndarray) -> list[list[str]]:
+        shown = [
+            [source(row.text), row.actual, short(row.predicted), f"{values[place]:.2f}"]
+            for place, row in zip(rows, one.table.iloc[rows].itertuples(), strict=True)
+        ]
+        return [["source", "target", "answer", figure.words], *shown]
+
+    said = f"Of `{evidence.choice}`, by {figure.words}."
     return [
-        Section("Worst answers", f"Of `{name}`, by ROUGE-L.", table_of(one, order[:SHOWN]), prose=True),
-        Section("Best answers", f"Of `{name}`, by ROUGE-L.", table_of(one, best), prose=True),
+        Section("Worst answers", said, table_of(order[:SHOWN]), prose=True),
+        Section("Best answers", said, table_of(order[::-1][:SHOWN]), prose=True),
     ]
-
-
-def table_of(one: Predictions, rows: np.ndarray) -> list[list[str]]:
-    figures = one.right[0]
-    shown = [
-        [source(row.text), row.actual, short(row.predicted), f"{figures[place]:.2f}"]
-        for place, row in zip(rows, one.table.iloc[rows].itertuples(), strict=True)
-    ]
-    return [["source", "target", "answer", "ROUGE-L"], *shown]
 
 
 def source(text: str) -> str:

@@ -106,6 +106,7 @@ def preparation(study: Study) -> dict[str, Any]:
         "data_path": study.data_path.as_posix(),
         "model": _only(study.model, Pretrained),
         "model_path": study.model_path.as_posix(),
+        **({"max_new_tokens": study.params.generate.max_new_tokens} if study.task.writes else {}),
     }
 
 

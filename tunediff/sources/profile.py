@@ -47,14 +47,20 @@ def of_rows(
     }
 
 
-def of_split(rows: pd.DataFrame, targets: dict[str, Any], max_length: int) -> dict[str, Any]:
-    """How many rows a split has, their `targets`, and the lengths of their texts before any is cut at `max_length`.
+def add_split(profile: dict[str, Any], side: str, rows: pd.DataFrame, targets: dict[str, Any], max_length: int) -> None:
+    """Add how many rows a split has, their `targets`, and their texts' lengths before any is cut at `max_length`.
 
     `rows` has a column `tokens`, with special tokens counted, and of chats `dropped`: turns that are left out for it.
+    Of texts to be written it has `too_long`: whether no answer can be as long as the target, which is worth a remark.
     """
     lengths = rows.tokens.to_numpy()
     dropped = {"turns_dropped": int(rows.dropped.sum())} if "dropped" in rows else {}
-    return {
+    if "too_long" in rows and (over := int(rows.too_long.sum())):
+        profile["remarks"].append(
+            f"{over:,} targets of {side} are longer than `generate.max_new_tokens`, at which answers are cut: raise it "
+            "in params.yaml"
+        )
+    profile["splits"][side] = {
         "rows": len(rows),
         **targets,
         "tokens": {

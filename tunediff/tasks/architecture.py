@@ -67,9 +67,6 @@ class Architecture(Protocol):
     def aligned(self, logits: "torch.Tensor", labels: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
         """Logits, and beside each the label that it foretells; both as the model and `batch` gave them."""
 
-    def begun(self, texts: int) -> "dict[str, torch.Tensor]":
-        """What the model takes beside as many encoded texts, where no target is known yet."""
-
     def inputs(self, tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]]) -> "dict[str, torch.Tensor]":
         """Prompts, padded, as `generate` takes them."""
 
@@ -93,8 +90,9 @@ def harmless(text: str, special: Sequence[str]) -> str:
 
 
 def special_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[str]:
-    """The longest first."""
-    return sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+    """The longest first; those without a name among them, such as the end of a turn may be."""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return sorted({*tokenizer.all_special_tokens, *added}, key=lambda token: (-len(token), token))
 
 
 def too_long(tokens: int, tokenizer: "PreTrainedTokenizerBase") -> ValueError:

@@ -56,7 +56,8 @@ class Prompt:
         messages = [*messages, {"role": "assistant", "content": f"{MARK}{MARK}"}]
         _, _, after = self._rendered(messages, False).rpartition(MARK)
         first = self.tokenizer(after, add_special_tokens=False)["input_ids"][:1]
-        return first[0] if first and first[0] in self.tokenizer.all_special_ids else self.tokenizer.eos_token_id
+        special = first and self.tokenizer.convert_ids_to_tokens(first[0]) in self.special
+        return first[0] if special else self.tokenizer.eos_token_id
 
     def ids(self, text: str, cut: bool = True) -> list[int]:
         """Token ids of the prompt, one BOS included; if it is longer than `model_max_length`, the text's end is `cut`.
@@ -218,10 +219,6 @@ class Causal:
     @staticmethod
     def aligned(logits: "torch.Tensor", labels: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
         return logits[:, -labels.shape[1] : -1], labels[:, 1:]
-
-    @staticmethod
-    def begun(texts: int) -> "dict[str, torch.Tensor]":
-        return {}
 
     @staticmethod
     def inputs(tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]]) -> "dict[str, torch.Tensor]":

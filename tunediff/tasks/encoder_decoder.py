@@ -86,11 +86,6 @@ class EncoderDecoder:
     def aligned(logits: "torch.Tensor", labels: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
         return logits[:, -labels.shape[1] :], labels
 
-    def begun(self, texts: int) -> "dict[str, torch.Tensor]":
-        import torch
-
-        return {"decoder_input_ids": torch.full((texts, 1), self.start or 0)}
-
     @staticmethod
     def inputs(tokenizer: "PreTrainedTokenizerBase", prompts: list[list[int]]) -> "dict[str, torch.Tensor]":
         return {

@@ -17,7 +17,7 @@ from tunediff.tasks.causal import Causal
 from tunediff.tasks.encoder_decoder import EncoderDecoder
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.settings import Rule, RuleName
-from tunediff.tasks.text_figures import LENGTHS, Pair, counts, figures_of
+from tunediff.tasks.text_figures import LENGTHS, Pair, counts, figures_of, foreign
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CHUNK = 8
 """Rows whose softmax is computed at once."""
 
+FOREIGN = 20
+"""One target in so many in another script is worth a remark."""
 
 BETWEEN = "\x1e"
 """What separates several targets of a row until they are stored: ASCII's record separator."""
@@ -60,9 +62,11 @@ FIGURES = (
     Figure("rougeL", "ROUGE-L"),
     Figure("rouge1", "ROUGE-1"),
     Figure("rouge2", "ROUGE-2"),
+    Figure("rougeLsum", "ROUGE-Lsum"),
     Figure("chrf", "chrF"),
     Figure("bleu", "BLEU"),
     Figure("exact", "exact match"),
+    Figure("token_f1", "token F1"),
     Figure("length_ratio", "length ratio", percent=False),
     Figure("copied", "copied trigrams"),
     Figure("loss", "loss", higher_is_better=False, percent=False),
@@ -73,10 +77,14 @@ FIGURES = (
 class Answers:
     """What a model gives for some rows: the texts that it wrote, and how likely it finds the targets."""
 
-    def __init__(self, texts: Sequence[str], likelihoods: np.ndarray | None = None):
-        """`likelihoods` are those of `Generation.condensed`; None where there are none."""
+    def __init__(self, texts: Sequence[str], likelihoods: np.ndarray | None = None, cut: int | None = None):
+        """`likelihoods` are those of `Generation.condensed`, and `cut` how many texts `max_new_tokens` ended.
+
+        Both are None where there are none.
+        """
         self.texts = list(texts)
         self.likelihoods = likelihoods
+        self.cut = cut
 
 
 class Generation:
@@ -130,7 +138,13 @@ class Generation:
 
     @staticmethod
     def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
-        return []
+        unread = sum(map(foreign, targets)) if keys.figure == "rougeL" else 0
+        if unread * FOREIGN < len(targets) or not unread:
+            return []
+        return [
+            f"{unread:,} of {len(targets):,} targets are mostly of letters that ROUGE leaves out, which reads a to z "
+            "and digits alone: a right answer has 0 there; set `figure: chrf` in the data file"
+        ]
 
     def renamed(self, names: dict[str, str | None], path: str, why: str) -> "Generation":
         return self

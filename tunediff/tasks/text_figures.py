@@ -1,11 +1,14 @@
 """Figures of written texts: ROUGE as rouge-score computes it, BLEU and chrF as sacrebleu does, from sums over rows.
 
 `counts` gives one row of numbers for each text. ROUGE is a mean over rows; BLEU and chrF are those of all rows
-together, from the sums of their n-grams. Of several targets, ROUGE, chrF and exact match take the best one for each
-answer, and BLEU all together, as the libraries do; the length ratio is to the first one's.
+together, from the sums of their n-grams. Of several targets, BLEU takes all together, as the library does; the length
+ratio is to the first one's, and the others take the best one for each answer.
 """
 
+import json
 import re
+import string
+from collections import Counter
 from functools import cache, lru_cache
 
 import numpy as np
@@ -13,14 +16,15 @@ import numpy as np
 Pair = tuple[str, ...]
 """A source, its target, and further targets that are as good."""
 
-ROUGES = ("rouge1", "rouge2", "rougeL")
+ROUGES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 CHARACTERS = 6  # in chrF's longest n-grams
 BETA = 2  # in chrF, recall counts twice as much as precision
+DAMPING = 0.85  # in TextRank, as in PageRank
 COPIED = 3  # words in a row that count as copied
-# Where each figure's numbers stand in a row of counts: rows, three of ROUGE, exact; words of answer and target; copied
-# n-grams and all; BLEU's matches, n-grams, lengths; chrF's n-grams of answer and target, and matches.
-ROWS, EXACT, WORDS, COPIES = 0, 4, slice(5, 7), slice(7, 9)
-MATCHES, TOTALS, BLEU_LENGTHS, CHRF = slice(9, 13), slice(13, 17), slice(17, 19), slice(19, 37)
+# Where each figure's numbers stand in a row of counts: rows, four of ROUGE, exact, token F1; words of answer and
+# target; copied n-grams and all; BLEU's matches, n-grams, lengths; chrF's n-grams of answer and target, and matches.
+ROWS, EXACT, TOKEN_F1, WORDS, COPIES = 0, 5, 6, slice(7, 9), slice(9, 11)
+MATCHES, TOTALS, BLEU_LENGTHS, CHRF = slice(11, 15), slice(15, 19), slice(19, 21), slice(21, 39)
 
 LENGTHS = ((5, "1 to 5 words"), (10, "6 to 10"), (20, "11 to 20"), (50, "21 to 50"), (100, "51 to 100"), (None, "more"))
 """Longest text of each kind, in words, and its name."""
@@ -57,6 +61,27 @@ def exact(target: str, answer: str) -> bool:
     return target.split() == answer.split()
 
 
+def token_f1(target: str, answer: str) -> float:
+    """F1 of the words in common, in lower case and without punctuation and articles, as SQuAD 2.0 computes it."""
+    wanted, given = map(_squad_words, (target, answer))
+    if not wanted or not given:
+        return float(wanted == given)
+    return 2 * (wanted & given).total() / (wanted.total() + given.total())
+
+
+def _squad_words(text: str) -> Counter[str]:
+    plain = "".join(character for character in text.lower() if character not in string.punctuation)
+    return Counter(re.sub(r"\b(a|an|the)\b", " ", plain).split())
+
+
+def is_json(text: str) -> bool:
+    """Whether the text is an object or a list in JSON."""
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
 def length(text: str) -> str:
     """The name of the text's length in `LENGTHS`."""
     words = len(text.split())
@@ -67,6 +92,30 @@ def sentences(text: str) -> list[str]:
     """At least one; a full stop within a number or a short word ends none."""
     parts = re.split(r"(?<=\w{2}[.!?])[\"”’)]*\s+(?=[\"“‘(]?[A-ZÀ-Þ0-9])", text.strip())
     return [part for part in parts if part] or [""]
+
+
+def foreign(text: str) -> bool:
+    """Whether most letters of the text are none that rouge-score reads, which are a to z."""
+    letters = re.findall(r"[^\W\d_]", text.lower())
+    return 2 * sum(letter.isascii() for letter in letters) < len(letters)
+
+
+def central(text: str) -> str:
+    """The sentence that TextRank (Mihalcea and Tarau, 2004) ranks first: the first of those that are alike."""
+    parts = sentences(text)
+    words = [re.findall(r"\w+", part.lower()) for part in parts]
+    places = {word: place for place, word in enumerate(dict.fromkeys(word for each in words for word in each))}
+    has = np.zeros((len(parts), len(places)))
+    for row, each in enumerate(words):
+        has[row, [places[word] for word in each]] = 1
+    common = has @ has.T
+    np.fill_diagonal(common, 0)
+    sizes = np.log([max(len(each), 1) for each in words])
+    together = sizes[:, None] + sizes  # 0 of two that have a word each
+    alike = np.divide(common, together, out=np.zeros_like(common), where=together > 0)
+    steps = alike / np.maximum(alike.sum(0), 1e-9)
+    ranks = np.linalg.solve(np.eye(len(parts)) - DAMPING * steps, np.ones(len(parts)))
+    return parts[int(ranks.round(9).argmax())]
 
 
 def numbers(text: str) -> set[str]:
@@ -103,6 +152,7 @@ def _counts(pair: Pair, answer: str) -> tuple[float, ...]:
         1,
         *(scores[name].fmeasure for name in ROUGES),
         any(exact(target, answer) for target in targets),
+        max(token_f1(target, answer) for target in targets),
         *(len(answer.split()), len(targets[0].split())),
         *(sum(gram in known for gram in grams), len(grams)),
         *rest,
@@ -128,9 +178,11 @@ def figures_of(sums: np.ndarray) -> dict[str, np.ndarray]:
         "rougeL": rouge["rougeL"],
         "rouge1": rouge["rouge1"],
         "rouge2": rouge["rouge2"],
+        "rougeLsum": rouge["rougeLsum"],
         "chrf": chrf_of(sums[..., CHRF]),
         "bleu": bleu_of(sums[..., MATCHES], sums[..., TOTALS], sums[..., BLEU_LENGTHS]),
         "exact": sums[..., EXACT] / rows,
+        "token_f1": sums[..., TOKEN_F1] / rows,
         "length_ratio": answered / np.maximum(wanted, 1),
         "copied": copied / np.maximum(grams, 1),
     }

@@ -50,7 +50,7 @@ class Writer:
             for text in texts:
                 self.check(text)
         with self._activated():
-            return write(self.task, *self._parts, texts, self._generate, BATCH_SIZE, "fp32", "written")
+            return write(self.task, *self._parts, texts, self._generate, BATCH_SIZE, "fp32", None)
 
     def settings(self, changes: dict[str, Any]) -> Generate:
         """How it writes, with some changes. Raises UserError if what may be written has no room behind a prompt."""
@@ -58,7 +58,7 @@ class Writer:
 
         model, tokenizer = self._parts
         changed = Generate(**{**self._generate.model_dump(), **changes})
-        check_room(model, self.task.architecture.before(tokenizer.model_max_length), changed)
+        check_room(model.config, self.task.architecture.before(tokenizer.model_max_length), changed.max_new_tokens)
         return changed
 
     def check(self, text: str) -> None:

@@ -22,6 +22,7 @@ from tunediff.sources.table import Table
 from tunediff.sources.text_lines import pieces
 
 CHUNK = 2048  # rows in memory; no more are computed again after a break
+WRITTEN = 64  # of those that texts are written for, which take seconds each: a few batches
 CHARACTERS = 2**24  # of rows in memory, if no row has more
 
 Row = dict[str, Any]
@@ -55,14 +56,15 @@ class Input:
         return [joined(row, self.text_columns, self.reading) for row in rows]
 
 
-def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Lists of up to `CHUNK` rows, and of fewer if these are long."""
+def chunks(rows: Iterable[Row], size: int | None = None) -> Iterator[list[Row]]:
+    """Lists of up to `size` rows, or `CHUNK`, and of fewer if these are long."""
+    size = size or CHUNK
     chunk: list[Row] = []
     characters = 0
     for row in rows:
         chunk.append(row)
         characters += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
-        if len(chunk) == CHUNK or characters >= CHARACTERS:
+        if len(chunk) == size or characters >= CHARACTERS:
             yield chunk
             chunk = []
             characters = 0
@@ -70,14 +72,14 @@ def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def read_texts(texts: list[str], column: str) -> Input:
-    """The input of texts from the command line, in one column."""
+def read_texts(texts: list[str], column: str, reading: Reading = as_text) -> Input:
+    """The input of texts from the command line, in one column; `reading` makes a text of each."""
     rows = [{column: text} for text in texts]
-    _check_texts(rows, [column], 1, "TEXT")
-    return _texts_alone(column, lambda: rows, len(texts))
+    _check_texts(rows, [column], 1, "TEXT", reading)
+    return _texts_alone(column, lambda: rows, reading, len(texts))
 
 
-def read_lines(file: TextIO, column: str) -> Input:
+def read_lines(file: TextIO, column: str, reading: Reading = as_text) -> Input:
     """The input of one text a line; an empty line is an empty text, so that answers stand where the texts stood."""
     file.reconfigure(encoding="utf-8-sig")
 
@@ -86,15 +88,17 @@ def read_lines(file: TextIO, column: str) -> Input:
             for number, line in enumerate(pieces(file), 1):
                 if len(line) > limits.ROW:
                     raise UserError(f"standard input: line {number}: more than {limits.ROW:,} characters; shorten it")
-                yield {column: line.removesuffix("\n")}
+                row = {column: line.removesuffix("\n")}
+                _check_texts([row], [column], number, "standard input", reading)
+                yield row
         except UnicodeDecodeError as error:
             raise UserError(f"standard input: {reason(error)}; expected UTF-8") from None
 
-    return _texts_alone(column, rows)
+    return _texts_alone(column, rows, reading)
 
 
-def _texts_alone(column: str, rows: Callable[[], Iterable[Row]], total: int | None = None) -> Input:
-    return Input("--text", [column], [column], rows, pa.schema([(column, pa.string())]), total)
+def _texts_alone(column: str, rows: Callable[[], Iterable[Row]], reading: Reading, total: int | None = None) -> Input:
+    return Input("--text", [column], [column], rows, pa.schema([(column, pa.string())]), total, reading=reading)
 
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:

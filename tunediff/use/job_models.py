@@ -9,6 +9,7 @@ from tunediff.core.errors import UserError
 from tunediff.core.files import read_json, sha256
 from tunediff.core.values import as_text
 from tunediff.tasks.chats import question
+from tunediff.use import job_input
 from tunediff.use.classifier_loading import Loader, folder_of
 from tunediff.use.job_input import Input, Reading, Row
 from tunediff.use.of_task import Columns, of_task
@@ -29,6 +30,11 @@ class JobModels:
     def columns(self) -> "dict[str, pa.DataType]":
         """All the models' columns, with their types."""
         return {name: kind for _, columns in self.models for name, kind in columns.types().items()}
+
+    @property
+    def size(self) -> int:
+        """How many rows are answered before they are kept: fewer where a model writes."""
+        return job_input.WRITTEN if any(model.task.writes for model, _ in self.models) else job_input.CHUNK
 
     def answer(self, texts: list[str]) -> list[Row]:
         """The values of the columns for each text."""
