@@ -47,8 +47,24 @@ def test_corrected_labels_are_those_of_the_file_and_the_profile_keeps_who_said_w
         "read_again": 2,
         "by": {"ann": 2, "bob": 1},
         "changed": 1,
+        "equal_rows": 0,
         "changes": [change],
     }
+
+
+def test_a_correction_is_for_equal_rows_too_of_which_the_list_shows_the_first(project: Project, correct: Correct):
+    source = project.folder / "data/raw/tiny.csv"
+    table = pd.read_csv(source)
+    old, new = table.label.unique()
+    table.loc[[4, 30, 60], ["text", "label"]] = ["shares fell twice", old]
+    table.to_csv(source, index=False)
+    after = correct([{"row": 5, "label": new}]).set_index("row")
+    assert after[after.text == "shares fell twice"].name.to_dict() == {5: new}
+    assert project.profile()["corrections"]["equal_rows"] == 2
+    # A row that was read itself keeps what its readers said; of the third nobody knows which of the two it is.
+    after = correct([{"row": 5, "label": new}, {"row": 31, "label": old}]).set_index("row")
+    assert after[after.text == "shares fell twice"].name.to_dict() == {5: new, 31: old}
+    assert project.profile()["corrections"]["equal_rows"] == 0
 
 
 def test_the_list_of_likely_wrong_labels_is_a_file_of_corrections(project: Project, correct: Correct):

@@ -4,6 +4,7 @@ The source stays as it is. data/label_noise.csv with corrected labels is such a 
 """
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +66,36 @@ def _corrected(
         for index, voices in said.items()
         if voices[0][1] != table.label[index]
     ]
-    new = pd.Series({index: voices[0][1] for index, voices in said.items()}, dtype=object)
     label = table.label.copy()
-    label[new.index] = new
+    for index, voices in said.items():
+        label[index] = voices[0][1]
+    label, equal = _equal_rows(table, label, said)
     told = {
         "file": path.name,
         "read_again": len(said),
         "by": dict(Counter(by for voices in said.values() for by, _ in voices if by)),
         "changed": len(changes),
+        "equal_rows": equal,
         "changes": changes,
     }
     # A stratum of this task is the label.
     return table.assign(label=label, stratum=label), {"corrections": told}
+
+
+def _equal_rows(table: pd.DataFrame, label: pd.Series, read: Collection[int]) -> tuple[pd.Series, int]:
+    """The labels, changed too for unread rows that had text and label of a changed one, and for how many.
+
+    A list of likely wrong labels shows only the first of equal rows. Where people read several of them and gave these
+    different labels, the others stay.
+    """
+    rows = [*read]
+    given = table.loc[rows, ["text", "label"]].assign(new=label[rows]).drop_duplicates()
+    given = given[~given.duplicated(["text", "label"], keep=False)].set_index(["text", "label"]).new
+    others = table.index.difference(rows)
+    new = given.reindex(pd.MultiIndex.from_frame(table.loc[others, ["text", "label"]])).set_axis(others)
+    new = new[new.notna() & (new != table.label[others])]
+    label[new.index] = new
+    return label, len(new)
 
 
 def _plain(cell: str) -> str:
