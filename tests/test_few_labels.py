@@ -107,6 +107,15 @@ def test_a_crossing_may_lie_beyond_all_numbers():
     assert 8 < found.low == found.high < 9
 
 
+def test_a_crossing_is_judged_up_to_the_next_one():
+    """The second is best in the middle only: that it is not at the end says nothing of where it began to be."""
+    values = np.array([[0.5, 0.5, 0.5, 0.5, 0.9], [0.4, 0.6, 0.7, 0.8, 0.8]])
+    again = values + np.random.default_rng(5).normal(0, 0.01, (200, *values.shape))
+    first, second = crossings(["one", "two"], np.array(PER_LABEL, float), values, again, 0.95)
+    assert (first.before, first.after, second.before, second.after) == ("one", "two", "two", "one")
+    assert 8 < first.low < first.value < first.high < 16 and 64 < second.low < second.value < second.high < 512
+
+
 def test_draws_that_differ_more_make_a_wider_band():
     same, other = (
         curves(ACCURACY, PER_LABEL, ROWS, {"one": answered([0.7] * 5, 1, spread)}, 0.95, 17).points

@@ -34,7 +34,7 @@ class Crossing:
     low: float
     """0 if it may be below the smallest number, and ..."""
     high: float
-    """... infinite if it may be beyond the largest."""
+    """... infinite if it may be beyond the largest, or beyond the last one before the next crossing."""
 
 
 @dataclass(frozen=True)
@@ -138,11 +138,15 @@ def crossings(
     """Where the best method changes. `values` has shape [methods, numbers]; see `resampled` for `drawn_again`."""
     places = np.log2(per_label)
     best = values.argmax(0)
-    for place in np.flatnonzero(best[1:] != best[:-1]):
+    changes = np.flatnonzero(best[1:] != best[:-1])
+    for place in changes:
+        # What comes behind the next change is not about this one.
+        until = min((later + 1 for later in changes if later > place), default=len(places))
         before, after = best[place], best[place + 1]
         apart = values[after] - values[before]
         value = _zero(places[place : place + 2], apart[place : place + 2])
-        others = [last_change(places, one) for one in drawn_again[:, after] - drawn_again[:, before]]
+        again = drawn_again[:, after, :until] - drawn_again[:, before, :until]
+        others = [last_change(places[:until], one) for one in again]
         low, high = np.quantile(others, [(1 - confidence) / 2, (1 + confidence) / 2], method="closest_observation")
         # 2 to the power of minus infinity is 0.
         yield Crossing(methods[before], methods[after], *map(float, (2.0**value, 2.0**low, 2.0**high)))
