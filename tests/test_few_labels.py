@@ -125,6 +125,39 @@ def test_draws_that_differ_more_make_a_wider_band():
     assert same.deviation.iloc[0] == 0
 
 
+def test_draws_that_share_rows_do_not_make_a_figure_surer():
+    """Many sets of 100 rows, of each 5 draws; a figure is the mean of the rows drawn, so that its variance is known."""
+    random, draws = np.random.default_rng(5), 5
+    numbers = np.array([10, 50, 80, 95, 100])
+    values = random.normal(size=(2000, 1, 100))
+    order = random.random((2000, draws, 100)).argsort(-1)
+    drawn = np.take_along_axis(np.repeat(values, draws, axis=1), order, axis=2).cumsum(2)[..., numbers - 1] / numbers
+    deviations, fractions = drawn.std(1, ddof=1)[:, :-1], numbers / 100
+    true = drawn.mean(1).var(0)  # between the sets
+    said = (growth_curve.of_mean(growth_curve.on_other_rows(deviations, fractions), fractions, draws) ** 2).mean(0)
+    np.testing.assert_allclose(said[:3] / true[:3], 1, atol=0.12)
+    # The last two have what 80 rows say: more than is true, by 100 / 80 at most.
+    assert (said[3:] / true[3:] > 0.95).all() and (said[3:] / true[3:] < 1.4).all()
+    assert ((deviations**2 / draws).mean(0)[2:] < true[2:4] / 10).all()
+
+
+def test_resamples_and_bands_know_that_draws_share_rows():
+    def numbers(spread: float) -> list[np.ndarray]:
+        """Draws of half of the rows differ by so much, and those of nearly all do not."""
+        return [answered([0.7, 0.7], 1, spread)[0], answered([0.7, 0.7], 1, 0.0)[0], answered([0.7], 1, 0.0)[0]]
+
+    rows = [100, 190, 200]
+    wide, narrow = (
+        next(growth_curve.resampled(ACCURACY, [numbers(spread)], np.array(rows) / 200, 17)).std(0)[0]
+        for spread in (0.1, 0.0)
+    )
+    assert (wide > 2 * narrow).all()
+    wide, narrow = (
+        curves(ACCURACY, [50, 95, 100], rows, {"one": numbers(spread)}, 0.95, 17).points for spread in (0.1, 0.0)
+    )
+    assert (wide.high - wide.low > 1.5 * (narrow.high - narrow.low)).all()
+
+
 def test_a_difference_turns_for_good_or_never():
     places = np.array([3.0, 4.0, 5.0])
     assert last_change(places, np.array([-1.0, 1.0, 2.0])) == 3.5
