@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from conftest import Project
 
+from tunediff.core.csv_cells import harmless
 from tunediff.core.errors import UserError
 
 Correct = Callable[..., pd.DataFrame]
@@ -65,6 +66,17 @@ def test_a_correction_is_for_equal_rows_too_of_which_the_list_shows_the_first(pr
     after = correct([{"row": 5, "label": new}, {"row": 31, "label": old}]).set_index("row")
     assert after[after.text == "shares fell twice"].name.to_dict() == {5: new, 31: old}
     assert project.profile()["corrections"]["equal_rows"] == 0
+
+
+@pytest.mark.parametrize("own", ["\nshares fell", "\tshares fell", "=shares fell", "shares fell"])
+def test_a_text_is_known_as_the_list_has_it_and_a_blank_one_says_nothing(project: Project, correct: Correct, own: str):
+    source = project.folder / "data/raw/tiny.csv"
+    table = pd.read_csv(source)
+    table.loc[4, "text"] = own
+    table.to_csv(source, index=False)
+    for text in (harmless(own), own, "", " "):
+        correct([{"row": 5, "text": text, "label": table.label[4]}])
+        assert project.profile()["corrections"]["read_again"] == 1
 
 
 def test_the_list_of_likely_wrong_labels_is_a_file_of_corrections(project: Project, correct: Correct):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from tunediff.core.csv_cells import harmless
+from tunediff.core.csv_cells import harmless, original
 from tunediff.core.errors import UserError, nearest
 from tunediff.core.values import as_text
 from tunediff.sources.find_source import raw_file
@@ -35,7 +35,7 @@ def applied(table: pd.DataFrame, conf: DataConf, conf_path: Path, task: Any) -> 
     rows = {place: index for index, place in zip(table.index, zip(table.split, table.row, strict=True), strict=True)}
     for number, record in enumerate(read.rows, 1):
         try:
-            label = _plain(as_text(record, "label").strip())
+            label = original(as_text(record, "label").strip())
         except ValueError as error:  # such as a list
             raise UserError(f"{path}: row {number}: {error}") from None
         if label:
@@ -98,14 +98,9 @@ def _equal_rows(table: pd.DataFrame, label: pd.Series, read: Collection[int]) ->
     return label, len(new)
 
 
-def _plain(cell: str) -> str:
-    """The text without the apostrophe that `harmless` puts before a formula."""
-    return cell[1:] if cell.startswith("'") and harmless(cell[1:]) == cell else cell
-
-
 def _row(record: dict[str, Any], rows: dict[tuple[str, int], int], table: pd.DataFrame, place: str) -> int:
     """The index of the row that a record is about."""
-    number, split = as_text(record, "row").strip(), _plain(as_text(record, "split").strip())
+    number, split = as_text(record, "row").strip(), original(as_text(record, "split").strip())
     splits = sorted({split for split, _ in rows})
     if not split and len(splits) == 1:
         (split,) = splits
@@ -115,9 +110,10 @@ def _row(record: dict[str, Any], rows: dict[tuple[str, int], int], table: pd.Dat
             f"{place}: there is no row '{number:.20}' of '{split:.40}', or it was dropped; expected a number as "
             f"data/label_noise.csv has it, and in a column `split` one of: {', '.join(splits)}"
         )
-    # A spreadsheet may have changed line ends.
-    text, own = (" ".join(one.split()) for one in (as_text(record, "text"), table.text[index]))
-    if "text" in record and text not in (own, harmless(own)):
+    # A spreadsheet may have changed line ends; `harmless` sees them.
+    own = table.text[index]
+    text, *known = (" ".join(one.split()) for one in (as_text(record, "text"), own, harmless(own)))
+    if text and text not in known:
         raise UserError(
             f"{place}: row {number} has another text now: rows of the source have moved; take the numbers of a new "
             "data/label_noise.csv"
