@@ -87,6 +87,29 @@ def test_the_list_of_likely_wrong_labels_is_a_file_of_corrections(project: Proje
     assert (project.profile()["corrections"]["read_again"], project.profile()["corrections"]["changed"]) == (1, 0)
 
 
+def test_the_label_that_rare_ones_become_is_no_change_for_them_and_a_label_for_others(
+    project: Project, run_prepare: Callable[..., pd.DataFrame], correct: Correct
+):
+    source = project.folder / "data/raw/tiny.csv"
+    table = pd.read_csv(source)
+    table.loc[[1, 2, 3, 4], "label"] = ["fund", "fund", "bond", "bond"]
+    table.to_csv(source, index=False)
+    before = run_prepare(rare={"merge": "other"}).set_index("row")
+    assert before.name[[2, 3, 4, 5]].tolist() == ["other"] * 4
+    after = correct([{"row": 2, "label": "other", "by": "ann"}, {"row": 2, "label": "fund", "by": "bob"}])
+    assert after.set_index("row").name.equals(before.name)
+    assert project.profile()["corrections"]["changed"] == 0
+    after = correct([{"row": row, "label": "other"} for row in (2, 7)]).set_index("row")
+    assert (after.name == "other").sum() == 5 and after.name[7] == "other"
+    assert project.profile()["corrections"]["changed"] == 1
+    # All rare rows have another label now, so that `other` has those alone that people gave it.
+    rows = [{"row": row, "label": "bullish"} for row in (2, 3, 4, 5)]
+    after = correct([*rows, *({"row": row, "label": "other"} for row in range(11, 31))]).set_index("row")
+    assert (after.name == "other").sum() == 20
+    with pytest.raises(UserError, match="there is no label 'othr'; did you mean other"):
+        correct([{"row": 2, "label": "othr"}])
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
