@@ -142,7 +142,11 @@ def growth_with_rows(settings: Reporting, metrics: Path, all_rows: int, figures:
 
 def label_noise(settings: Reporting, folders: argparse.Namespace) -> tuple[pd.DataFrame, bool]:
     """The list of likely wrong labels, and whether it has all rows: with folds, but for spans."""
-    options = {"dtype": {"label": str, "suggested": str}, "keep_default_na": False}  # labels such as 007 or NA are text
+    options = {
+        "dtype": {"label": str, "suggested": str},  # labels such as 007 or NA are text
+        "keep_default_na": False,
+        "encoding": "utf-8-sig",
+    }
     every = folders.predictions / "folds" / "label_noise.csv"
     if settings.folds and len(table := pd.read_csv(every, **options)):
         return table, True
