@@ -33,7 +33,8 @@ def main() -> None:
         raise UserError(f"--rows: expected 1 or more, found {args.rows}")
 
     columns, keys = args.text or job_models.trained_columns(args.model), job_input.file_keys(args)
-    source, *labelled = (job_input.read_file(file, columns, False, keys) for file in (args.file, *args.labelled))
+    source = job_input.read_file(args.file, columns, False, keys)
+    labelled = [job_input.read_file(file, columns, False, keys, choosing_files.cell) for file in args.labelled]
     choosing_files.check(args.out, source, args.label, [args.file, *args.labelled])
     model = Loader().load(args.model)
     rows = choosing_files.choose(model, source, args.label, labelled, args.rows)

@@ -64,7 +64,7 @@ def test_what_nearly_repeats_a_chosen_text_is_not_chosen():
 
 
 def rows_of(file: str) -> list[dict[str, str]]:
-    with Path(file).open(newline="", encoding="utf-8") as opened:
+    with Path(file).open(newline="", encoding="utf-8-sig") as opened:
         return [json.loads(line) for line in opened] if file.endswith(".jsonl") else list(csv.DictReader(opened))
 
 
@@ -114,6 +114,18 @@ def test_another_column_for_the_labels_is_added_and_labelled_texts_are_left_out(
     run("--rows", 15, "--out", "second.csv", "--labelled", "done.csv", "--label", "topic")
     second = {row["text"] for row in rows_of("second.csv")}
     assert second and not second & {row["text"] for row in chosen}
+
+
+def test_a_csv_is_for_a_spreadsheet_and_is_read_again(run: Callable[..., None]):
+    run("--rows", 15, "--out", "first.csv")
+    assert Path("first.csv").read_bytes().startswith(b"\xef\xbb\xbfid,text,")
+    texts = {row["text"] for row in rows_of("first.csv")}
+    assert "'=1+1 rose" in texts and "=1+1 rose" not in texts
+    Path("pool.csv").write_text("text\n=1+1 rose\nanother\n", encoding="utf-8")
+    run("--rows", 15, "--out", "second.csv", "--labelled", "first.csv")
+    assert [row["text"] for row in rows_of("second.csv")] == ["another"]
+    run("--rows", 15, "--out", "third.jsonl")
+    assert {row["text"] for row in rows_of("third.jsonl")} == {"=1+1 rose", "another"}
 
 
 def test_label_studio_gets_tasks_and_an_interface_that_fit_each_other(run: Callable[..., None]):

@@ -10,11 +10,13 @@ from xml.sax.saxutils import quoteattr
 import pyarrow as pa
 from tqdm import tqdm
 
+from tunediff.core.csv_cells import original
 from tunediff.core.errors import UserError
 from tunediff.core.files import atomic
+from tunediff.core.values import as_text
 from tunediff.use import job_input
 from tunediff.use.choosing import EACH, Candidates, plain
-from tunediff.use.job_formats import BY_ENDING
+from tunediff.use.job_formats import Jsonl, SpreadsheetCsv
 from tunediff.use.job_input import Input, Row
 from tunediff.use.of_task import of_task
 
@@ -64,6 +66,11 @@ def choose(model: "Classifier", source: Input, label: str, labelled: Iterable[In
     return [row | {"uncertainty": round(unsure, 4), label: ""} for unsure, row in candidates.chosen(wanted)]
 
 
+def cell(record: Row, column: str) -> str:
+    """A value as text, without what `SpreadsheetCsv` puts before a formula."""
+    return original(as_text(record, column))
+
+
 def has_label(row: Row, label: str) -> bool:
     value = row.get(label)
     return value == value and value not in (None, "", [])  # NaN is not equal to itself
@@ -81,7 +88,7 @@ def write(out: Path, rows: list[Row], source: Input, label: str, names: list[str
         _save(interface, labelling_interface(source.text_columns, label, names))
         return [out, interface]
     new = NEW if label in source.header else {**NEW, label: pa.string()}
-    output = BY_ENDING[out.suffix.lower()](source, new)
+    output = (SpreadsheetCsv if out.suffix.lower() == ".csv" else Jsonl)(source, new)
     with atomic(out) as partial, TemporaryDirectory() as folder:
         chunk = Path(folder, "chunk")
         output.write(chunk, rows)
