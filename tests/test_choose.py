@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,18 @@ def test_another_column_for_the_labels_is_added_and_labelled_texts_are_left_out(
     assert second and not second & {row["text"] for row in chosen}
 
 
+def test_columns_of_texts_and_labels_are_those_trained_on(run: Callable[..., None], model: Path, tmp_path: Path):
+    trained = tmp_path / "trained"
+    shutil.copytree(model, trained)
+    config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
+    config["tunediff"] |= {"text": "headline", "label": "sentiment"}
+    (trained / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    Path("pool.csv").write_text("headline,sentiment\nprofit fell,bearish\nprofit rose,\n", encoding="utf-8")
+    run("--out", "out.csv", "--model", trained)
+    (row,) = rows_of("out.csv")
+    assert (row["headline"], row["sentiment"]) == ("profit rose", "") and "label" not in row
+
+
 def test_a_csv_is_for_a_spreadsheet_and_is_read_again(run: Callable[..., None]):
     run("--rows", 15, "--out", "first.csv")
     assert Path("first.csv").read_bytes().startswith(b"\xef\xbb\xbfid,text,")
@@ -156,6 +169,8 @@ def test_mistakes_are_named_before_the_model_is_loaded(run: Callable[..., None],
             run("--out", out)
     with pytest.raises(UserError, match=r"^--label uncertainty: is the name of another new column"):
         run("--out", "out.csv", "--label", "uncertainty")
+    with pytest.raises(UserError, match=r"^--label text: is the column of texts; name the one of labels"):
+        run("--out", "out.csv", "--label", "text")
     with pytest.raises(UserError, match=r"^--rows: expected 1 or more, found 0"):
         run("--out", "out.csv", "--rows", 0)
     with pytest.raises(UserError, match=r"^pool.csv: no column 'body'; it has: id, text, label"):

@@ -31,6 +31,7 @@ def of_rows(
     return {
         "data": name,
         "text": conf.text,
+        **({"label": conf.label} if hasattr(conf, "label") else {}),
         "source": {split: rows.origin for split, rows in sources.items()},
         "read_as": {split: rows.decided for split, rows in sources.items() if rows.decided},
         "rows": {

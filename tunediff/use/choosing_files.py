@@ -36,6 +36,8 @@ def check(out: Path, source: Input, label: str, inputs: Iterable[Path]) -> None:
             raise UserError(f"--out {out}: {path} is a folder or an input; name another file")
     if label in NEW:
         raise UserError(f"--label {label}: is the name of another new column; choose another")
+    if label in source.text_columns:
+        raise UserError(f"--label {label}: is the column of texts; name the one of labels")
     if clash := [name for name in NEW if name in source.header]:
         raise UserError(f"{source.place}: the column {clash[0]} is there already; rename it, or leave it out")
 

@@ -102,7 +102,7 @@ class Csv(Format):
 
 
 class SpreadsheetCsv(Csv):
-    """To be edited in a spreadsheet: no cell is a formula, and the mark before the first tells Excel that this is UTF-8."""
+    """To be edited in a spreadsheet: no cell is a formula, and a mark at the beginning says UTF-8 to Excel."""
 
     @property
     def made_harmless(self) -> Collection[str]:
