@@ -9,11 +9,12 @@ from datasets import Dataset
 
 from tunediff.core.errors import UserError
 from tunediff.evidence import growth_curve
-from tunediff.evidence.few_labels import draw, to_the_end
+from tunediff.evidence.few_labels import draw, of_all, to_the_end
 from tunediff.evidence.growth_curve import Crossing, NextLabels, crossings, curves, error, last_change, next_labels
 from tunediff.evidence.uncertainty import Figures
 from tunediff.report import few_labels as page
 from tunediff.tasks.classification import Classification
+from tunediff.tasks.tagging import Tagging
 from tunediff.training.settings import Train
 
 TASK = Classification(["a", "b"])
@@ -41,6 +42,16 @@ def test_a_label_with_too_few_rows_is_named(rows: Dataset):
     message = "params.yaml: training_rows.per_label: train has 10 rows of label 'b', not 11; take a smaller number"
     with pytest.raises(UserError, match=message):
         draw(rows, 11, 17, TASK)
+
+
+def test_all_rows_are_as_many_of_a_label_as_have_it(rows: Dataset):
+    assert of_all(rows, TASK) == 20
+    # Three texts, of which two have both kinds of spans, and one of which no text has any: not 3 texts for 3 labels.
+    spans = [[[0, 1, "a"], [2, 3, "b"], [4, 5, "a"]], [[0, 1, "a"], [2, 3, "b"]], [[0, 1, "a"]]]
+    texts = Tagging(["a", "b", "none"])
+    targets = [SimpleNamespace(spans=each) for each in spans]
+    found = SimpleNamespace(parts=texts.parts, targets=lambda _: targets)
+    assert of_all(None, found) == 2.5
 
 
 @pytest.mark.parametrize(("rows", "epochs"), [(24, 50), (16, 100), (1600, 6)])
@@ -219,3 +230,17 @@ def test_the_page_says_who_leads_where_and_what_more_labels_bring(monkeypatch: p
     assert "for each label, and stays so. By a power law through the points of `full`, the next 100" in text(more)
     assert "bring +1.2 points of accuracy (0.3 to 2.0)" in text(more)
     assert page.section(evidence, more).table[0] == ["accuracy on test", *(f"{n} a label" for n in PER_LABEL)]
+
+
+def test_a_number_that_is_all_rows_of_balanced_labels_has_a_column_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    counts = {"one": answered([0.7, 0.8, 0.8], 1), "two": answered([0.8, 0.8, 0.7], 2)}
+    found = curves(ACCURACY, [8, 16, 16.0], [16, 32, 32], counts, 0.95, seed=17)
+    assert np.isfinite(found.points[["value", "low", "high"]]).all(axis=None)
+    evidence = SimpleNamespace(
+        task=TASK,
+        report=SimpleNamespace(figure="accuracy", confidence=0.95),
+        methods=SimpleNamespace(method=SimpleNamespace(tolist=lambda: ["one", "two"])),
+    )
+    monkeypatch.setattr(page.model_sections, "palette", lambda names: dict.fromkeys(names, "black"))
+    head, *rows = page.section(evidence, found).table
+    assert [len(row) for row in rows] == [len(head)] * 2 and head[2:] == ["16 a label", "16 a label"]

@@ -35,7 +35,9 @@ def section(evidence: Evidence, few: Curves) -> Section:
     )
     by_method = points.groupby("method", sort=False)
     rows = [[method, *(_mean(row) for row in table.itertuples())] for method, table in by_method]
-    head = [f"{figure.words} on test", *(f"{number:,.0f} a label" for number in points.per_label.unique())]
+    # All rows may be as many of each label as the largest number, so that this stands there twice.
+    numbers = points.per_label[points.method == points.method.iloc[0]]
+    head = [f"{figure.words} on test", *(f"{number:,.0f} a label" for number in numbers)]
     picture = model_sections.by_rows(
         evidence, points, "per_label", "training texts for each label", f"{figure.title} on test"
     )

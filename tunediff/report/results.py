@@ -160,11 +160,11 @@ def few_labels(settings: Reporting, folders: argparse.Namespace, all_rows: int) 
     drawn = [np.load(file) for file in files]
     counts = {method: [*(one[method] for one in drawn), own[method].counts] for method in settings.growing}
     some = own[settings.growing[0]]
-    rows = [read_json(folders.metrics / "few_labels" / f"{number}.json")["rows"] for number in settings.per_label]
+    figures = [read_json(folders.metrics / "few_labels" / f"{number}.json") for number in settings.per_label]
     return curves(
         some.figures(settings.report.figure),
-        [*settings.per_label, all_rows / len(some.task.labels)],
-        [*rows, all_rows],
+        [*settings.per_label, figures[-1]["per_label_of_all"]],
+        [*(each["rows"] for each in figures), all_rows],
         counts,
         settings.report.confidence,
         settings.seed,
