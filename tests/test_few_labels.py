@@ -229,6 +229,9 @@ def test_the_page_says_who_leads_where_and_what_more_labels_bring(monkeypatch: p
     more = growth_curve.Curves(found.points, [], NextLabels("full", 0.012, 0.003, 0.02))
     assert "for each label, and stays so. By a power law through the points of `full`, the next 100" in text(more)
     assert "bring +1.2 points of accuracy (0.3 to 2.0)" in text(more)
+    capped = "With more than 125 texts `setfit` had no more pairs (`baseline.setfit.pairs`)."
+    assert page.section(evidence, more, 125).text.endswith(capped)
+    assert "setfit" not in text(more) and "setfit" not in page.section(evidence, more, ROWS[-1]).text
     assert page.section(evidence, more).table[0] == ["accuracy on test", *(f"{n} a label" for n in PER_LABEL)]
 
 

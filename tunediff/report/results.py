@@ -52,6 +52,8 @@ class About:
     """How many have done so."""
     few: Curves | None = None
     """See `few_labels`."""
+    setfit_texts: int | None = None
+    """See `report.settings.Reporting`."""
     kept: pd.DataFrame | None = None
     """See `evidence.rules.kept`, if the data file has rules."""
 
@@ -79,6 +81,7 @@ def about(
         texts=sum(rows.values()) if settings.foldable else 0,
         folds=settings.folds,
         few=few_labels(settings, folders, rows["train"]) if settings.per_label else None,
+        setfit_texts=settings.setfit_texts,
         kept=rules.kept(*keeping) if settings.rules else None,
     )
 
