@@ -9,6 +9,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import save_as_trained
 
@@ -157,6 +159,17 @@ def test_label_studio_gets_tasks_and_an_interface_that_fit_each_other(run: Calla
         (result,) = suggestion["result"]
         assert (result["from_name"], result["to_name"], result["type"]) == ("label", "text", "choices")
         assert result["value"]["choices"][0] in LABELS
+
+
+def test_a_number_that_is_none_is_null_in_the_tasks(run: Callable[..., None]):
+    columns = {"text": ["profit fell", "profit rose"], "price": [float("nan"), 2.5], "all": [[float("inf"), 1.0], []]}
+    pq.write_table(pa.table(columns), "pool.parquet")
+    run("--file", "pool.parquet", "--out", "tasks.json")
+    tasks = json.loads(Path("tasks.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert {task["data"]["text"]: (task["data"]["price"], task["data"]["all"]) for task in tasks} == {
+        "profit fell": (None, [None, 1.0]),
+        "profit rose": (2.5, []),
+    }
 
 
 def test_mistakes_are_named_before_the_model_is_loaded(run: Callable[..., None], monkeypatch: pytest.MonkeyPatch):

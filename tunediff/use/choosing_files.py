@@ -1,6 +1,7 @@
 """Texts to label next, from a file of any length, and written for a spreadsheet or for Label Studio."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,7 +87,7 @@ def write(out: Path, rows: list[Row], source: Input, label: str, names: list[str
     if out.suffix.lower() == ".json":
         interface = out.with_suffix(".xml")
         tasks = [task(row, source.text_columns[0], label, version) for row in rows]
-        _save(out, json.dumps(tasks, ensure_ascii=False, indent=1, default=str))
+        _save(out, json.dumps(_without_nan(tasks), ensure_ascii=False, indent=1, default=str, allow_nan=False))
         _save(interface, labelling_interface(source.text_columns, label, names))
         return [out, interface]
     new = NEW if label in source.header else {**NEW, label: pa.string()}
@@ -114,6 +115,15 @@ def labelling_interface(texts: list[str], label: str, names: list[str]) -> str:
     choices = [f"    <Choice value={quoteattr(name)}/>" for name in names]
     head = f'  <Choices name={quoteattr(label)} toName={quoteattr(texts[0])} choice="single">'
     return "\n".join(["<View>", *shown, head, *choices, "  </Choices>", "</View>"])
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with null for numbers that JSON does not have, such as empty cells of a Parquet file."""
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _save(path: Path, text: str) -> None:
