@@ -18,8 +18,8 @@ from benchmarks import choosing as benchmark
 from stages import choose as command
 from tunediff.core.errors import UserError
 from tunediff.models.settings import ModelConf
-from tunediff.use import job_input
-from tunediff.use.choosing import Candidates, choose
+from tunediff.use import choosing, job_input
+from tunediff.use.choosing import Candidates, choose, digest
 from tunediff.use.classification_answers import uncertainty
 
 LABELS = ["bearish", "bullish", "neutral"]
@@ -45,7 +45,7 @@ def test_the_least_sure_texts_are_held_each_once_and_no_more():
     assert len(held._heap) == len(held._held) == 2
     # `ONE ` is that text again, so its own uncertainty does not count; three is less sure than the first.
     assert {row for _, row in held.chosen(2)} == {3, 4}
-    held.labelled.add("two")  # which stands further down the file with its label
+    held.labelled.add(digest("Two"))  # which stands further down the file with its label
     assert [row for _, row in held.chosen(2)] == [4]
 
 
@@ -54,6 +54,16 @@ def test_chosen_texts_are_of_all_kinds_though_one_kind_is_least_sure():
     unsure = np.repeat([0.9, 0.5, 0.4], 10) + np.arange(30) / 1000
     assert [place // 10 for place in choose(texts, unsure, 3)] == [0, 1, 2]
     assert [place % 10 for place in choose(texts, unsure, 3)] == [9, 9, 9]  # the least sure one of each kind
+
+
+def test_many_texts_are_divided_some_at_a_time_and_few_all_at_once(monkeypatch: pytest.MonkeyPatch):
+    texts = [text for topic in TOPICS for text in texts_of(topic, 40)]
+    unsure = np.repeat([0.9, 0.5, 0.4], 40) + np.arange(120) / 1000
+    monkeypatch.setattr(choosing, "MANY", 3)
+    few = choose(texts, unsure, 3)
+    monkeypatch.setattr("sklearn.cluster.KMeans", lambda *_, **__: pytest.fail("not for many"))
+    chosen = choose(texts, unsure, 4)
+    assert few == [39, 79, 119] and len(set(chosen)) == 4 and {place // 40 for place in chosen} == {0, 1, 2}
 
 
 def test_what_nearly_repeats_a_chosen_text_is_not_chosen():

@@ -16,7 +16,7 @@ from tunediff.core.errors import UserError
 from tunediff.core.files import atomic
 from tunediff.core.values import as_text
 from tunediff.use import job_input
-from tunediff.use.choosing import EACH, Candidates, plain
+from tunediff.use.choosing import EACH, Candidates, digest
 from tunediff.use.job_formats import Jsonl, SpreadsheetCsv
 from tunediff.use.job_input import Input, Row
 from tunediff.use.of_task import of_task
@@ -57,7 +57,7 @@ def choose(model: "Classifier", source: Input, label: str, labelled: Iterable[In
     candidates = Candidates(max(EACH * wanted, 1000), known)
     with tqdm(total=source.total, unit="text") as progress:
         for chunk in job_input.chunks(source.rows()):
-            candidates.labelled.update(map(plain, source.texts([row for row in chunk if has_label(row, label)])))
+            candidates.labelled.update(map(digest, source.texts([row for row in chunk if has_label(row, label)])))
             rows = [row for row in chunk if not has_label(row, label)]
             if rows:
                 texts = source.texts(rows)
