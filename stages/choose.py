@@ -25,7 +25,7 @@ def main() -> None:
     add("--rows", type=int, default=100, help="how many texts to choose (default: 100)")
     add("--out", type=output, required=True, help=OUT)
     add("--text", action="append", metavar="COLUMN", help="column of texts, or several (default: those trained on)")
-    add("--label", default="label", metavar="COLUMN", help="column for the labels; rows that have one are left out")
+    add("--label", metavar="COLUMN", help="column for the labels (default: as trained on); rows with one are left out")
     add("--labelled", type=Path, action="append", default=[], metavar="FILE", help="texts that have a label already")
     job_input.add_file_arguments(parser)
     args = parser.parse_args()
@@ -33,13 +33,15 @@ def main() -> None:
         raise UserError(f"--rows: expected 1 or more, found {args.rows}")
 
     columns, keys = args.text or job_models.trained_columns(args.model), job_input.file_keys(args)
-    source, *labelled = (job_input.read_file(file, columns, False, keys) for file in (args.file, *args.labelled))
-    choosing_files.check(args.out, source, args.label, [args.file, *args.labelled])
+    label = args.label or job_models.trained_label(args.model)
+    source = job_input.read_file(args.file, columns, False, keys)
+    labelled = [job_input.read_file(file, columns, False, keys, choosing_files.cell) for file in args.labelled]
+    choosing_files.check(args.out, source, label, [args.file, *args.labelled])
     model = Loader().load(args.model)
-    rows = choosing_files.choose(model, source, args.label, labelled, args.rows)
+    rows = choosing_files.choose(model, source, label, labelled, args.rows)
     if not rows:
         raise UserError(f"{args.file}: every text has a label already; add texts without one")
-    written = choosing_files.write(args.out, rows, source, args.label, model.names, args.model.resolve().name)
+    written = choosing_files.write(args.out, rows, source, label, model.names, args.model.resolve().name)
     print(f"{', '.join(map(str, written))}: {len(rows)} texts to label", file=sys.stderr)
 
 

@@ -15,7 +15,7 @@ from tunediff.core.process import run
 from tunediff.core.seeds import summary
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
-from tunediff.evidence.few_labels import FewLabels, answers, draw
+from tunediff.evidence.few_labels import FewLabels, answers, draw, of_all
 from tunediff.tasks import TASKS
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     drawn = [draw(train, number, seed + place, task) for place in range(settings.draws)]
 
     targets = task.targets(test)
-    figures, counts, checkpoints = {"rows": len(drawn[0])}, {}, []
+    figures, counts, checkpoints = {"rows": len(drawn[0]), "per_label_of_all": of_all(train, task)}, {}, []
     for method in tqdm(settings.growth.methods, desc=f"{number} rows a label", unit="method"):
         given = list(answers(method, task, train, test, drawn, settings, checkpoints))
         figures[method] = summary([task.score(targets, each) for each in given], task.headline)

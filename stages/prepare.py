@@ -33,7 +33,7 @@ def main() -> None:
     table, dropped = preparing.clean(table, conf)
     remarks = task.remarks(table.label, conf)
     task, table = task.check(table, conf, path, place := preparing.place_of(conf, sources))
-    table, corrected = corrections.applied(table, conf, path, task)
+    task, table, corrected = corrections.applied(table, conf, path, task, settings["seed"])
     table, duplicates = splitting.drop_duplicates(table)
 
     # Split, and take the subset asked for.

@@ -307,9 +307,10 @@ def test_weights_are_those_of_the_training_which_stay_as_they_were(trained: Proj
     for name in different:
         config, fitted = (json.loads(content[name]) for content in (made, used))
         assert "temperature" not in config["tunediff"]
-        added = {"temperature", "confidences", "threshold", "text"}
+        added = {"temperature", "confidences", "threshold", "text", "label"}
         assert set(fitted["tunediff"]) - set(config["tunediff"]) == added
         assert fitted["tunediff"]["text"] == "text"  # the column that `predict --file` reads
+        assert fitted["tunediff"]["label"] == "label"  # and that of `choose`
         assert {**fitted, "tunediff": config["tunediff"]} == config
 
 

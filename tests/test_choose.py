@@ -2,12 +2,15 @@
 
 import csv
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import save_as_trained
 
@@ -15,8 +18,8 @@ from benchmarks import choosing as benchmark
 from stages import choose as command
 from tunediff.core.errors import UserError
 from tunediff.models.settings import ModelConf
-from tunediff.use import job_input
-from tunediff.use.choosing import Candidates, choose
+from tunediff.use import choosing, job_input
+from tunediff.use.choosing import Candidates, choose, digest
 from tunediff.use.classification_answers import uncertainty
 
 LABELS = ["bearish", "bullish", "neutral"]
@@ -42,7 +45,7 @@ def test_the_least_sure_texts_are_held_each_once_and_no_more():
     assert len(held._heap) == len(held._held) == 2
     # `ONE ` is that text again, so its own uncertainty does not count; three is less sure than the first.
     assert {row for _, row in held.chosen(2)} == {3, 4}
-    held.labelled.add("two")  # which stands further down the file with its label
+    held.labelled.add(digest("Two"))  # which stands further down the file with its label
     assert [row for _, row in held.chosen(2)] == [4]
 
 
@@ -51,6 +54,16 @@ def test_chosen_texts_are_of_all_kinds_though_one_kind_is_least_sure():
     unsure = np.repeat([0.9, 0.5, 0.4], 10) + np.arange(30) / 1000
     assert [place // 10 for place in choose(texts, unsure, 3)] == [0, 1, 2]
     assert [place % 10 for place in choose(texts, unsure, 3)] == [9, 9, 9]  # the least sure one of each kind
+
+
+def test_many_texts_are_divided_some_at_a_time_and_few_all_at_once(monkeypatch: pytest.MonkeyPatch):
+    texts = [text for topic in TOPICS for text in texts_of(topic, 40)]
+    unsure = np.repeat([0.9, 0.5, 0.4], 40) + np.arange(120) / 1000
+    monkeypatch.setattr(choosing, "MANY", 3)
+    few = choose(texts, unsure, 3)
+    monkeypatch.setattr("sklearn.cluster.KMeans", lambda *_, **__: pytest.fail("not for many"))
+    chosen = choose(texts, unsure, 4)
+    assert few == [39, 79, 119] and len(set(chosen)) == 4 and {place // 40 for place in chosen} == {0, 1, 2}
 
 
 def test_what_nearly_repeats_a_chosen_text_is_not_chosen():
@@ -64,7 +77,7 @@ def test_what_nearly_repeats_a_chosen_text_is_not_chosen():
 
 
 def rows_of(file: str) -> list[dict[str, str]]:
-    with Path(file).open(newline="", encoding="utf-8") as opened:
+    with Path(file).open(newline="", encoding="utf-8-sig") as opened:
         return [json.loads(line) for line in opened] if file.endswith(".jsonl") else list(csv.DictReader(opened))
 
 
@@ -116,6 +129,30 @@ def test_another_column_for_the_labels_is_added_and_labelled_texts_are_left_out(
     assert second and not second & {row["text"] for row in chosen}
 
 
+def test_columns_of_texts_and_labels_are_those_trained_on(run: Callable[..., None], model: Path, tmp_path: Path):
+    trained = tmp_path / "trained"
+    shutil.copytree(model, trained)
+    config = json.loads((trained / "config.json").read_text(encoding="utf-8"))
+    config["tunediff"] |= {"text": "headline", "label": "sentiment"}
+    (trained / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    Path("pool.csv").write_text("headline,sentiment\nprofit fell,bearish\nprofit rose,\n", encoding="utf-8")
+    run("--out", "out.csv", "--model", trained)
+    (row,) = rows_of("out.csv")
+    assert (row["headline"], row["sentiment"]) == ("profit rose", "") and "label" not in row
+
+
+def test_a_csv_is_for_a_spreadsheet_and_is_read_again(run: Callable[..., None]):
+    run("--rows", 15, "--out", "first.csv")
+    assert Path("first.csv").read_bytes().startswith(b"\xef\xbb\xbfid,text,")
+    texts = {row["text"] for row in rows_of("first.csv")}
+    assert "'=1+1 rose" in texts and "=1+1 rose" not in texts
+    Path("pool.csv").write_text("text\n=1+1 rose\nanother\n", encoding="utf-8")
+    run("--rows", 15, "--out", "second.csv", "--labelled", "first.csv")
+    assert [row["text"] for row in rows_of("second.csv")] == ["another"]
+    run("--rows", 15, "--out", "third.jsonl")
+    assert {row["text"] for row in rows_of("third.jsonl")} == {"=1+1 rose", "another"}
+
+
 def test_label_studio_gets_tasks_and_an_interface_that_fit_each_other(run: Callable[..., None]):
     run("--rows", 4, "--out", "tasks.json")
     tasks = json.loads(Path("tasks.json").read_text(encoding="utf-8"))
@@ -134,6 +171,17 @@ def test_label_studio_gets_tasks_and_an_interface_that_fit_each_other(run: Calla
         assert result["value"]["choices"][0] in LABELS
 
 
+def test_a_number_that_is_none_is_null_in_the_tasks(run: Callable[..., None]):
+    columns = {"text": ["profit fell", "profit rose"], "price": [float("nan"), 2.5], "all": [[float("inf"), 1.0], []]}
+    pq.write_table(pa.table(columns), "pool.parquet")
+    run("--file", "pool.parquet", "--out", "tasks.json")
+    tasks = json.loads(Path("tasks.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    assert {task["data"]["text"]: (task["data"]["price"], task["data"]["all"]) for task in tasks} == {
+        "profit fell": (None, [None, 1.0]),
+        "profit rose": (2.5, []),
+    }
+
+
 def test_mistakes_are_named_before_the_model_is_loaded(run: Callable[..., None], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(command, "Loader", lambda: pytest.fail("a model was loaded"))
     with pytest.raises(UserError, match=r"^--out out.tsv: the name ends in none of .csv, .jsonl, .json"):
@@ -144,6 +192,8 @@ def test_mistakes_are_named_before_the_model_is_loaded(run: Callable[..., None],
             run("--out", out)
     with pytest.raises(UserError, match=r"^--label uncertainty: is the name of another new column"):
         run("--out", "out.csv", "--label", "uncertainty")
+    with pytest.raises(UserError, match=r"^--label text: is the column of texts; name the one of labels"):
+        run("--out", "out.csv", "--label", "text")
     with pytest.raises(UserError, match=r"^--rows: expected 1 or more, found 0"):
         run("--out", "out.csv", "--rows", 0)
     with pytest.raises(UserError, match=r"^pool.csv: no column 'body'; it has: id, text, label"):

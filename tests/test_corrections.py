@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from conftest import Project
 
+from tunediff.core.csv_cells import harmless
 from tunediff.core.errors import UserError
 
 Correct = Callable[..., pd.DataFrame]
@@ -47,8 +48,35 @@ def test_corrected_labels_are_those_of_the_file_and_the_profile_keeps_who_said_w
         "read_again": 2,
         "by": {"ann": 2, "bob": 1},
         "changed": 1,
+        "equal_rows": 0,
         "changes": [change],
     }
+
+
+def test_a_correction_is_for_equal_rows_too_of_which_the_list_shows_the_first(project: Project, correct: Correct):
+    source = project.folder / "data/raw/tiny.csv"
+    table = pd.read_csv(source)
+    old, new = table.label.unique()
+    table.loc[[4, 30, 60], ["text", "label"]] = ["shares fell twice", old]
+    table.to_csv(source, index=False)
+    after = correct([{"row": 5, "label": new}]).set_index("row")
+    assert after[after.text == "shares fell twice"].name.to_dict() == {5: new}
+    assert project.profile()["corrections"]["equal_rows"] == 2
+    # A row that was read itself keeps what its readers said; of the third nobody knows which of the two it is.
+    after = correct([{"row": 5, "label": new}, {"row": 31, "label": old}]).set_index("row")
+    assert after[after.text == "shares fell twice"].name.to_dict() == {5: new, 31: old}
+    assert project.profile()["corrections"]["equal_rows"] == 0
+
+
+@pytest.mark.parametrize("own", ["\nshares fell", "\tshares fell", "=shares fell", "shares fell"])
+def test_a_text_is_known_as_the_list_has_it_and_a_blank_one_says_nothing(project: Project, correct: Correct, own: str):
+    source = project.folder / "data/raw/tiny.csv"
+    table = pd.read_csv(source)
+    table.loc[4, "text"] = own
+    table.to_csv(source, index=False)
+    for text in (harmless(own), own, "", " "):
+        correct([{"row": 5, "text": text, "label": table.label[4]}])
+        assert project.profile()["corrections"]["read_again"] == 1
 
 
 def test_the_list_of_likely_wrong_labels_is_a_file_of_corrections(project: Project, correct: Correct):
@@ -57,6 +85,29 @@ def test_the_list_of_likely_wrong_labels_is_a_file_of_corrections(project: Proje
     names = correct([{"row": 5, "label": ""}]).set_index("row").name
     correct([row | {"label": names[5]} for row in rows])
     assert (project.profile()["corrections"]["read_again"], project.profile()["corrections"]["changed"]) == (1, 0)
+
+
+def test_the_label_that_rare_ones_become_is_no_change_for_them_and_a_label_for_others(
+    project: Project, run_prepare: Callable[..., pd.DataFrame], correct: Correct
+):
+    source = project.folder / "data/raw/tiny.csv"
+    table = pd.read_csv(source)
+    table.loc[[1, 2, 3, 4], "label"] = ["fund", "fund", "bond", "bond"]
+    table.to_csv(source, index=False)
+    before = run_prepare(rare={"merge": "other"}).set_index("row")
+    assert before.name[[2, 3, 4, 5]].tolist() == ["other"] * 4
+    after = correct([{"row": 2, "label": "other", "by": "ann"}, {"row": 2, "label": "fund", "by": "bob"}])
+    assert after.set_index("row").name.equals(before.name)
+    assert project.profile()["corrections"]["changed"] == 0
+    after = correct([{"row": row, "label": "other"} for row in (2, 7)]).set_index("row")
+    assert (after.name == "other").sum() == 5 and after.name[7] == "other"
+    assert project.profile()["corrections"]["changed"] == 1
+    # All rare rows have another label now, so that `other` has those alone that people gave it.
+    rows = [{"row": row, "label": "bullish"} for row in (2, 3, 4, 5)]
+    after = correct([*rows, *({"row": row, "label": "other"} for row in range(11, 31))]).set_index("row")
+    assert (after.name == "other").sum() == 20
+    with pytest.raises(UserError, match="there is no label 'othr'; did you mean other"):
+        correct([{"row": 2, "label": "othr"}])
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from datasets import Dataset
 
 from tunediff.core.errors import UserError
 from tunediff.evidence import growth_curve
-from tunediff.evidence.few_labels import draw, to_the_end
+from tunediff.evidence.few_labels import draw, of_all, to_the_end
 from tunediff.evidence.growth_curve import Crossing, NextLabels, crossings, curves, error, last_change, next_labels
 from tunediff.evidence.uncertainty import Figures
 from tunediff.report import few_labels as page
 from tunediff.tasks.classification import Classification
+from tunediff.tasks.tagging import Tagging
 from tunediff.training.settings import Train
 
 TASK = Classification(["a", "b"])
@@ -41,6 +42,16 @@ def test_a_label_with_too_few_rows_is_named(rows: Dataset):
     message = "params.yaml: training_rows.per_label: train has 10 rows of label 'b', not 11; take a smaller number"
     with pytest.raises(UserError, match=message):
         draw(rows, 11, 17, TASK)
+
+
+def test_all_rows_are_as_many_of_a_label_as_have_it(rows: Dataset):
+    assert of_all(rows, TASK) == 20
+    # Three texts, of which two have both kinds of spans, and one of which no text has any: not 3 texts for 3 labels.
+    spans = [[[0, 1, "a"], [2, 3, "b"], [4, 5, "a"]], [[0, 1, "a"], [2, 3, "b"]], [[0, 1, "a"]]]
+    texts = Tagging(["a", "b", "none"])
+    targets = [SimpleNamespace(spans=each) for each in spans]
+    found = SimpleNamespace(parts=texts.parts, targets=lambda _: targets)
+    assert of_all(None, found) == 2.5
 
 
 @pytest.mark.parametrize(("rows", "epochs"), [(24, 50), (16, 100), (1600, 6)])
@@ -107,6 +118,15 @@ def test_a_crossing_may_lie_beyond_all_numbers():
     assert 8 < found.low == found.high < 9
 
 
+def test_a_crossing_is_judged_up_to_the_next_one():
+    """The second is best in the middle only: that it is not at the end says nothing of where it began to be."""
+    values = np.array([[0.5, 0.5, 0.5, 0.5, 0.9], [0.4, 0.6, 0.7, 0.8, 0.8]])
+    again = values + np.random.default_rng(5).normal(0, 0.01, (200, *values.shape))
+    first, second = crossings(["one", "two"], np.array(PER_LABEL, float), values, again, 0.95)
+    assert (first.before, first.after, second.before, second.after) == ("one", "two", "two", "one")
+    assert 8 < first.low < first.value < first.high < 16 and 64 < second.low < second.value < second.high < 512
+
+
 def test_draws_that_differ_more_make_a_wider_band():
     same, other = (
         curves(ACCURACY, PER_LABEL, ROWS, {"one": answered([0.7] * 5, 1, spread)}, 0.95, 17).points
@@ -114,6 +134,39 @@ def test_draws_that_differ_more_make_a_wider_band():
     )
     assert (other.high - other.low).iloc[0] > 2 * (same.high - same.low).iloc[0]
     assert same.deviation.iloc[0] == 0
+
+
+def test_draws_that_share_rows_do_not_make_a_figure_surer():
+    """Many sets of 100 rows, of each 5 draws; a figure is the mean of the rows drawn, so that its variance is known."""
+    random, draws = np.random.default_rng(5), 5
+    numbers = np.array([10, 50, 80, 95, 100])
+    values = random.normal(size=(2000, 1, 100))
+    order = random.random((2000, draws, 100)).argsort(-1)
+    drawn = np.take_along_axis(np.repeat(values, draws, axis=1), order, axis=2).cumsum(2)[..., numbers - 1] / numbers
+    deviations, fractions = drawn.std(1, ddof=1)[:, :-1], numbers / 100
+    true = drawn.mean(1).var(0)  # between the sets
+    said = (growth_curve.of_mean(growth_curve.on_other_rows(deviations, fractions), fractions, draws) ** 2).mean(0)
+    np.testing.assert_allclose(said[:3] / true[:3], 1, atol=0.12)
+    # The last two have what 80 rows say: more than is true, by 100 / 80 at most.
+    assert (said[3:] / true[3:] > 0.95).all() and (said[3:] / true[3:] < 1.4).all()
+    assert ((deviations**2 / draws).mean(0)[2:] < true[2:4] / 10).all()
+
+
+def test_resamples_and_bands_know_that_draws_share_rows():
+    def numbers(spread: float) -> list[np.ndarray]:
+        """Draws of half of the rows differ by so much, and those of nearly all do not."""
+        return [answered([0.7, 0.7], 1, spread)[0], answered([0.7, 0.7], 1, 0.0)[0], answered([0.7], 1, 0.0)[0]]
+
+    rows = [100, 190, 200]
+    wide, narrow = (
+        next(growth_curve.resampled(ACCURACY, [numbers(spread)], np.array(rows) / 200, 17)).std(0)[0]
+        for spread in (0.1, 0.0)
+    )
+    assert (wide > 2 * narrow).all()
+    wide, narrow = (
+        curves(ACCURACY, [50, 95, 100], rows, {"one": numbers(spread)}, 0.95, 17).points for spread in (0.1, 0.0)
+    )
+    assert (wide.high - wide.low > 1.5 * (narrow.high - narrow.low)).all()
 
 
 def test_a_difference_turns_for_good_or_never():
@@ -176,4 +229,21 @@ def test_the_page_says_who_leads_where_and_what_more_labels_bring(monkeypatch: p
     more = growth_curve.Curves(found.points, [], NextLabels("full", 0.012, 0.003, 0.02))
     assert "for each label, and stays so. By a power law through the points of `full`, the next 100" in text(more)
     assert "bring +1.2 points of accuracy (0.3 to 2.0)" in text(more)
+    capped = "With more than 125 texts `setfit` had no more pairs (`baseline.setfit.pairs`)."
+    assert page.section(evidence, more, 125).text.endswith(capped)
+    assert "setfit" not in text(more) and "setfit" not in page.section(evidence, more, ROWS[-1]).text
     assert page.section(evidence, more).table[0] == ["accuracy on test", *(f"{n} a label" for n in PER_LABEL)]
+
+
+def test_a_number_that_is_all_rows_of_balanced_labels_has_a_column_of_its_own(monkeypatch: pytest.MonkeyPatch):
+    counts = {"one": answered([0.7, 0.8, 0.8], 1), "two": answered([0.8, 0.8, 0.7], 2)}
+    found = curves(ACCURACY, [8, 16, 16.0], [16, 32, 32], counts, 0.95, seed=17)
+    assert np.isfinite(found.points[["value", "low", "high"]]).all(axis=None)
+    evidence = SimpleNamespace(
+        task=TASK,
+        report=SimpleNamespace(figure="accuracy", confidence=0.95),
+        methods=SimpleNamespace(method=SimpleNamespace(tolist=lambda: ["one", "two"])),
+    )
+    monkeypatch.setattr(page.model_sections, "palette", lambda names: dict.fromkeys(names, "black"))
+    head, *rows = page.section(evidence, found).table
+    assert [len(row) for row in rows] == [len(head)] * 2 and head[2:] == ["16 a label", "16 a label"]

@@ -112,6 +112,7 @@ def test_the_stage_finds_flipped_labels_and_repeats_itself(project: Project):
     assert {label: found["rows"] for label, found in figures["labels"].items()} == train.name.value_counts().to_dict()
 
     written = out.read_bytes()
+    assert written.startswith(b'\xef\xbb\xbf"rank",')
     assert b'"\'=shares fell\r@on monday"' in written
     project.run("python", "-m", "stages.label_noise", *COMMAND)
     assert out.read_bytes() == written

@@ -290,7 +290,7 @@ def test_fewer_training_rows_have_figures_of_their_own(copy: Project):
     rows = copy.profile()["splits"]["train"]["rows"]
     assert (quarter["rows"], half["rows"]) == (rows / 4, rows / 2)
     for figures in (quarter, half):
-        assert set(figures) == {"rows", "tfidf", "probe", "lora-v1"}
+        assert set(figures) == {"rows", "per_label_of_all", "tfidf", "probe", "lora-v1"}
         assert set(figures["lora-v1"]) == {"accuracy", "f1", "loss"}
     assert quarter["tfidf"]["loss"] > half["tfidf"]["loss"] > copy.read_json("metrics/validation/tfidf.json")["loss"]
     # All rows are what the method's own stage trains on, and give what it gives.
@@ -323,7 +323,7 @@ def test_few_labels_are_drawn_several_times_and_scored_on_test(copy: Project):
     assert points[points.method == "probe"].rows.tolist() == [8, 16, train]  # of two labels
     for number in (4, 8):
         figures = copy.read_json(f"metrics/few_labels/{number}.json")
-        assert set(figures) == {"rows", "tfidf", "probe", "lora-v1"}
+        assert set(figures) == {"rows", "per_label_of_all", "tfidf", "probe", "lora-v1"}
         assert {"accuracy", "accuracy_deviation", "f1", "f1_deviation", "loss"} <= set(figures["lora-v1"])
         counts = np.load(copy.folder / f"data/predictions/few_labels/{number}.npz")
         assert counts["lora-v1"].shape[:2] == (2, test)

@@ -396,7 +396,9 @@ def test_suspected_labels_are_shown_and_no_others():
         "Simple models, which did not see these rows, expect another label for 2 of 3 training texts."
     )
     assert section.table[1:] == [["one", "a", "b", "0.10"], ["two", "b", "a", "0.20"]]
-    assert "another label for 2 of all 3 texts." in classification.label_noise(NOISE, all_rows=True).text
+    assert "new texts" not in section.text
+    said = classification.label_noise(NOISE, all_rows=True).text
+    assert "another label for 2 of all 3 texts." in said and "a test text of some fold: correct all wrong" in said
 
 
 # --- the page

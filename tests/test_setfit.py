@@ -153,6 +153,7 @@ def test_with_few_labels_it_stands_beside_the_others(made: Project, tmp_path: Pa
     rows = {"shares": [], "per_label": [4], "draws": 2, "methods": ["tfidf", "setfit"]}
     project.edit_yaml("params.yaml", training_rows=rows)
     project.run("python", "-m", "stages.settings", "--out", "data/settings")
+    assert project.read_json("data/settings/report.json")["setfit_texts"] == 25
     run(project, "few_labels", "--number 4")
     figures = project.read_json("metrics/few_labels/4.json")
     assert set(figures["setfit"]) == set(figures["tfidf"]) and figures["rows"] == 8

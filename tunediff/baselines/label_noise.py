@@ -119,7 +119,7 @@ def count(ranked: pd.DataFrame) -> dict[str, float | dict]:
 def write(ranked: pd.DataFrame, figures: dict[str, Any], file: Path, metrics: Path) -> None:
     """Write the list as CSV and its figures as JSON; both are what `of_task.TaskBaselines.label_noise` gives."""
     with atomic(file) as partial:
-        # All in quotes: without, a lone carriage return in a text would begin a row.
-        ranked.round(4).to_csv(partial, index=False, quoting=csv.QUOTE_NONNUMERIC)
+        # All in quotes: without, a lone carriage return in a text would begin a row. Excel needs the mark to see UTF-8.
+        ranked.round(4).to_csv(partial, index=False, quoting=csv.QUOTE_NONNUMERIC, encoding="utf-8-sig")
     write_figures(metrics, figures)
     print(f"{file}: {figures['suspected']} of {len(ranked)} labels are suspected; {figures['not_judged']} not judged")

@@ -48,6 +48,12 @@ def draw(train: "Dataset", number: int, seed: int, task: Task) -> "np.ndarray":
     return np.flatnonzero(chosen)
 
 
+def of_all(train: "Dataset", task: Task) -> float:
+    """The rows that have a label, on average over the labels that some have: what all rows are among draws' numbers."""
+    sizes = [int(rows.sum()) for _, rows in task.parts(task.targets(train)) if rows.any()]
+    return sum(sizes) / len(sizes)
+
+
 def answers(
     method: str,
     task: Task,

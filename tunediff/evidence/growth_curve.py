@@ -20,6 +20,7 @@ RESAMPLES = 1000
 FITTED = 200  # resamples that a curve is fitted to
 POINTS = 5  # of a curve, at least, for its three parameters and a last point to predict
 MORE = 100  # labels
+MOST = 0.9  # of all rows, of which draws still differ enough to say how much trainings on other rows would
 LEAST_FLOOR = 1e-6  # below it, the law's bound and not the points decides how the curve goes on
 LEAST_POWER = 0.02  # a curve with a smaller one does not level off, so that nothing says where it goes
 
@@ -34,7 +35,7 @@ class Crossing:
     low: float
     """0 if it may be below the smallest number, and ..."""
     high: float
-    """... infinite if it may be beyond the largest."""
+    """... infinite if it may be beyond the largest, or beyond the last one before the next crossing."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,15 @@ def curves(
     each = {
         method: [figures.each(one.sum(1, dtype=float))[:, 0] for one in numbers] for method, numbers in counts.items()
     }
+    fractions = np.array(rows) / rows[-1]
     table = []
     for method, numbers in counts.items():
-        for place, (one, values) in enumerate(zip(numbers, each[method], strict=True)):
-            drawn = place < len(numbers) - 1
-            # All rows are one draw: another one would differ about as those of the largest number do.
-            deviation = float(np.std(values if drawn else each[method][-2], ddof=1))
-            draws, known = (len(values), len(values)) if drawn else (1, len(each[method][-2]))
-            reach = student.ppf((1 + confidence) / 2, known - 1) * deviation / math.sqrt(draws)
+        deviations = np.array([np.std(values, ddof=1) for values in each[method][:-1]])
+        draws = len(each[method][0])
+        reaches = student.ppf((1 + confidence) / 2, draws - 1) * of_mean(
+            on_other_rows(deviations, fractions), fractions, draws
+        )
+        for place, (one, reach) in enumerate(zip(numbers, reaches, strict=True)):
             (own,) = intervals(figures, one, confidence).values()
             table.append(
                 {
@@ -90,14 +92,14 @@ def curves(
                     "per_label": per_label[place],
                     "rows": rows[place],
                     "value": own.value,
-                    "deviation": deviation if drawn else math.nan,
+                    "deviation": deviations[place] if place < len(deviations) else math.nan,
                     "low": max(0.0, own.value - math.hypot(own.value - own.low, reach)),
                     "high": min(1.0, own.value + math.hypot(own.high - own.value, reach)),
                 }
             )
     points = pd.DataFrame(table)
     values = np.array([[one.mean() for one in numbers] for numbers in each.values()])
-    drawn_again = np.concatenate(list(resampled(figures, list(counts.values()), seed)))
+    drawn_again = np.concatenate(list(resampled(figures, list(counts.values()), fractions, seed)))
     methods = list(counts)
     best = int(values[:, -1].argmax())
     return Curves(
@@ -107,8 +109,37 @@ def curves(
     )
 
 
-def resampled(figures: Figures, counts: list[list[np.ndarray]], seed: int) -> Iterator[np.ndarray]:
-    """Figures of resamples of test rows and draws, shape [resamples, methods, numbers], until there are RESAMPLES."""
+def on_other_rows(deviations: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+    """Standard deviations between trainings on rows that have none in common, shape [..., numbers].
+
+    `deviations`, shape [..., numbers - 1], are those between draws, each of which takes a number's fraction of all
+    rows. Draws share the more rows, the larger this is, and differ the less. Where more than MOST are drawn, it is that
+    of the number before: a little too much, since more rows vary less.
+    """
+    found: list[np.ndarray] = []
+    for place, fraction in enumerate(fractions):
+        if found and fraction > MOST:
+            found.append(found[-1])
+        else:
+            found.append(deviations[..., place] / math.sqrt(1 - min(fraction, MOST)))
+    return np.stack(found, axis=-1)
+
+
+def of_mean(deviations: np.ndarray, fractions: np.ndarray, draws: int) -> np.ndarray:
+    """The standard deviation of the mean over draws, for other rows in all; `deviations` as `on_other_rows` gives them.
+
+    More draws take out their own noise, not that of the rows which they are drawn from.
+    """
+    return deviations * np.sqrt(fractions + (1 - fractions) / draws)
+
+
+def resampled(
+    figures: Figures, counts: list[list[np.ndarray]], fractions: np.ndarray, seed: int
+) -> Iterator[np.ndarray]:
+    """Figures of resamples of test rows and draws, shape [resamples, methods, numbers], until there are RESAMPLES.
+
+    `fractions` of all rows are drawn. What other rows in all would change is alike for all numbers of a method.
+    """
     random = np.random.default_rng(seed)
     rows, draws = counts[0][0].shape[1], len(counts[0][0])
     scale = math.sqrt(draws / (draws - 1))  # the mean of n values drawn from n varies too little by this
@@ -120,15 +151,16 @@ def resampled(figures: Figures, counts: list[list[np.ndarray]], seed: int) -> It
         other = random.standard_normal((size, len(counts)))
         table = np.empty((size, len(counts), len(counts[0])))
         for method, numbers in enumerate(counts):
+            deviations = []
             for number, one in enumerate(numbers):
                 sums = np.stack([weights @ training.astype(float) for training in one], axis=1)
                 each = figures.each(sums)[..., 0]
-                mean = each.mean(1)
-                if number < len(numbers) - 1:
-                    deviation = each.std(1, ddof=1)
-                    table[:, method, number] = mean + scale * (np.take_along_axis(each, chosen, 1).mean(1) - mean)
-                else:  # one draw, as different from others as those of the number before
-                    table[:, method, number] = mean + other[:, method] * deviation
+                table[:, method, number] = mean = each.mean(1)
+                if number < len(numbers) - 1:  # all rows are one draw, whose noise is that of the rows
+                    deviations.append(each.std(1, ddof=1))
+                    table[:, method, number] += scale * (np.take_along_axis(each, chosen, 1).mean(1) - mean)
+            spread = on_other_rows(np.stack(deviations, axis=1), fractions)
+            table[:, method] += other[:, method, None] * np.sqrt(fractions) * spread
         yield table
 
 
@@ -138,11 +170,15 @@ def crossings(
     """Where the best method changes. `values` has shape [methods, numbers]; see `resampled` for `drawn_again`."""
     places = np.log2(per_label)
     best = values.argmax(0)
-    for place in np.flatnonzero(best[1:] != best[:-1]):
+    changes = np.flatnonzero(best[1:] != best[:-1])
+    for place in changes:
+        # What comes behind the next change is not about this one.
+        until = min((later + 1 for later in changes if later > place), default=len(places))
         before, after = best[place], best[place + 1]
         apart = values[after] - values[before]
         value = _zero(places[place : place + 2], apart[place : place + 2])
-        others = [last_change(places, one) for one in drawn_again[:, after] - drawn_again[:, before]]
+        again = drawn_again[:, after, :until] - drawn_again[:, before, :until]
+        others = [last_change(places[:until], one) for one in again]
         low, high = np.quantile(others, [(1 - confidence) / 2, (1 + confidence) / 2], method="closest_observation")
         # 2 to the power of minus infinity is 0.
         yield Crossing(methods[before], methods[after], *map(float, (2.0**value, 2.0**low, 2.0**high)))

@@ -64,6 +64,8 @@ class Trained(_Strict):
     """How it writes."""
     text: str | list[str] | None = None
     """The source's column of the texts, or several, as in the data's file."""
+    label: str | None = None
+    """That of the labels."""
     adapter: OwnAdapter | None = None
     temperature: Annotated[float, Field(ge=0.01, le=100)] = 1
     """What logits are divided by."""

@@ -60,6 +60,8 @@ def label_noise(noise: pd.DataFrame, all_rows: bool) -> Section | None:
         f"Simple models, which did not see these rows, expect another label for {len(suspected):,} of "
         f"{of_rows(len(noise), all_rows)} texts. Many may be right but hard: read the first ones."
     )
+    if all_rows:
+        said += " Each is a test text of some fold: correct all wrong labels, or judge the methods on new texts."
     rows = [
         [textwrap.shorten(row.text, 300), row.label, row.suggested, f"{row.p_label:.2f}"]
         for row in suspected.head(SHOWN).itertuples()

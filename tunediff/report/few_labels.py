@@ -11,8 +11,11 @@ from tunediff.report import model_sections
 from tunediff.report.page import Section
 
 
-def section(evidence: Evidence, few: Curves) -> Section:
-    """The curve of the decisive figure on the test texts by training rows for each label, and what it says."""
+def section(evidence: Evidence, few: Curves, setfit_texts: int | None = None) -> Section:
+    """The curve of the decisive figure on the test texts by training rows for each label, and what it says.
+
+    From `setfit_texts` on more of them gave SetFit no more pairs.
+    """
     figure, sure = evidence.task.figures[evidence.report.figure], f"{100 * evidence.report.confidence:g}%"
     points = few.points
     first = points[points.per_label == points.per_label.min()].sort_values("value").method.iloc[-1]
@@ -33,9 +36,13 @@ def section(evidence: Evidence, few: Curves) -> Section:
         "A figure is the mean over draws of the training rows, ± the deviation of one draw. The last number is that of "
         f"all rows. Bands and intervals ({sure}) are for other training rows and other test texts."
     )
+    if setfit_texts and points.rows.max() > setfit_texts:
+        words += f" With more than {setfit_texts:,} texts `setfit` had no more pairs (`baseline.setfit.pairs`)."
     by_method = points.groupby("method", sort=False)
     rows = [[method, *(_mean(row) for row in table.itertuples())] for method, table in by_method]
-    head = [f"{figure.words} on test", *(f"{number:,.0f} a label" for number in points.per_label.unique())]
+    # All rows may be as many of each label as the largest number, so that this stands there twice.
+    numbers = points.per_label[points.method == points.method.iloc[0]]
+    head = [f"{figure.words} on test", *(f"{number:,.0f} a label" for number in numbers)]
     picture = model_sections.by_rows(
         evidence, points, "per_label", "training texts for each label", f"{figure.title} on test"
     )

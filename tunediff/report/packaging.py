@@ -17,6 +17,7 @@ WEIGHTS = ".safetensors"
 def package(trained: Path, model: Path, results: card.Results) -> None:
     """Put together `model` from what training wrote to `trained`, with a folder in it for each further seed."""
     fitted = results.detail.get("fitted", {})  # of a baseline it is in the config already
+    columns = {key: results.profile[key] for key in ("text", "label") if key in results.profile}
     seeds = list(results.detail["seeds"])
     with atomic(model) as made:
         for seed in seeds:
@@ -24,7 +25,7 @@ def package(trained: Path, model: Path, results: card.Results) -> None:
             fill(target, source)
             if (source / ENCODER).is_dir():
                 fill(target / ENCODER, source / ENCODER)
-            add_fitted(target / "config.json", fitted.get(seed, {}) | {"text": results.profile["text"]})
+            add_fitted(target / "config.json", fitted.get(seed, {}) | columns)
             card.write(target, folder(model, seed, seeds), seed, results)
 
 

@@ -52,6 +52,8 @@ class About:
     """How many have done so."""
     few: Curves | None = None
     """See `few_labels`."""
+    setfit_texts: int | None = None
+    """See `report.settings.Reporting`."""
     kept: pd.DataFrame | None = None
     """See `evidence.rules.kept`, if the data file has rules."""
 
@@ -79,6 +81,7 @@ def about(
         texts=sum(rows.values()) if settings.foldable else 0,
         folds=settings.folds,
         few=few_labels(settings, folders, rows["train"]) if settings.per_label else None,
+        setfit_texts=settings.setfit_texts,
         kept=rules.kept(*keeping) if settings.rules else None,
     )
 
@@ -142,7 +145,11 @@ def growth_with_rows(settings: Reporting, metrics: Path, all_rows: int, figures:
 
 def label_noise(settings: Reporting, folders: argparse.Namespace) -> tuple[pd.DataFrame, bool]:
     """The list of likely wrong labels, and whether it has all rows: with folds, but for spans."""
-    options = {"dtype": {"label": str, "suggested": str}, "keep_default_na": False}  # labels such as 007 or NA are text
+    options = {
+        "dtype": {"label": str, "suggested": str},  # labels such as 007 or NA are text
+        "keep_default_na": False,
+        "encoding": "utf-8-sig",
+    }
     every = folders.predictions / "folds" / "label_noise.csv"
     if settings.folds and len(table := pd.read_csv(every, **options)):
         return table, True
@@ -156,11 +163,11 @@ def few_labels(settings: Reporting, folders: argparse.Namespace, all_rows: int) 
     drawn = [np.load(file) for file in files]
     counts = {method: [*(one[method] for one in drawn), own[method].counts] for method in settings.growing}
     some = own[settings.growing[0]]
-    rows = [read_json(folders.metrics / "few_labels" / f"{number}.json")["rows"] for number in settings.per_label]
+    figures = [read_json(folders.metrics / "few_labels" / f"{number}.json") for number in settings.per_label]
     return curves(
         some.figures(settings.report.figure),
-        [*settings.per_label, all_rows / len(some.task.labels)],
-        [*rows, all_rows],
+        [*settings.per_label, figures[-1]["per_label_of_all"]],
+        [*(each["rows"] for each in figures), all_rows],
         counts,
         settings.report.confidence,
         settings.seed,

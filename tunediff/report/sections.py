@@ -43,7 +43,7 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
         cut_texts(evidence),
         model_sections.learning_curves(evidence, about.curves),
         None if about.growth.empty else more_labels(evidence, about.growth, about.validated),
-        few_labels.section(evidence, about.few) if about.few else None,
+        few_labels.section(evidence, about.few, about.setfit_texts) if about.few else None,
         *task.answers(evidence, about),
         all_errors(evidence),
         task.label_noise(about.noise, about.all_judged),

@@ -36,6 +36,8 @@ class Reporting(Section):
     """The methods that it trained."""
     per_label: list[int] | None = None
     """Numbers of training rows for each label that `few_labels` drew, if any."""
+    setfit_texts: int | None = None
+    """Texts from which on more of them give SetFit no more pairs, if it is among what `few_labels` trained."""
     max_length: int
     """Longer texts were cut to this many tokens."""
     report: Report

@@ -84,8 +84,8 @@ def split(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> Split:
     of its own has no row, or if the label that rare ones are merged into is still too rare.
     """
     divided = _sides(table, conf, path, seed)
-    cut = ["train", *conf.cut_splits] if conf.named_splits else list(conf.cut_splits)
-    rare = splitting.rare(divided, cut) if conf.cut_splits else {}
+    cut = _cut(conf)
+    rare = splitting.rare(divided, cut)
     if not rare:
         return Split(divided, {}, {}, [])
     is_rare = splitting.has_one_of(divided.stratum, list(rare))
@@ -109,6 +109,17 @@ def split(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> Split:
             f"{', '.join(cut)}; add rows, or say `rare: drop`"
         )
     return Split(divided, rare, dict.fromkeys(rare, name), [])
+
+
+def _cut(conf: DataConf) -> list[str]:
+    """The splits in which a label must be that is not rare; none if the source has its own."""
+    return ["train", *conf.cut_splits] if conf.named_splits and conf.cut_splits else list(conf.cut_splits)
+
+
+def rare_labels(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> set[str]:
+    """Labels that `split` would take for rare, if duplicates were dropped before."""
+    table, _ = splitting.drop_duplicates(table)
+    return set(splitting.rare(_sides(table, conf, path, seed), _cut(conf)))
 
 
 def listed(rare: dict[str, str]) -> str:

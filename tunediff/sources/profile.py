@@ -31,6 +31,7 @@ def of_rows(
     return {
         "data": name,
         "text": conf.text,
+        **({"label": conf.label} if hasattr(conf, "label") else {}),
         "source": {split: rows.origin for split, rows in sources.items()},
         "read_as": {split: rows.decided for split, rows in sources.items() if rows.decided},
         "rows": {
@@ -106,7 +107,8 @@ def log(profile: dict[str, Any], file: Path) -> None:
         )
     if told := profile.get("corrections"):
         by = "".join(f", {name or 'someone'} {rows}" for name, rows in told["by"].items())
-        print(f"  {told['file']}: {told['read_again']} labels read again, {told['changed']} of them changed{by}")
+        equal = f", and {told['equal_rows']} equal rows" if told["equal_rows"] else ""
+        print(f"  {told['file']}: {told['read_again']} labels read again, {told['changed']} of them changed{equal}{by}")
     if disputed := profile["same_text_other_label"]["rows"]:
         print(
             f"  {disputed} rows share their text with a row of another label: they stay, together where the split is "

@@ -4,6 +4,7 @@ The least sure texts are divided by k-means into as many clusters as texts are w
 sure text of each cluster comes first. What nearly repeats a chosen text is not chosen.
 """
 
+import hashlib
 import heapq
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,23 +16,25 @@ if TYPE_CHECKING:
 
 EACH = 10  # candidates for each text that is wanted
 NEAR = 0.8  # cosine of two texts' TF-IDF, from which on one repeats the other
+MANY = 1000  # clusters, of more of which k-means sees some texts at a time: its time grows with their square
 DIMENSIONS = 100  # in which clusters are looked for
 SEED = 17
 
 
-def plain(text: str) -> str:
-    """The text without what does not make it another one: case and spaces."""
-    return " ".join(text.casefold().split())
+def digest(text: str) -> bytes:
+    """Alike for texts that differ in case and spaces alone, empty for a blank one; short, since many may be held."""
+    plain = " ".join(text.casefold().split())
+    return hashlib.blake2b(plain.encode(errors="surrogatepass"), digest_size=8).digest() if plain else b""
 
 
 class Candidates:
     """The least sure of any number of texts, each once; only as many as are asked for are held."""
 
     def __init__(self, most: int, labelled: Iterable[str] = ()):
-        """`labelled`: texts that have a label already."""
+        """`labelled`: texts that have a label already, of which the digests are held."""
         self.most = most
-        self.labelled = {plain(text) for text in labelled}
-        self._held: set[str] = set()
+        self.labelled = {digest(text) for text in labelled}
+        self._held: set[bytes] = set()
         self._heap: list[tuple[float, int, str, Any]] = []
         self._number = 0
 
@@ -39,7 +42,7 @@ class Candidates:
         """Texts with how unsure they are, and whatever is to be kept of each."""
         for text, unsure, row in zip(texts, uncertainty, rows, strict=True):
             self._number -= 1  # of texts that are equally unsure, the first ones are kept
-            key = plain(text)
+            key = digest(text)
             if not key or key in self.labelled or key in self._held:
                 continue
             self._held.add(key)
@@ -48,11 +51,11 @@ class Candidates:
                 heapq.heappush(self._heap, entry)
             else:
                 _, _, gone, _ = heapq.heappushpop(self._heap, entry)
-                self._held.discard(plain(gone))
+                self._held.discard(digest(gone))
 
     def chosen(self, wanted: int) -> list[tuple[float, Any]]:
         """How unsure they are and what was kept of the `wanted` texts to label, the first ones first."""
-        best = [one for one in sorted(self._heap, reverse=True) if plain(one[2]) not in self.labelled]
+        best = [one for one in sorted(self._heap, reverse=True) if digest(one[2]) not in self.labelled]
         places = choose([text for _, _, text, _ in best], np.array([unsure for unsure, *_ in best]), wanted)
         return [(best[place][0], best[place][3]) for place in places]
 
@@ -82,14 +85,16 @@ def words(texts: Sequence[str]) -> "csr_matrix":
 
 def rank_in_cluster(terms: "csr_matrix", uncertainty: np.ndarray, wanted: int) -> np.ndarray:
     """How many texts of a text's cluster are less sure than it is; 0 for all, if no more than `wanted` are there."""
-    from sklearn.cluster import KMeans
+    from sklearn.cluster import KMeans, MiniBatchKMeans
     from sklearn.decomposition import TruncatedSVD
 
     rows, kinds = terms.shape
     if rows <= wanted or kinds < 3:
         return np.zeros(rows, int)
     states = TruncatedSVD(min(DIMENSIONS, kinds - 1), random_state=SEED).fit_transform(terms)
-    clusters = KMeans(wanted, n_init=1, random_state=SEED).fit_predict(states, sample_weight=uncertainty + 1e-6)
+    few = {"n_init": 1, "random_state": SEED}
+    means = KMeans(wanted, **few) if wanted <= MANY else MiniBatchKMeans(wanted, batch_size=2 * wanted, **few)
+    clusters = means.fit_predict(states, sample_weight=uncertainty + 1e-6)
     ranks = np.empty(rows, int)
     for cluster in np.unique(clusters):
         own = np.flatnonzero(clusters == cluster)

@@ -1,6 +1,7 @@
 """Texts to label next, from a file of any length, and written for a spreadsheet or for Label Studio."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,11 +11,13 @@ from xml.sax.saxutils import quoteattr
 import pyarrow as pa
 from tqdm import tqdm
 
+from tunediff.core.csv_cells import original
 from tunediff.core.errors import UserError
 from tunediff.core.files import atomic
+from tunediff.core.values import as_text
 from tunediff.use import job_input
-from tunediff.use.choosing import EACH, Candidates, plain
-from tunediff.use.job_formats import BY_ENDING
+from tunediff.use.choosing import EACH, Candidates, digest
+from tunediff.use.job_formats import Jsonl, SpreadsheetCsv
 from tunediff.use.job_input import Input, Row
 from tunediff.use.of_task import of_task
 
@@ -34,6 +37,8 @@ def check(out: Path, source: Input, label: str, inputs: Iterable[Path]) -> None:
             raise UserError(f"--out {out}: {path} is a folder or an input; name another file")
     if label in NEW:
         raise UserError(f"--label {label}: is the name of another new column; choose another")
+    if label in source.text_columns:
+        raise UserError(f"--label {label}: is the column of texts; name the one of labels")
     if clash := [name for name in NEW if name in source.header]:
         raise UserError(f"{source.place}: the column {clash[0]} is there already; rename it, or leave it out")
 
@@ -52,7 +57,7 @@ def choose(model: "Classifier", source: Input, label: str, labelled: Iterable[In
     candidates = Candidates(max(EACH * wanted, 1000), known)
     with tqdm(total=source.total, unit="text") as progress:
         for chunk in job_input.chunks(source.rows()):
-            candidates.labelled.update(map(plain, source.texts([row for row in chunk if has_label(row, label)])))
+            candidates.labelled.update(map(digest, source.texts([row for row in chunk if has_label(row, label)])))
             rows = [row for row in chunk if not has_label(row, label)]
             if rows:
                 texts = source.texts(rows)
@@ -62,6 +67,11 @@ def choose(model: "Classifier", source: Input, label: str, labelled: Iterable[In
                 candidates.add(texts, answers.uncertainty(predicted), kept)
             progress.update(len(chunk))
     return [row | {"uncertainty": round(unsure, 4), label: ""} for unsure, row in candidates.chosen(wanted)]
+
+
+def cell(record: Row, column: str) -> str:
+    """A value as text, without what `SpreadsheetCsv` puts before a formula."""
+    return original(as_text(record, column))
 
 
 def has_label(row: Row, label: str) -> bool:
@@ -77,11 +87,11 @@ def write(out: Path, rows: list[Row], source: Input, label: str, names: list[str
     if out.suffix.lower() == ".json":
         interface = out.with_suffix(".xml")
         tasks = [task(row, source.text_columns[0], label, version) for row in rows]
-        _save(out, json.dumps(tasks, ensure_ascii=False, indent=1, default=str))
+        _save(out, json.dumps(_without_nan(tasks), ensure_ascii=False, indent=1, default=str, allow_nan=False))
         _save(interface, labelling_interface(source.text_columns, label, names))
         return [out, interface]
     new = NEW if label in source.header else {**NEW, label: pa.string()}
-    output = BY_ENDING[out.suffix.lower()](source, new)
+    output = (SpreadsheetCsv if out.suffix.lower() == ".csv" else Jsonl)(source, new)
     with atomic(out) as partial, TemporaryDirectory() as folder:
         chunk = Path(folder, "chunk")
         output.write(chunk, rows)
@@ -105,6 +115,15 @@ def labelling_interface(texts: list[str], label: str, names: list[str]) -> str:
     choices = [f"    <Choice value={quoteattr(name)}/>" for name in names]
     head = f'  <Choices name={quoteattr(label)} toName={quoteattr(texts[0])} choice="single">'
     return "\n".join(["<View>", *shown, head, *choices, "  </Choices>", "</View>"])
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with null for numbers that JSON does not have, such as empty cells of a Parquet file."""
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _save(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TextIO
@@ -70,6 +70,11 @@ class Csv(Format):
             self.new = {f"{self.spans}_{part.name}": part.type for part in kind.value_type}
             self.columns = [*source.header, *self.new]
 
+    @property
+    def made_harmless(self) -> Collection[str]:
+        """The columns whose texts are no formulas."""
+        return self.new
+
     def write(self, path: Path, rows: list[Row]) -> None:
         with _open(path) as file:
             self.write_rows(file, rows)
@@ -86,7 +91,7 @@ class Csv(Format):
         # csv puts quotes around a carriage return only where it ends lines with one.
         writer = csv.writer(SimpleNamespace(write=lambda line: file.write(line.removesuffix("\r\n") + "\n")))
         for row in self._divided(rows) if self.spans else rows:
-            row = row | {name: harmless(row[name]) for name in self.new if isinstance(row.get(name), str)}
+            row = row | {name: harmless(row[name]) for name in self.made_harmless if isinstance(row.get(name), str)}
             cells = (row.get(name) for name in self.columns)
             writer.writerow([_json(cell) if isinstance(cell, list | dict) else cell for cell in cells])
 
@@ -94,6 +99,18 @@ class Csv(Format):
         for row in rows:
             for span in row.get(self.spans) or [{}]:  # none: the header, too
                 yield row | {f"{self.spans}_{name}": value for name, value in span.items()}
+
+
+class SpreadsheetCsv(Csv):
+    """To be edited in a spreadsheet: no cell is a formula, and a mark at the beginning says UTF-8 to Excel."""
+
+    @property
+    def made_harmless(self) -> Collection[str]:
+        return self.columns
+
+    def write_header(self, file: TextIO) -> None:
+        file.write("\ufeff")
+        super().write_header(file)
 
 
 BY_ENDING: dict[str, type[Format]] = {".csv": Csv, ".jsonl": Jsonl, ".parquet": Parquet}

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import read_json, sha256
@@ -82,12 +82,22 @@ def trained_columns(model: Path) -> list[str]:
     return trained_on(model)[0]
 
 
+def trained_label(model: Path) -> str:
+    """The column of labels that the model was trained on; `label` if that is not known."""
+    return _origin(model).get("label") or "label"
+
+
 def trained_on(model: Path) -> tuple[list[str], Reading]:
     """Those columns, and how a value of one is read: as a text, or as a chat if the model was trained on chats."""
-    file = folder_of(model) / "config.json"
-    origin = read_json(file).get("tunediff", {}) if file.is_file() else {}
+    origin = _origin(model)
     columns = origin.get("text", "text")
     return [columns] if isinstance(columns, str) else columns, question if origin.get("chat") else as_text
+
+
+def _origin(model: Path) -> dict[str, Any]:
+    """What the model's config says of its training."""
+    file = folder_of(model) / "config.json"
+    return read_json(file).get("tunediff", {}) if file.is_file() else {}
 
 
 def _least_confidence(model: Path, accuracy: float) -> float:
