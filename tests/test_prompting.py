@@ -1,6 +1,8 @@
 """Methods of `prompts` with a model on this machine: likelihoods, calibration, examples, and what the stage writes."""
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ENVIRONMENT, Project
-from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM, T5Config, T5ForConditionalGeneration
 
 from tunediff.core.errors import UserError
 from tunediff.core.splits import load_split
@@ -97,6 +100,33 @@ def test_a_model_that_takes_no_such_positions_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="this architecture \\(bloom\\) cannot be prompted here") as error:
         language_model.check(model.eval(), [[1, 2, 3], [1, *range(2, 30)]], [[4], [5, 6]], "acme/bloom")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda weights: weights.pop("model.norm.weight"), "missing: model.norm.weight"),
+        (
+            lambda weights: weights.update({"model.norm.weight": torch.ones(7)}),
+            "of another shape: model.norm.weight",
+        ),
+    ],
+)
+def test_a_model_without_all_its_weights_is_not_asked(tiny_decoder: Path, tmp_path: Path, change: Callable, named: str):
+    shutil.copytree(tiny_decoder, tmp_path / "decoder")
+    weights = load_file(tiny_decoder / "model.safetensors")
+    change(weights)
+    save_file(weights, tmp_path / "decoder/model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"coder\.yaml: name: the weights of .* \({named}\); get the model again"):
+        Scorer(prompting(tmp_path / "decoder"), LABELS)
+
+
+def test_what_is_no_decoder_is_not_asked(tiny_model: Path, tmp_path: Path):
+    config = T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    for folder, said in ((tiny_model, "is no model that writes texts"), (tmp_path, r"is an encoder-decoder \(t5\)")):
+        with pytest.raises(UserError, match=f"^x: name: {folder} {said}"):
+            language_model.load_language_model(Pretrained(name=str(folder)), Path("x"), "fp32")
 
 
 def test_a_prompt_that_the_model_cannot_read_is_refused(tiny_decoder: Path):
