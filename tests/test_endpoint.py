@@ -31,12 +31,12 @@ TEXTS = [f"text {number}" for number in range(20)]
 CONVERSATIONS = [Wording("Choose.", "{text}").conversation(text) for text in TEXTS]
 
 
-def completion(answer: str) -> tuple[int, dict, str]:
+def completion(answer: str, **changes: object) -> tuple[int, dict, str]:
     """Status, headers and body of a good answer."""
     body = {
         "id": "1", "object": "chat.completion", "created": 1, "model": "m",
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
-        "usage": {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32},
+        "usage": {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32}, **changes,
     }  # fmt: skip
     return 200, {"Content-Type": "application/json"}, json.dumps(body)
 
@@ -256,6 +256,16 @@ def test_nonsense_is_counted_and_not_asked_for_again(serve):
     scores = client(server.url).scores(CONVERSATIONS, "test")
     assert scores.unanswered.tolist() == [False] * 15 + [True] * 5
     assert (client(server.url).scores(CONVERSATIONS, "test").unanswered == scores.unanswered).all()
+    assert server.asked == Counter(TEXTS)
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": 2}])
+def test_a_server_that_counts_no_tokens_has_no_price(serve, usage: dict | None):
+    server = serve(lambda text, times: completion("bearish", usage=usage))
+    for _ in range(2):  # and the next run reads the records
+        assert client(server.url).scores(CONVERSATIONS, "test").input_tokens == 0
+    with pytest.raises(UserError, match=r"ask\.endpoint\.price: .* does not say how many tokens .*; leave `price` out"):
+        client(server.url, price={"input": 1, "output": 1}).scores(CONVERSATIONS, "test")
     assert server.asked == Counter(TEXTS)
 
 

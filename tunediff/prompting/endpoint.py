@@ -75,6 +75,12 @@ class Server:
         return [records[key] for key in keys]
 
     def _usage(self, answered: list[dict[str, Any]]) -> dict[str, Any]:
+        """Raises UserError if there is a price, and the server does not say of how many tokens."""
+        if self.endpoint.price and not all(record["input_tokens"] for record in answered):
+            raise UserError(
+                f"{self.place}.price: {self.endpoint.url} does not say how many tokens it reads (`usage`), so no "
+                "money can be counted; leave `price` out. The answers are kept"
+            )
         at_once = min(self.endpoint.concurrency, len(answered))
         return {
             "seconds": sum(record["seconds"] for record in answered) / at_once,
@@ -176,16 +182,14 @@ class Server:
                 model=self.endpoint.model, messages=messages, extra_body=body
             )
             answer = completion.choices[0].message.content
+            usage = completion.usage
+            read, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
         except (APIResponseValidationError, ValueError, AttributeError, IndexError, TypeError) as error:
             raise NonsenseError(f"no chat completion came back ({reason(error)})") from None
         if not isinstance(answer, str | None):
             raise NonsenseError(f"no chat completion came back, but {reprlib.repr(answer)}")
-        usage = completion.usage
-        return {
-            "answer": answer or "",
-            "input_tokens": usage.prompt_tokens if usage else 0,
-            "output_tokens": usage.completion_tokens if usage else 0,
-        }
+        # Some servers leave out some of these.
+        return {"answer": answer or "", "input_tokens": read or 0, "output_tokens": written or 0}
 
     def _failure(self, error: Exception, key: str | None, answered: int, asked: int) -> UserError:
         """What is wrong, and what to do. The key is taken out of what the server says."""

@@ -9,6 +9,7 @@ import numpy as np
 class Usage:
     seconds: float
     input_tokens: int
+    """0 if a server does not say how many it read."""
     output_tokens: int = 0
 
 
