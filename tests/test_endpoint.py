@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from conftest import ENVIRONMENT, SECRET, Project
 from test_prompting import ask
 
 from tunediff.core.errors import UserError
-from tunediff.prompting.endpoint import Server
+from tunediff.prompting.endpoint import MOST_IN_A_ROW, Server
 from tunediff.prompting.forms import UNSURE, nothing_if_unanswered, wrong_if_unanswered
 from tunediff.prompting.parsing import label_of, labels_of
 from tunediff.prompting.prompts import Wording
@@ -267,6 +268,43 @@ def test_a_server_that_counts_no_tokens_has_no_price(serve, usage: dict | None):
     with pytest.raises(UserError, match=r"ask\.endpoint\.price: .* does not say how many tokens .*; leave `price` out"):
         client(server.url, price={"input": 1, "output": 1}).scores(CONVERSATIONS, "test")
     assert server.asked == Counter(TEXTS)
+
+
+@pytest.mark.parametrize(("status", "takes_schema"), [(400, True), (413, False), (422, True)])
+def test_a_text_that_the_server_refuses_has_no_valid_answer(serve, capsys, status: int, takes_schema: bool):
+    """Also the first one; and with none but such texts left to ask."""
+    long = {"text 0", "text 7", "text 19"}
+    server = serve(
+        lambda text, times: refusal(status, "too long") if text in long else by_number(text, times),
+        takes_schema=takes_schema,
+    )
+    for _ in range(2):
+        scores = client(server.url).scores(CONVERSATIONS, "test")
+        assert {TEXTS[row] for row in np.flatnonzero(scores.unanswered)} == long and scores.refused == 3
+        assert np.delete(scores.scores.argmax(1), [0, 7, 19]).tolist() == [*EXPECTED[1:7], *EXPECTED[8:19]]
+    assert all(server.asked[text] == 1 for text in set(TEXTS) - long)
+    assert re.search(r"ask: test: http.*/v1 refuses 3 texts, first: .*too long", capsys.readouterr().out)
+    priced = client(server.url, price={"input": 1, "output": 1}).scores(CONVERSATIONS, "test")
+    assert priced.input_tokens == 17 * 30
+
+
+def test_a_server_that_takes_no_more_texts_is_a_failure(serve):
+    """Such as one whose credit is used up; what it refused from then on is asked again."""
+    empty = threading.Event()
+    conversations = [Wording("", "{text}").conversation(f"text {number}") for number in range(60)]
+
+    def behave(text: str, times: int):
+        answered = not empty.is_set() or int(text.split()[-1]) < 30
+        return by_number(text, times) if answered else refusal(400, "no credit")
+
+    server = serve(behave)
+    empty.set()
+    for answered in (30, 0):
+        with pytest.raises(UserError, match=rf"ask\.endpoint.*no credit.* {answered} of (60|30) answers came"):
+            client(server.url, concurrency=1).scores(conversations, "test")
+    assert server.asked.total() <= 30 + 3 * MOST_IN_A_ROW  # a new client tries with and without the schema
+    empty.clear()
+    assert not client(server.url).scores(conversations, "test").unanswered.any()
 
 
 def test_what_came_before_a_failure_is_kept(serve):

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 
+REFUSALS = (400, 413, 422)
+"""What a server says to a text that it does not take: it is too long, or a filter holds it back.
+
+It says the same to what is wrong with every request, such as an option or the credit. So many in a row end the method:
+"""
+MOST_IN_A_ROW = 20
+MOST_AT_FIRST = 3  # as long as nothing was answered
+REFUSED = {"answer": "", "input_tokens": 0, "output_tokens": 0, "seconds": 0.0, "refused": True}
+
+
 class NonsenseError(Exception):
     """What came back is no chat completion."""
 
@@ -35,7 +45,9 @@ class Server:
         self.form = FORMS[settings.task]
         self.place = f"params.yaml: prompts.entries.{settings.method}.endpoint"
         self.structured: bool | None = None if isinstance(self.form, Labelling) else False
-        """Whether the server is given a schema for its answer; if there is one, the first request tells."""
+        """Whether the server is given a schema for its answer; if there is one, the first answer tells."""
+        self.answers = False
+        """Whether it has answered any text, now or before."""
 
     @property
     def cost(self) -> dict[str, int]:
@@ -69,6 +81,7 @@ class Server:
         keys = [answer_cache.digest(self._content(messages)) for messages in conversations]
         records = {key: record for key in set(keys) if (record := answer_cache.load(key))}
         missing = {key: messages for key, messages in zip(keys, conversations, strict=True) if key not in records}
+        self.answers |= not all(record["refused"] for record in records.values())
         if missing:
             print(f"{self.settings.method}: {title}: {len(missing):,} to ask, {len(records):,} known from before")
             records |= self._ask(missing, title)
@@ -76,7 +89,7 @@ class Server:
 
     def _usage(self, answered: list[dict[str, Any]]) -> dict[str, Any]:
         """Raises UserError if there is a price, and the server does not say of how many tokens."""
-        if self.endpoint.price and not all(record["input_tokens"] for record in answered):
+        if self.endpoint.price and not all(record["input_tokens"] or record["refused"] for record in answered):
             raise UserError(
                 f"{self.place}.price: {self.endpoint.url} does not say how many tokens it reads (`usage`), so no "
                 "money can be counted; leave `price` out. The answers are kept"
@@ -86,6 +99,7 @@ class Server:
             "seconds": sum(record["seconds"] for record in answered) / at_once,
             "input_tokens": sum(record["input_tokens"] for record in answered),
             "output_tokens": sum(record["output_tokens"] for record in answered),
+            "refused": sum(record["refused"] for record in answered),
         }
 
     def _content(self, messages: Messages) -> dict[str, Any]:
@@ -101,20 +115,33 @@ class Server:
 
         key = self._key()
         records: dict[str, dict[str, Any]] = {}
+        refused: list[Exception] = []
+        since: list[str] = []  # refused since the last answer
         failures: list[UserError] = []
         progress = tqdm(total=len(missing), desc=f"{self.settings.method}: {title}", unit="text")
 
-        async def work(client: AsyncOpenAI, rest: Iterator[tuple[str, Messages]]) -> None:
+        async def work(client: AsyncOpenAI, rest: Iterator[tuple[str, Messages]], alone: bool = False) -> None:
             for digest, messages in rest:
                 if failures:
                     return
                 try:
                     records[digest] = await self._answer(client, messages)
                 except Exception as error:  # of the client's library, of its HTTP library, of a body that is no JSON
-                    failures.append(self._failure(error, key, len(records), len(missing)))
-                    return
-                answer_cache.save(digest, records[digest])
+                    most = MOST_IN_A_ROW if self.answers else MOST_AT_FIRST
+                    if not self._refuses(error) or len(since) == most - 1:
+                        failures.append(self._failure(error, key, len(records), len(missing)))
+                        return
+                    refused.append(error)
+                    since.append(digest)
+                else:
+                    self.answers = True
+                    answer_cache.save(digest, records[digest])
+                    while since:
+                        records[since[-1]] = REFUSED
+                        answer_cache.save(since.pop(), REFUSED)
                 progress.update()
+                if alone and self.answers:
+                    return
 
         async def all_of_them() -> None:
             async with AsyncOpenAI(
@@ -124,14 +151,19 @@ class Server:
                 max_retries=self.endpoint.retries,
             ) as client:
                 rest = iter(missing.items())
-                await work(client, iter([next(rest)]))  # alone: it tells whether the server takes a schema
+                await work(client, rest, alone=True)  # it tells whether the server takes a schema
                 await asyncio.gather(*(work(client, rest) for _ in range(self.endpoint.concurrency)))
 
         with progress:
             asyncio.run(all_of_them())
+        if since and not self.answers:
+            failures.append(self._failure(refused[0], key, 0, len(missing)))
         if failures:
             raise failures[0]
-        return records
+        if refused:
+            said = self._said(refused[0], key)
+            print(f"{self.settings.method}: {title}: {self.endpoint.url} refuses {len(refused):,} texts, first: {said}")
+        return records | dict.fromkeys(since, REFUSED)
 
     def _key(self) -> str | None:
         name = self.endpoint.key_from
@@ -167,11 +199,12 @@ class Server:
             except (BadRequestError, UnprocessableEntityError):
                 if self.structured:
                     raise
-                self.structured = False  # if something else is wrong, the request below tells
             else:
                 self.structured = True
                 return record
-        return await self._request(client, messages, {})
+        record = await self._request(client, messages, {})
+        self.structured = False
+        return record
 
     async def _request(self, client: "AsyncOpenAI", messages: Messages, more: dict[str, Any]) -> dict[str, Any]:
         from openai import APIResponseValidationError
@@ -189,15 +222,28 @@ class Server:
         if not isinstance(answer, str | None):
             raise NonsenseError(f"no chat completion came back, but {reprlib.repr(answer)}")
         # Some servers leave out some of these.
-        return {"answer": answer or "", "input_tokens": read or 0, "output_tokens": written or 0}
+        return {"answer": answer or "", "input_tokens": read or 0, "output_tokens": written or 0, "refused": False}
+
+    @staticmethod
+    def _refuses(error: Exception) -> bool:
+        from openai import APIStatusError
+
+        return isinstance(error, APIStatusError) and error.status_code in REFUSALS
+
+    @staticmethod
+    def _said(error: Exception, key: str | None) -> str:
+        """What the server says, without the key."""
+        from openai import APIConnectionError
+
+        cause = error.__cause__ if isinstance(error, APIConnectionError) and error.__cause__ else error
+        return reason(cause).replace(key, "(key)") if key else reason(cause)
 
     def _failure(self, error: Exception, key: str | None, answered: int, asked: int) -> UserError:
-        """What is wrong, and what to do. The key is taken out of what the server says."""
+        """What is wrong, and what to do."""
         import openai
 
         url = self.endpoint.url
-        cause = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
-        said = reason(cause).replace(key, "(key)") if key else reason(cause)
+        said = self._said(error, key)
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 name = self.endpoint.key_from
