@@ -18,14 +18,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ENVIRONMENT, SECRET, Project
+from datasets import Dataset
 from test_prompting import ask
 
 from tunediff.core.errors import UserError
 from tunediff.prompting.endpoint import MOST_IN_A_ROW, Server
 from tunediff.prompting.forms import UNSURE, nothing_if_unanswered, wrong_if_unanswered
+from tunediff.prompting.method import ask as ask_for
 from tunediff.prompting.parsing import label_of, labels_of
 from tunediff.prompting.prompts import Wording
 from tunediff.prompting.settings import Endpoint, Entry, Prompting
+from tunediff.tasks.classification import Classification
+from tunediff.tasks.multilabel import Multilabel
 
 LABELS = ["bearish", "bullish"]
 TEXTS = [f"text {number}" for number in range(20)]
@@ -222,6 +226,30 @@ def test_no_valid_answer_is_wrong_whatever_is_true():
     assert filled.tolist() == [[1, 0, 0], [-UNSURE, 0, 0], [0, 0, -UNSURE]]
     filled = nothing_if_unanswered(scores, np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0]], bool))
     assert filled.tolist() == [[1, -1, -1], [-1, -1, -1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("task", [Multilabel(LABELS), Classification(LABELS)])
+def test_no_threshold_turns_what_was_answered_into_something_else(serve, task: Multilabel | Classification):
+    """On validation the server is so bad that one label for all texts would have the better F1."""
+    several = isinstance(task, Multilabel)
+
+    def behave(text: str, times: int):
+        (said,) = [LABELS[0]] if int(text.split()[-1]) % 4 == 0 else LABELS[1:]
+        if several:
+            return completion(json.dumps({"labels": [said] if said == LABELS[0] else []}))
+        return completion(json.dumps({"label": said}))
+
+    server = serve(behave)
+    has = [0 if number % 3 else 1 for number in range(20)]
+    rows = {"text": TEXTS, "label": [[] if label else [0] for label in has] if several else has}
+    split = Dataset.from_dict(rows)
+    settings = client(server.url, task.name).settings.model_copy(update={"validation_rows": 20})
+    given = ask_for({"train": split, "validation": split, "test": split}, task, settings)
+    answers = task.answers(given.test, given.fitted)
+    said = np.arange(20) % 4 == 0
+    assert (answers[:, 0] == said).all() and not answers[:, 1].any() if several else (answers == ~said).all()
+    assert given.validation["f1"] == task.score(task.targets(split), given.test)["f1"]
+    assert not {"threshold", "thresholds"} & given.fitted.keys()
 
 
 # --- failures

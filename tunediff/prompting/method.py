@@ -150,8 +150,13 @@ def labelled(asking: Asking, splits: Splits, validation: Dataset, task: Task, se
         asked = {"validation": known, "test": test}
         how = invalid_answers({name: one.unanswered for name, one in asked.items()}, asked)
     fitted = evidence.fit_model(task, logits[0], targets, splits["train"])
+    figures = task.validate
+    if not asking.model.scores_all_labels:
+        # It is yes or no: a threshold below both would turn each no into a yes.
+        fitted = {name: value for name, value in fitted.items() if name not in ("threshold", "thresholds")}
+        figures = task.score
     return Answers(
-        task.validate(targets, task.probabilities(logits[0])),
+        figures(targets, task.probabilities(logits[0])),
         evidence.final(task, logits[1], fitted),
         fitted,
         cost(known, test, test.unanswered, settings.entry.endpoint),
