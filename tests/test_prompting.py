@@ -209,6 +209,17 @@ def test_a_model_without_a_template_reads_lines(checkpoints: dict[str, Path]):
     assert tokenizer.decode(answer_tokens(tokenizer, "good")) == " good\n"
 
 
+def test_a_template_is_of_the_same_day_and_ends_an_answer_its_own_way(tiny_decoder: Path):
+    """As Llama 3's, whose end of a turn is not the end of a text."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_decoder)
+    tokenizer.eos_token = "<|im_start|>"
+    plain = prompt_tokens(tokenizer, WORDING.conversation("up", [Example("down", "bad")]))
+    assert answer_tokens(tokenizer, "good")[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    tokenizer.chat_template = "Today: {{ strftime_now('%d %b %Y') }} " + tokenizer.chat_template
+    dated = prompt_tokens(tokenizer, WORDING.conversation("up", [Example("down", "bad")]))
+    assert tokenizer.decode(dated) == f"Today: 01 Jan 2025 {tokenizer.decode(plain)}"
+
+
 @pytest.fixture
 def prepared(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     project.prepare_here(monkeypatch)
