@@ -177,6 +177,15 @@ def test_nothing_is_asked_twice(serve):
         again.scores(CONVERSATIONS[:1], "test")
 
 
+def test_another_task_is_another_question(serve):
+    """It is asked for in another schema."""
+    server = serve(lambda text, times: completion('{"labels": ["bullish", "bearish"]}'))
+    client(server.url, "multilabel").scores(CONVERSATIONS[:1], "test")
+    client(server.url).scores(CONVERSATIONS[:1], "test")
+    asked = [body["response_format"]["json_schema"]["schema"]["required"] for body in server.bodies]
+    assert asked == [["labels"], ["label"]]
+
+
 @pytest.mark.parametrize(
     ("answer", "label"),
     [

@@ -105,7 +105,7 @@ class Server:
     def _content(self, messages: Messages) -> dict[str, Any]:
         """What decides an answer."""
         told = self.endpoint.model_dump(include={"url", "model", "options"})
-        return {**told, "messages": messages, "labels": self.labels}
+        return {**told, "messages": messages, "labels": self.labels, "task": self.settings.task}
 
     # --- ask
 
