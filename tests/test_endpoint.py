@@ -177,6 +177,15 @@ def test_nothing_is_asked_twice(serve):
         again.scores(CONVERSATIONS[:1], "test")
 
 
+def test_the_time_of_an_answer_does_not_depend_on_a_later_concurrency(serve):
+    server = serve(lambda text, times: time.sleep(0.2) or by_number(text, times))
+    started = time.perf_counter()
+    seconds = client(server.url, concurrency=10).scores(CONVERSATIONS, "test").seconds
+    assert 0.5 < seconds < time.perf_counter() - started  # one alone, and 19 of which ten are asked at once
+    assert client(server.url, concurrency=1).scores(CONVERSATIONS, "test").seconds == pytest.approx(seconds)
+    assert server.asked == Counter(TEXTS)
+
+
 def test_another_task_is_another_question(serve):
     """It is asked for in another schema."""
     server = serve(lambda text, times: completion('{"labels": ["bullish", "bearish"]}'))

@@ -94,9 +94,8 @@ class Server:
                 f"{self.place}.price: {self.endpoint.url} does not say how many tokens it reads (`usage`), so no "
                 "money can be counted; leave `price` out. The answers are kept"
             )
-        at_once = min(self.endpoint.concurrency, len(answered))
         return {
-            "seconds": sum(record["seconds"] for record in answered) / at_once,
+            "seconds": sum(record["seconds"] for record in answered),
             "input_tokens": sum(record["input_tokens"] for record in answered),
             "output_tokens": sum(record["output_tokens"] for record in answered),
             "refused": sum(record["refused"] for record in answered),
@@ -118,6 +117,7 @@ class Server:
         refused: list[Exception] = []
         since: list[str] = []  # refused since the last answer
         failures: list[UserError] = []
+        at_once = min(self.endpoint.concurrency, len(missing))
         progress = tqdm(total=len(missing), desc=f"{self.settings.method}: {title}", unit="text")
 
         async def work(client: AsyncOpenAI, rest: Iterator[tuple[str, Messages]], alone: bool = False) -> None:
@@ -125,7 +125,7 @@ class Server:
                 if failures:
                     return
                 try:
-                    records[digest] = await self._answer(client, messages)
+                    records[digest] = await self._answer(client, messages, 1 if alone else at_once)
                 except Exception as error:  # of the client's library, of its HTTP library, of a body that is no JSON
                     most = MOST_IN_A_ROW if self.answers else MOST_AT_FIRST
                     if not self._refuses(error) or len(since) == most - 1:
@@ -152,7 +152,7 @@ class Server:
             ) as client:
                 rest = iter(missing.items())
                 await work(client, rest, alone=True)  # it tells whether the server takes a schema
-                await asyncio.gather(*(work(client, rest) for _ in range(self.endpoint.concurrency)))
+                await asyncio.gather(*(work(client, rest) for _ in range(at_once)))
 
         with progress:
             asyncio.run(all_of_them())
@@ -175,8 +175,11 @@ class Server:
             )
         return key
 
-    async def _answer(self, client: "AsyncOpenAI", messages: Messages) -> dict[str, Any]:
-        """One record. A server that is busy or fails is asked again by the client, one that talks nonsense here."""
+    async def _answer(self, client: "AsyncOpenAI", messages: Messages, at_once: int) -> dict[str, Any]:
+        """One record. A server that is busy or fails is asked again by the client, one that talks nonsense here.
+
+        Its seconds are those that it adds to the time of all, of which `at_once` are asked at the same time.
+        """
         from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
         started = time.perf_counter()
@@ -188,7 +191,7 @@ class Server:
         ):
             with attempt:
                 record = await self._with_or_without_schema(client, messages)
-        return {**record, "seconds": time.perf_counter() - started}
+        return {**record, "seconds": (time.perf_counter() - started) / at_once}
 
     async def _with_or_without_schema(self, client: "AsyncOpenAI", messages: Messages) -> dict[str, Any]:
         from openai import BadRequestError, UnprocessableEntityError
