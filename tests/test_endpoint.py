@@ -373,9 +373,12 @@ def test_what_came_before_a_failure_is_kept(serve):
             lambda *_: refusal(401, f"wrong key {SECRET}"),
             r"\.key_from: .* refuses the key .*\(key\).*; correct",
         ),
-        (lambda *_: refusal(404, "no model m"), r"\.model: .* has no 'm' .*; its list is at http.*/v1/models"),
+        (lambda *_: refusal(404, "no model m"), r"\.model: .* has no 'm' .*; its list is at http.*/v1/models.*correct `url`"),
         (lambda *_: refusal(429, "quota"), r"\.concurrency: .* too busy .*quota.*; lower it, or wait"),
-        (lambda *_: refusal(400, "too long"), r"\.url: .* fails .*too long"),
+        (
+            lambda *_: refusal(400, "use max_completion_tokens"),
+            r"\.options: .* refuses .*use max_completion.*; correct `options` \(temperature, max_tokens\)",
+        ),
         (lambda *_: (200, HTML, "<p>Hi"), r"\.url: .* fails .*no chat completion came back"),
         (
             lambda *_: time.sleep(0.5) or refusal(500, "late"),
@@ -392,11 +395,15 @@ def test_what_no_repetition_mends_is_one_line(serve, monkeypatch, behave: Callab
     error.match(rf"^params\.yaml: prompts\.entries\.ask\.endpoint{message}.*\. 0 of 1 answers came and are kept")
 
 
-def test_a_server_that_is_down_and_a_missing_key_are_one_line(serve):
+def test_a_server_that_is_down_and_a_missing_key_are_one_line(serve, monkeypatch):
     with pytest.raises(UserError, match=r"endpoint\.url: http://127\.0\.0\.1:1/v1 cannot be reached .*; start"):
         client("http://127.0.0.1:1/v1", retries=0).scores(CONVERSATIONS[:1], "test")
-    with pytest.raises(UserError, match=r"endpoint\.key_from: the environment variable OUR_KEY is not set, or holds"):
-        client("http://127.0.0.1:1/v1", key_from="OUR_KEY").scores(CONVERSATIONS[:1], "test")
+    for key in (None, "", "a b", "k\u0435y"):  # the last with a Cyrillic letter
+        if key is not None:
+            monkeypatch.setenv("OUR_KEY", key)
+        said = r"endpoint\.key_from: the environment variable OUR_KEY is not set, or holds no key"
+        with pytest.raises(UserError, match=said):
+            client("http://127.0.0.1:1/v1", key_from="OUR_KEY").scores(CONVERSATIONS[:1], "test")
 
 
 @pytest.mark.parametrize(

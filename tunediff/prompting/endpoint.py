@@ -168,7 +168,8 @@ class Server:
     def _key(self) -> str | None:
         name = self.endpoint.key_from
         key = os.environ.get(name, "").strip() if name else None
-        if key is not None and len(key.split()) != 1:  # with a space in it, a library's message would quote it
+        # With a space in it, a library's message would quote it; with other letters, no header can have it.
+        if key is not None and (len(key.split()) != 1 or not key.isascii()):
             raise UserError(
                 f"{self.place}.key_from: the environment variable {name} is not set, or holds no key; run "
                 f"`export {name}=...` with the key, or leave `key_from` out if the server needs none"
@@ -254,7 +255,10 @@ class Server:
                     f"correct the environment variable {name}" if name else "name the environment variable that has one"
                 )
             case openai.NotFoundError():
-                problem = f".model: {url} has no '{self.endpoint.model}' ({said}); its list is at {url}/models"
+                problem = (
+                    f".model: {url} has no '{self.endpoint.model}' ({said}); its list is at {url}/models. If that is "
+                    "not there either, correct `url`, which mostly ends with /v1"
+                )
             case openai.RateLimitError():
                 problem = f".concurrency: {url} is too busy or your quota is used up ({said}); lower it, or wait"
             case openai.APITimeoutError():
@@ -264,6 +268,11 @@ class Server:
                 )
             case openai.APIConnectionError():
                 problem = f".url: {url} cannot be reached ({said}); start the server, or correct the address"
+            case _ if self._refuses(error):
+                problem = (
+                    f".options: {url} refuses what it is sent ({said}); correct `options` "
+                    f"({', '.join(self.endpoint.options)}), or what else it names"
+                )
             case openai.APIStatusError() | NonsenseError():
                 problem = f".url: {url} fails ({said}); look at its log, or correct the address"
             case _:
