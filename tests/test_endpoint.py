@@ -412,6 +412,7 @@ def test_a_server_that_is_down_and_a_missing_key_are_one_line(serve, monkeypatch
         ({"url": "localhost:8000"}, "endpoint.url: expected an address such as http://localhost:8000/v1"),
         ({"url": f"http://me:{SECRET}@host/v1"}, "endpoint.url: expected an address alone: a key belongs in the env"),
         ({"key_from": f"{SECRET}-x"}, "endpoint.key_from: expected the name of an environment variable"),
+        ({"key_from": f"hf_{SECRET}"}, "endpoint.key_from: expected the name of an environment variable"),
         ({"modle": "m"}, "endpoint.modle: unknown key; did you mean model"),
         ({"price": {"input": 1}}, "endpoint.price.output: missing key"),
     ],
