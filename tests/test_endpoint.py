@@ -62,6 +62,7 @@ class FakeServer:
         self.answered: Counter[str] = Counter()
         self.bodies: list[dict] = []
         self.keys: set[str] = set()
+        self.headers: set[str] = set()
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         fake = self
@@ -75,6 +76,7 @@ class FakeServer:
                 with fake.lock:
                     fake.bodies.append(body)
                     fake.keys.add(self.headers["Authorization"])
+                    fake.headers |= {name.lower() for name in self.headers}
                     fake.asked[text] += 1
                     times = fake.asked[text]
                     fake.at_once += 1
@@ -373,7 +375,10 @@ def test_what_came_before_a_failure_is_kept(serve):
             lambda *_: refusal(401, f"wrong key {SECRET}"),
             r"\.key_from: .* refuses the key .*\(key\).*; correct",
         ),
-        (lambda *_: refusal(404, "no model m"), r"\.model: .* has no 'm' .*; its list is at http.*/v1/models.*correct `url`"),
+        (
+            lambda *_: refusal(404, "no model m"),
+            r"\.model: .* has no 'm' .*; its list is at http.*/v1/models.*correct `url`",
+        ),
         (lambda *_: refusal(429, "quota"), r"\.concurrency: .* too busy .*quota.*; lower it, or wait"),
         (
             lambda *_: refusal(400, "use max_completion_tokens"),
@@ -393,6 +398,16 @@ def test_what_no_repetition_mends_is_one_line(serve, monkeypatch, behave: Callab
         client(server.url, retries=0, key_from="OUR_KEY", timeout=0.2).scores(CONVERSATIONS[:1], "test")
     assert "\n" not in str(error.value) and SECRET not in str(error.value)
     error.match(rf"^params\.yaml: prompts\.entries\.ask\.endpoint{message}.*\. 0 of 1 answers came and are kept")
+
+
+def test_what_the_environment_has_for_another_server_is_not_sent(serve, monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: Bearer {SECRET}\nX-Other: {SECRET}")
+    server = serve(by_number)
+    client(server.url).scores(CONVERSATIONS[:1], "test")
+    assert server.keys == {"Bearer none"}
+    assert not {"openai-organization", "openai-project", "x-other"} & server.headers
 
 
 def test_a_server_that_is_down_and_a_missing_key_are_one_line(serve, monkeypatch):
