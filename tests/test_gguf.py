@@ -175,6 +175,17 @@ def test_what_is_no_gguf_file_is_one_line(tmp_path: Path, cache: Path, content: 
 
 
 @pytest.mark.parametrize(
+    ("name", "said"), [("conf/model/it.gguf", "there is no file"), ("conf/modle", "there is no folder")]
+)
+def test_a_mistyped_path_is_no_repository_of_the_hub(tmp_path: Path, monkeypatch, name: str, said: str):
+    (tmp_path / "conf/model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert pretrained.hub_id(name) is None and pretrained.hub_id(f"acme/{name}")
+    with pytest.raises(UserError, match=f"tiny.yaml: name: {said} {name}; "):
+        pretrained.locate(conf(Path(name)), WHERE)
+
+
+@pytest.mark.parametrize(
     ("lacks", "said"),
     [
         ({"without": "blk.1.ffn"}, r"its weights are not those .* \(missing: model\.layers\.1\.mlp\.down_proj.*\)"),
