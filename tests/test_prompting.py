@@ -337,3 +337,12 @@ def test_mistakes_in_settings_are_one_line(prompted: Project, monkeypatch, chang
     with pytest.raises(UserError) as error:
         prompted.prepare_here(monkeypatch)
     assert re.fullmatch(f"params.yaml: .*{message}.*", str(error.value))
+
+
+def test_a_language_model_is_not_quantized_in_silence(prompted: Project, tiny_decoder: Path, monkeypatch):
+    conf = {"name": str(tiny_decoder), "max_length": 64, "quantize": "int8"}
+    prompted.write_yaml("conf/model/tiny-decoder.yaml", conf)
+    with pytest.raises(
+        UserError, match=r"prompts\.model: conf/model/tiny-decoder\.yaml has `quantize: int8`.*; take it"
+    ):
+        prompted.prepare_here(monkeypatch)
