@@ -400,6 +400,23 @@ def test_what_no_repetition_mends_is_one_line(serve, monkeypatch, behave: Callab
     error.match(rf"^params\.yaml: prompts\.entries\.ask\.endpoint{message}.*\. 0 of 1 answers came and are kept")
 
 
+def test_a_quota_for_a_minute_is_waited_for(serve, monkeypatch):
+    """Where the server does not say how long; and not so long for one that may be down."""
+    waits = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("openai._base_client.anyio.sleep", sleep)
+    server = serve(lambda text, times: by_number(text, times) if times > 12 else (429, JSON, "{}"), takes_schema=False)
+    assert not client(server.url, retries=12).scores(CONVERSATIONS[:1], "test").unanswered.any()
+    assert len(waits) == 12 and 120 < sum(waits[:6]) < 155 and max(waits) <= 75
+    waits.clear()
+    with pytest.raises(UserError, match="cannot be reached"):
+        client("http://127.0.0.1:1/v1", retries=6).scores(CONVERSATIONS[:1], "test")
+    assert len(waits) == 6 and sum(waits) < 25
+
+
 def test_what_the_environment_has_for_another_server_is_not_sent(serve, monkeypatch):
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.setenv(name, SECRET)

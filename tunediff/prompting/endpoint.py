@@ -110,6 +110,8 @@ class Server:
 
     def _ask(self, missing: dict[str, Messages], title: str) -> dict[str, dict[str, Any]]:
         """The records of what is missing. Raises UserError if the server fails; what it answered until then is kept."""
+        from tunediff.prompting.client import Client  # here: it takes a second to import, and answers may all be known
+
         key = self._key()
         records: dict[str, dict[str, Any]] = {}
         refused: list[Exception] = []
@@ -142,7 +144,7 @@ class Server:
                     return
 
         async def all_of_them() -> None:
-            async with self._client(key) as client:
+            async with Client(self.endpoint, key) as client:
                 rest = iter(missing.items())
                 await work(client, rest, alone=True)  # it tells whether the server takes a schema
                 await asyncio.gather(*(work(client, rest) for _ in range(at_once)))
@@ -157,20 +159,6 @@ class Server:
             said = self._said(refused[0], key)
             print(f"{self.settings.method}: {title}: {self.endpoint.url} refuses {len(refused):,} texts, first: {said}")
         return records | dict.fromkeys(since, REFUSED)
-
-    def _client(self, key: str | None) -> "AsyncOpenAI":
-        from openai import AsyncOpenAI  # here: it takes a second to import, and answers may all be known
-
-        client = AsyncOpenAI(
-            base_url=self.endpoint.url,
-            api_key=key or "none",
-            timeout=self.endpoint.timeout,
-            max_retries=self.endpoint.retries,
-        )
-        # What the environment has for OpenAI's own server, it would send to any.
-        client.organization = client.project = None
-        client._custom_headers = {}
-        return client
 
     def _key(self) -> str | None:
         name = self.endpoint.key_from
