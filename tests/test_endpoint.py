@@ -243,7 +243,7 @@ def test_labels_in_labels_and_of_one_spelling():
 def test_no_valid_answer_is_wrong_whatever_is_true():
     scores = np.array([[1.0, 0, 0], [np.nan] * 3, [np.nan] * 3])
     filled = wrong_if_unanswered(scores, np.array([0, 0, 2]))
-    assert filled.tolist() == [[1, 0, 0], [-UNSURE, 0, 0], [0, 0, -UNSURE]]
+    assert filled.tolist() == [[1, 0, 0], [-UNSURE, UNSURE, 0], [UNSURE, 0, -UNSURE]]
     filled = nothing_if_unanswered(scores, np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0]], bool))
     assert filled.tolist() == [[1, -1, -1], [-1, -1, -1], [1, 1, 1]]
 
@@ -270,6 +270,13 @@ def test_no_threshold_turns_what_was_answered_into_something_else(serve, task: M
     assert (answers[:, 0] == said).all() and not answers[:, 1].any() if several else (answers == ~said).all()
     assert given.validation["f1"] == task.score(task.targets(split), given.test)["f1"]
     assert not {"threshold", "thresholds"} & given.fitted.keys()
+
+
+def test_no_label_gets_the_errors_of_all_texts_without_a_valid_answer():
+    """Else macro F1 would depend on the labels' order."""
+    targets = np.random.default_rng(0).choice(4, 400, p=[0.1, 0.2, 0.3, 0.4])
+    wrong = wrong_if_unanswered(np.full((400, 4), np.nan), targets).argmax(1)
+    assert (wrong != targets).all() and np.ptp(np.bincount(wrong)) <= 2
 
 
 # --- failures
