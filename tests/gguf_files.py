@@ -10,8 +10,11 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
 
 
-def make_gguf(path: Path, texts: list[str], seed: int = 0) -> Path:
-    """Write a file whose tokenizer has learnt `texts`; the embeddings are tied, and the end's token pads."""
+def make_gguf(path: Path, texts: list[str], seed: int = 0, parts: int = 1, without: str = "-") -> Path:
+    """Write a file whose tokenizer has learnt `texts`; the embeddings are tied, and the end's token pads.
+
+    It says that it is one of `parts`, and has no weights whose name begins with `without`.
+    """
     import json
 
     from gguf import GGUFWriter, TokenType
@@ -44,8 +47,10 @@ def make_gguf(path: Path, texts: list[str], seed: int = 0) -> Path:
     writer.add_pad_token_id(2)
     writer.add_add_bos_token(False)
     writer.add_chat_template(CHAT)
+    writer.add_uint16("split.count", parts)
     for name, weights in _weights(len(tokens), seed):
-        _add(writer, name, weights)
+        if not name.startswith(without):
+            _add(writer, name, weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

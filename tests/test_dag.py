@@ -3,6 +3,7 @@
 import ast
 import functools
 import graphlib
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -267,6 +268,19 @@ def test_metrics_and_plots_are_in_git(name):
 @each_stage
 def test_no_output_outlives_its_inputs(name):
     assert not [path for path, options in outputs(name).items() if "persist" in options]
+
+
+def test_what_docs_run_without_train_full_is_all_that_the_report_reads():
+    """For quantized weights, over which only adapters are trained."""
+    said = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    commands = re.search("dvc repro (baseline .*) &&\ndvc repro --single-item report", said)
+    read = ("data/label_noise.csv", "data/predictions/")
+    writers = {
+        name
+        for name in STAGES
+        if any(path.startswith(read) and "/folds/" not in path and "/few_labels/" not in path for path in outputs(name))
+    }
+    assert set(commands[1].split()) == writers | {"package", "package_peft"}
 
 
 def test_a_clone_keeps_line_ends(tmp_path):

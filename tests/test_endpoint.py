@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,26 +18,30 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ENVIRONMENT, SECRET, Project
+from datasets import Dataset
 from test_prompting import ask
 
 from tunediff.core.errors import UserError
-from tunediff.prompting.endpoint import Server
+from tunediff.prompting.endpoint import MOST_IN_A_ROW, Server
 from tunediff.prompting.forms import UNSURE, nothing_if_unanswered, wrong_if_unanswered
+from tunediff.prompting.method import ask as ask_for
 from tunediff.prompting.parsing import label_of, labels_of
 from tunediff.prompting.prompts import Wording
 from tunediff.prompting.settings import Endpoint, Entry, Prompting
+from tunediff.tasks.classification import Classification
+from tunediff.tasks.multilabel import Multilabel
 
 LABELS = ["bearish", "bullish"]
 TEXTS = [f"text {number}" for number in range(20)]
 CONVERSATIONS = [Wording("Choose.", "{text}").conversation(text) for text in TEXTS]
 
 
-def completion(answer: str) -> tuple[int, dict, str]:
+def completion(answer: str, **changes: object) -> tuple[int, dict, str]:
     """Status, headers and body of a good answer."""
     body = {
         "id": "1", "object": "chat.completion", "created": 1, "model": "m",
         "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
-        "usage": {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32},
+        "usage": {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32}, **changes,
     }  # fmt: skip
     return 200, {"Content-Type": "application/json"}, json.dumps(body)
 
@@ -57,6 +62,7 @@ class FakeServer:
         self.answered: Counter[str] = Counter()
         self.bodies: list[dict] = []
         self.keys: set[str] = set()
+        self.headers: set[str] = set()
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         fake = self
@@ -70,6 +76,7 @@ class FakeServer:
                 with fake.lock:
                     fake.bodies.append(body)
                     fake.keys.add(self.headers["Authorization"])
+                    fake.headers |= {name.lower() for name in self.headers}
                     fake.asked[text] += 1
                     times = fake.asked[text]
                     fake.at_once += 1
@@ -172,6 +179,24 @@ def test_nothing_is_asked_twice(serve):
         again.scores(CONVERSATIONS[:1], "test")
 
 
+def test_the_time_of_an_answer_does_not_depend_on_a_later_concurrency(serve):
+    server = serve(lambda text, times: time.sleep(0.2) or by_number(text, times))
+    started = time.perf_counter()
+    seconds = client(server.url, concurrency=10).scores(CONVERSATIONS, "test").seconds
+    assert 0.5 < seconds < time.perf_counter() - started  # one alone, and 19 of which ten are asked at once
+    assert client(server.url, concurrency=1).scores(CONVERSATIONS, "test").seconds == pytest.approx(seconds)
+    assert server.asked == Counter(TEXTS)
+
+
+def test_another_task_is_another_question(serve):
+    """It is asked for in another schema."""
+    server = serve(lambda text, times: completion('{"labels": ["bullish", "bearish"]}'))
+    client(server.url, "multilabel").scores(CONVERSATIONS[:1], "test")
+    client(server.url).scores(CONVERSATIONS[:1], "test")
+    asked = [body["response_format"]["json_schema"]["schema"]["required"] for body in server.bodies]
+    assert asked == [["labels"], ["label"]]
+
+
 @pytest.mark.parametrize(
     ("answer", "label"),
     [
@@ -218,9 +243,40 @@ def test_labels_in_labels_and_of_one_spelling():
 def test_no_valid_answer_is_wrong_whatever_is_true():
     scores = np.array([[1.0, 0, 0], [np.nan] * 3, [np.nan] * 3])
     filled = wrong_if_unanswered(scores, np.array([0, 0, 2]))
-    assert filled.tolist() == [[1, 0, 0], [-UNSURE, 0, 0], [0, 0, -UNSURE]]
+    assert filled.tolist() == [[1, 0, 0], [-UNSURE, UNSURE, 0], [UNSURE, 0, -UNSURE]]
     filled = nothing_if_unanswered(scores, np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0]], bool))
     assert filled.tolist() == [[1, -1, -1], [-1, -1, -1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("task", [Multilabel(LABELS), Classification(LABELS)])
+def test_no_threshold_turns_what_was_answered_into_something_else(serve, task: Multilabel | Classification):
+    """On validation the server is so bad that one label for all texts would have the better F1."""
+    several = isinstance(task, Multilabel)
+
+    def behave(text: str, times: int):
+        (said,) = [LABELS[0]] if int(text.split()[-1]) % 4 == 0 else LABELS[1:]
+        if several:
+            return completion(json.dumps({"labels": [said] if said == LABELS[0] else []}))
+        return completion(json.dumps({"label": said}))
+
+    server = serve(behave)
+    has = [0 if number % 3 else 1 for number in range(20)]
+    rows = {"text": TEXTS, "label": [[] if label else [0] for label in has] if several else has}
+    split = Dataset.from_dict(rows)
+    settings = client(server.url, task.name).settings.model_copy(update={"validation_rows": 20})
+    given = ask_for({"train": split, "validation": split, "test": split}, task, settings)
+    answers = task.answers(given.test, given.fitted)
+    said = np.arange(20) % 4 == 0
+    assert (answers[:, 0] == said).all() and not answers[:, 1].any() if several else (answers == ~said).all()
+    assert given.validation["f1"] == task.score(task.targets(split), given.test)["f1"]
+    assert not {"threshold", "thresholds"} & given.fitted.keys()
+
+
+def test_no_label_gets_the_errors_of_all_texts_without_a_valid_answer():
+    """Else macro F1 would depend on the labels' order."""
+    targets = np.random.default_rng(0).choice(4, 400, p=[0.1, 0.2, 0.3, 0.4])
+    wrong = wrong_if_unanswered(np.full((400, 4), np.nan), targets).argmax(1)
+    assert (wrong != targets).all() and np.ptp(np.bincount(wrong)) <= 2
 
 
 # --- failures
@@ -259,6 +315,53 @@ def test_nonsense_is_counted_and_not_asked_for_again(serve):
     assert server.asked == Counter(TEXTS)
 
 
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": 2}])
+def test_a_server_that_counts_no_tokens_has_no_price(serve, usage: dict | None):
+    server = serve(lambda text, times: completion("bearish", usage=usage))
+    for _ in range(2):  # and the next run reads the records
+        assert client(server.url).scores(CONVERSATIONS, "test").input_tokens == 0
+    with pytest.raises(UserError, match=r"ask\.endpoint\.price: .* does not say how many tokens .*; leave `price` out"):
+        client(server.url, price={"input": 1, "output": 1}).scores(CONVERSATIONS, "test")
+    assert server.asked == Counter(TEXTS)
+
+
+@pytest.mark.parametrize(("status", "takes_schema"), [(400, True), (413, False), (422, True)])
+def test_a_text_that_the_server_refuses_has_no_valid_answer(serve, capsys, status: int, takes_schema: bool):
+    """Also the first one; and with none but such texts left to ask."""
+    long = {"text 0", "text 7", "text 19"}
+    server = serve(
+        lambda text, times: refusal(status, "too long") if text in long else by_number(text, times),
+        takes_schema=takes_schema,
+    )
+    for _ in range(2):
+        scores = client(server.url).scores(CONVERSATIONS, "test")
+        assert {TEXTS[row] for row in np.flatnonzero(scores.unanswered)} == long and scores.refused == 3
+        assert np.delete(scores.scores.argmax(1), [0, 7, 19]).tolist() == [*EXPECTED[1:7], *EXPECTED[8:19]]
+    assert all(server.asked[text] == 1 for text in set(TEXTS) - long)
+    assert re.search(r"ask: test: http.*/v1 refuses 3 texts, first: .*too long", capsys.readouterr().out)
+    priced = client(server.url, price={"input": 1, "output": 1}).scores(CONVERSATIONS, "test")
+    assert priced.input_tokens == 17 * 30
+
+
+def test_a_server_that_takes_no_more_texts_is_a_failure(serve):
+    """Such as one whose credit is used up; what it refused from then on is asked again."""
+    empty = threading.Event()
+    conversations = [Wording("", "{text}").conversation(f"text {number}") for number in range(60)]
+
+    def behave(text: str, times: int):
+        answered = not empty.is_set() or int(text.split()[-1]) < 30
+        return by_number(text, times) if answered else refusal(400, "no credit")
+
+    server = serve(behave)
+    empty.set()
+    for answered in (30, 0):
+        with pytest.raises(UserError, match=rf"ask\.endpoint.*no credit.* {answered} of (60|30) answers came"):
+            client(server.url, concurrency=1).scores(conversations, "test")
+    assert server.asked.total() <= 30 + 3 * MOST_IN_A_ROW  # a new client tries with and without the schema
+    empty.clear()
+    assert not client(server.url).scores(conversations, "test").unanswered.any()
+
+
 def test_what_came_before_a_failure_is_kept(serve):
     def breaks(text: str, times: int):
         return by_number(text, times) if broken.is_set() or int(text.split()[-1]) < 12 else refusal(503, "gone")
@@ -279,9 +382,15 @@ def test_what_came_before_a_failure_is_kept(serve):
             lambda *_: refusal(401, f"wrong key {SECRET}"),
             r"\.key_from: .* refuses the key .*\(key\).*; correct",
         ),
-        (lambda *_: refusal(404, "no model m"), r"\.model: .* has no 'm' .*; its list is at http.*/v1/models"),
+        (
+            lambda *_: refusal(404, "no model m"),
+            r"\.model: .* has no 'm' .*; its list is at http.*/v1/models.*correct `url`",
+        ),
         (lambda *_: refusal(429, "quota"), r"\.concurrency: .* too busy .*quota.*; lower it, or wait"),
-        (lambda *_: refusal(400, "too long"), r"\.url: .* fails .*too long"),
+        (
+            lambda *_: refusal(400, "use max_completion_tokens"),
+            r"\.options: .* refuses .*use max_completion.*; correct `options` \(temperature, max_tokens\)",
+        ),
         (lambda *_: (200, HTML, "<p>Hi"), r"\.url: .* fails .*no chat completion came back"),
         (
             lambda *_: time.sleep(0.5) or refusal(500, "late"),
@@ -298,11 +407,42 @@ def test_what_no_repetition_mends_is_one_line(serve, monkeypatch, behave: Callab
     error.match(rf"^params\.yaml: prompts\.entries\.ask\.endpoint{message}.*\. 0 of 1 answers came and are kept")
 
 
-def test_a_server_that_is_down_and_a_missing_key_are_one_line(serve):
+def test_a_quota_for_a_minute_is_waited_for(serve, monkeypatch):
+    """Where the server does not say how long; and not so long for one that may be down."""
+    waits = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("openai._base_client.anyio.sleep", sleep)
+    server = serve(lambda text, times: by_number(text, times) if times > 12 else (429, JSON, "{}"), takes_schema=False)
+    assert not client(server.url, retries=12).scores(CONVERSATIONS[:1], "test").unanswered.any()
+    assert len(waits) == 12 and 120 < sum(waits[:6]) < 155 and max(waits) <= 75
+    waits.clear()
+    with pytest.raises(UserError, match="cannot be reached"):
+        client("http://127.0.0.1:1/v1", retries=6).scores(CONVERSATIONS[:1], "test")
+    assert len(waits) == 6 and sum(waits) < 25
+
+
+def test_what_the_environment_has_for_another_server_is_not_sent(serve, monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: Bearer {SECRET}\nX-Other: {SECRET}")
+    server = serve(by_number)
+    client(server.url).scores(CONVERSATIONS[:1], "test")
+    assert server.keys == {"Bearer none"}
+    assert not {"openai-organization", "openai-project", "x-other"} & server.headers
+
+
+def test_a_server_that_is_down_and_a_missing_key_are_one_line(serve, monkeypatch):
     with pytest.raises(UserError, match=r"endpoint\.url: http://127\.0\.0\.1:1/v1 cannot be reached .*; start"):
         client("http://127.0.0.1:1/v1", retries=0).scores(CONVERSATIONS[:1], "test")
-    with pytest.raises(UserError, match=r"endpoint\.key_from: the environment variable OUR_KEY is not set, or holds"):
-        client("http://127.0.0.1:1/v1", key_from="OUR_KEY").scores(CONVERSATIONS[:1], "test")
+    for key in (None, "", "a b", "k\u0435y"):  # the last with a Cyrillic letter
+        if key is not None:
+            monkeypatch.setenv("OUR_KEY", key)
+        said = r"endpoint\.key_from: the environment variable OUR_KEY is not set, or holds no key"
+        with pytest.raises(UserError, match=said):
+            client("http://127.0.0.1:1/v1", key_from="OUR_KEY").scores(CONVERSATIONS[:1], "test")
 
 
 @pytest.mark.parametrize(
@@ -311,6 +451,7 @@ def test_a_server_that_is_down_and_a_missing_key_are_one_line(serve):
         ({"url": "localhost:8000"}, "endpoint.url: expected an address such as http://localhost:8000/v1"),
         ({"url": f"http://me:{SECRET}@host/v1"}, "endpoint.url: expected an address alone: a key belongs in the env"),
         ({"key_from": f"{SECRET}-x"}, "endpoint.key_from: expected the name of an environment variable"),
+        ({"key_from": f"hf_{SECRET}"}, "endpoint.key_from: expected the name of an environment variable"),
         ({"modle": "m"}, "endpoint.modle: unknown key; did you mean model"),
         ({"price": {"input": 1}}, "endpoint.price.output: missing key"),
     ],

@@ -19,6 +19,7 @@ from tunediff.core.errors import UserError
 from tunediff.models import loading, saved
 from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
+from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
 from tunediff.use import export_comparison, export_folder
 from tunediff.use.classifier_loading import Loader
@@ -223,6 +224,24 @@ def test_a_model_that_cannot_be_traced_is_refused(tmp_path: Path, tiny_model: Pa
     conf = ModelConf(name=str(tiny_model), max_length=16)
     with pytest.raises(UserError, match=r"^models/odd: cannot be exported to ONNX: .*; use it with PyTorch$"):
         convert(Stubborn(), loading.load_tokenizer(conf, WHERE), tmp_path, Path("models/odd"))
+
+
+def test_a_large_models_second_file_is_counted(exported: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """PyTorch writes weights of more than 1.5 GB beside the graph."""
+    monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 0)
+    systems = export_folder.export(exported.folder / "models/lora-v1", tmp_path / "out", TEXTS)
+    assert (tmp_path / "out/model.onnx.data").is_file()
+    assert systems["int8"].bytes < systems["pytorch"].bytes < systems["fp32"].bytes
+
+
+def test_a_model_too_large_for_a_file_is_refused_before_it_is_traced(tmp_path: Path, tiny_model: Path, monkeypatch):
+    monkeypatch.setattr("tunediff.use.export_onnx.LIMIT", 1000)
+    monkeypatch.setattr("torch.onnx.export", lambda *_, **__: pytest.fail("traced"))
+    conf = ModelConf(name=str(tiny_model), max_length=16)
+    tokenizer = loading.load_tokenizer(conf, WHERE)
+    model = loading.load_pretrained(conf, WHERE, tokenizer, Classification(["a", "b"]), 1)
+    with pytest.raises(UserError, match=r"^models/big: cannot be exported to ONNX: its weights take .* in 8 bits"):
+        convert(model, tokenizer, tmp_path, Path("models/big"))
 
 
 def test_an_export_that_answers_otherwise_is_not_kept(exported: Project, monkeypatch: pytest.MonkeyPatch):

@@ -175,6 +175,31 @@ def test_what_is_no_gguf_file_is_one_line(tmp_path: Path, cache: Path, content: 
     assert not cache.exists() or folders(cache) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("conf/model/it.gguf", "there is no file"), ("conf/modle", "there is no folder")]
+)
+def test_a_mistyped_path_is_no_repository_of_the_hub(tmp_path: Path, monkeypatch, name: str, said: str):
+    (tmp_path / "conf/model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert pretrained.hub_id(name) is None and pretrained.hub_id(f"acme/{name}")
+    with pytest.raises(UserError, match=f"tiny.yaml: name: {said} {name}; "):
+        pretrained.locate(conf(Path(name)), WHERE)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        ({"without": "blk.1.ffn"}, r"its weights are not those .* \(missing: model\.layers\.1\.mlp\.down_proj.*\)"),
+        ({"parts": 3}, "it is one of 3 parts, which `llama-gguf-split --merge` puts together"),
+    ],
+)
+def test_a_part_of_a_model_is_refused_before_a_folder_is_made(tmp_path: Path, cache: Path, lacks: dict, said: str):
+    file = gguf_files.make_gguf(tmp_path / "it-00001-of-00003.gguf", TEXTS, **lacks)
+    with pytest.raises(UserError, match=f"tiny.yaml: name: .* cannot be read as a GGUF file: {said}; give another one"):
+        pretrained.locate(conf(file), WHERE)
+    assert folders(cache) == []
+
+
 def test_a_cache_that_cannot_be_written_is_named(tiny: Path, cache: Path):
     cache.parent.mkdir(parents=True)
     cache.write_text("a file")

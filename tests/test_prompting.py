@@ -1,6 +1,8 @@
 """Methods of `prompts` with a model on this machine: likelihoods, calibration, examples, and what the stage writes."""
 
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ENVIRONMENT, Project
-from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM, T5Config, T5ForConditionalGeneration
 
 from tunediff.core.errors import UserError
 from tunediff.core.splits import load_split
@@ -99,6 +102,33 @@ def test_a_model_that_takes_no_such_positions_is_refused(tmp_path: Path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda weights: weights.pop("model.norm.weight"), "missing: model.norm.weight"),
+        (
+            lambda weights: weights.update({"model.norm.weight": torch.ones(7)}),
+            "of another shape: model.norm.weight",
+        ),
+    ],
+)
+def test_a_model_without_all_its_weights_is_not_asked(tiny_decoder: Path, tmp_path: Path, change: Callable, named: str):
+    shutil.copytree(tiny_decoder, tmp_path / "decoder")
+    weights = load_file(tiny_decoder / "model.safetensors")
+    change(weights)
+    save_file(weights, tmp_path / "decoder/model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"coder\.yaml: name: the weights of .* \({named}\); get the model again"):
+        Scorer(prompting(tmp_path / "decoder"), LABELS)
+
+
+def test_what_is_no_decoder_is_not_asked(tiny_model: Path, tmp_path: Path):
+    config = T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    for folder, said in ((tiny_model, "is no model that writes texts"), (tmp_path, r"is an encoder-decoder \(t5\)")):
+        with pytest.raises(UserError, match=f"^x: name: {folder} {said}"):
+            language_model.load_language_model(Pretrained(name=str(folder)), Path("x"), "fp32")
+
+
 def test_a_prompt_that_the_model_cannot_read_is_refused(tiny_decoder: Path):
     settings = prompting(tiny_decoder, model=Pretrained(name=str(tiny_decoder), max_length=600))
     said = r"prompts\.entries\.ask\.shots: a prompt has 1,4\d\d tokens with its answer, and .* 512;"
@@ -177,6 +207,17 @@ def test_a_model_without_a_template_reads_lines(checkpoints: dict[str, Path]):
     tokens = prompt_tokens(tokenizer, Wording("Choose.", "{text}").conversation("up", [Example("down", "bad")]))
     assert tokenizer.decode(tokens) == "Choose.\n\ndown\nLabel: bad\n\nup\nLabel:"
     assert tokenizer.decode(answer_tokens(tokenizer, "good")) == " good\n"
+
+
+def test_a_template_is_of_the_same_day_and_ends_an_answer_its_own_way(tiny_decoder: Path):
+    """As Llama 3's, whose end of a turn is not the end of a text."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_decoder)
+    tokenizer.eos_token = "<|im_start|>"
+    plain = prompt_tokens(tokenizer, WORDING.conversation("up", [Example("down", "bad")]))
+    assert answer_tokens(tokenizer, "good")[-1] == tokenizer.convert_tokens_to_ids("<|im_end|>")
+    tokenizer.chat_template = "Today: {{ strftime_now('%d %b %Y') }} " + tokenizer.chat_template
+    dated = prompt_tokens(tokenizer, WORDING.conversation("up", [Example("down", "bad")]))
+    assert tokenizer.decode(dated) == f"Today: 01 Jan 2025 {tokenizer.decode(plain)}"
 
 
 @pytest.fixture
@@ -296,3 +337,12 @@ def test_mistakes_in_settings_are_one_line(prompted: Project, monkeypatch, chang
     with pytest.raises(UserError) as error:
         prompted.prepare_here(monkeypatch)
     assert re.fullmatch(f"params.yaml: .*{message}.*", str(error.value))
+
+
+def test_a_language_model_is_not_quantized_in_silence(prompted: Project, tiny_decoder: Path, monkeypatch):
+    conf = {"name": str(tiny_decoder), "max_length": 64, "quantize": "int8"}
+    prompted.write_yaml("conf/model/tiny-decoder.yaml", conf)
+    with pytest.raises(
+        UserError, match=r"prompts\.model: conf/model/tiny-decoder\.yaml has `quantize: int8`.*; take it"
+    ):
+        prompted.prepare_here(monkeypatch)

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import atomic
+from tunediff.models.weights import difference_of
 
 
 def as_folder(file: Path, digest: str, name: str, place: Path) -> Path:
@@ -52,16 +53,22 @@ def _write(file: Path, folder: Path, name: str, place: Path) -> None:
 
 
 def _read(file: Path) -> tuple:
-    """The causal language model in fp32, and its tokenizer."""
+    """The causal language model in fp32, and its tokenizer. Raises ValueError if the file has not all its weights."""
     import torch
+    from gguf import GGUFReader
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    parts = GGUFReader(file).get_field("split.count")
+    if parts and (count := parts.contents()) > 1:
+        raise ValueError(f"it is one of {count} parts, which `llama-gguf-split --merge` puts together")
     with TemporaryDirectory() as alone:  # what else lies in the file's own folder is no part of the model
         Path(alone, file.name).symlink_to(file.resolve())
         tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=file.name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            alone, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            alone, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
         )
+    if problem := difference_of(loading):  # transformers would begin with random ones
+        raise ValueError(f"its weights are not those that its header means ({problem})")
     # The weights are floats now; transformers would refuse to save what calls itself quantized.
     del model.config.quantization_config
     model.hf_quantizer = None

@@ -8,14 +8,15 @@ import torch
 from huggingface_hub.utils import httpx
 from safetensors import SafetensorError
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
 from tunediff.core.errors import UserError, reason
 from tunediff.models.inference import HALVES, device
-from tunediff.models.loading import check_weights, find
+from tunediff.models.loading import check_loaded, check_weights, check_writer, find
 from tunediff.models.pretrained import hub_error
 from tunediff.models.settings import Pretrained
+from tunediff.models.weights import difference_of
 
 LOGITS = 2**23  # that are held at once: of each row the vocabulary's size for each token of the answers
 TRIED = 3  # answers that `check` computes
@@ -24,19 +25,34 @@ Tokens = list[int]
 
 
 def load_language_model(conf: Pretrained, place: Path, precision: str) -> PreTrainedModel:
-    """The model, on its device, in the number format `precision`. Raises UserError if it cannot be loaded."""
+    """The model, on its device, in the number format `precision`.
+
+    Raises UserError if it cannot be loaded with all its weights, or is no decoder.
+    """
     try:
         source, revision = find(conf, place)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        check_writer(config, conf, place)
+        if config.is_encoder_decoder:
+            raise UserError(
+                f"{place}: name: {conf.name} is an encoder-decoder ({config.model_type}), and only decoders can be "
+                "prompted here; take another model, or serve it and name an `endpoint`"
+            )
         check_weights(conf, place, source, revision)
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             source,
             revision=revision,
             dtype=HALVES.get(precision, torch.float32),
             use_safetensors=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # instead of a traceback; what differs is named below
+            output_loading_info=True,
         )
+    except ImportError as error:
+        raise UserError(f"{place}: name: {conf.name} needs a package that is not here: {reason(error)}") from None
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:
         raise hub_error(conf.name, conf.revision, place, error) from None
+    check_loaded(difference_of(loading), conf, place)
     return model.to(device()).eval()
 
 

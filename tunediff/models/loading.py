@@ -183,11 +183,8 @@ def _begin_head(
     """
     if model.base_model is model and not task.writes:
         raise UserError(f"{place}: name: {conf.name}: its head is not known apart from its base; choose another model")
-    if problem := weights.difference_of(loading) if task.writes else weights.difference_of_base(model, loading):
-        raise UserError(
-            f"{place}: name: the weights of {conf.name} are not those that its config.json means ({problem}); get the "
-            "model again, or choose another"
-        )
+    problem = weights.difference_of(loading) if task.writes else weights.difference_of_base(model, loading)
+    check_loaded(problem, conf, place)
     if task.writes:
         return
     try:
@@ -195,6 +192,15 @@ def _begin_head(
     except ValueError as error:
         raise UserError(f"{place}: keep_head: {conf.name}: {error}; leave keep_head out for a new head") from None
     place_padding(model, task)
+
+
+def check_loaded(problem: str, conf: Pretrained, place: Path) -> None:
+    """Raises UserError if there is a `problem` with the weights, as `weights` says it."""
+    if problem:
+        raise UserError(
+            f"{place}: name: the weights of {conf.name} are not those that its config.json means ({problem}); get the "
+            "model again, or choose another"
+        )
 
 
 def place_padding(model: PreTrainedModel, task: Task | type[Task]) -> None:

@@ -33,6 +33,8 @@ def locate(conf: Pretrained, place: Path) -> str:
     path = _local_path(conf.name, place)
     if path is None:
         return conf.name
+    if not path.is_dir():
+        raise UserError(f"{place}: name: there is no folder {conf.name}; correct the path")
     if not (path / "config.json").is_file():
         raise UserError(f"{place}: name: {conf.name} is not a model folder: it has no config.json")
     if not any(path.glob("*.safetensors")):
@@ -43,9 +45,15 @@ def locate(conf: Pretrained, place: Path) -> str:
 
 
 def hub_id(name: str) -> str | None:
-    """The id of the Hub's repository that a model is in; None if it is on this machine."""
+    """The id of the Hub's repository that a model is in; None if it is on this machine.
+
+    A name that begins with a folder of this machine is a path: mistyped, it is no repository of a stranger.
+    """
     is_gguf = name.endswith(GGUF)
-    if name.startswith(("package:", ".", "/")) or (Path(name).is_file() if is_gguf else Path(name).is_dir()):
+    folder, inside, _ = name.partition("/")
+    if name.startswith(("package:", ".", "/")) or (inside and Path(folder).is_dir()):
+        return None
+    if Path(name).is_file() if is_gguf else Path(name).is_dir():
         return None
     return ("/".join(name.split("/")[:-1][:2]) or None) if is_gguf else name
 

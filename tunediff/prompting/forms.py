@@ -16,7 +16,7 @@ from tunediff.tasks.interface import Task
 from tunediff.tasks.spans import Span
 from tunediff.tasks.tagging import Tagging
 
-UNSURE = 1e-3  # by how much the true label's logit is below the others where no valid answer came
+UNSURE = 1e-3  # by how much the true label's logit is below the others, and one above, where no valid answer came
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +70,17 @@ def any_of(labels: Sequence[str]) -> str:
 
 
 def wrong_if_unanswered(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Scores in which a row without a valid answer has all labels alike, and the true one a little below."""
+    """Scores in which a row without a valid answer has all labels alike, but the true one a little below.
+
+    A wrong one is a little above: the one that has been that least often, so that no label gets all of these errors.
+    """
     filled = np.where(np.isnan(scores), 0.0, scores)
-    rows = np.flatnonzero(np.isnan(scores).any(1))
-    filled[rows, targets[rows]] -= UNSURE
+    times = np.zeros(scores.shape[1])
+    for row in np.flatnonzero(np.isnan(scores).any(1)):
+        wrong = np.where(np.arange(len(times)) == targets[row], np.inf, times).argmin()
+        times[wrong] += 1
+        filled[row, targets[row]] -= UNSURE
+        filled[row, wrong] += UNSURE
     return filled
 
 

@@ -109,6 +109,13 @@ class Asking:
         return example if text == example.text else Example(text, self.form.left(example.label, text))
 
 
+def invalid_answers(unanswered: dict[str, np.ndarray], asked: dict[str, Usage]) -> dict[str, dict[str, float]]:
+    """By split the share of texts without a valid answer, and how many a server refused, if it did."""
+    refused = {name: one.refused for name, one in asked.items()}
+    shares = {name: one.mean() for name, one in unanswered.items()}
+    return {"no_valid_answer": shares, **({"refused": refused} if any(refused.values()) else {})}
+
+
 def ask(splits: Splits, task: Task, settings: Prompting) -> Answers:
     """Ask for validation first, which chooses the calibration; then once for test."""
     asking = Asking(splits, task, settings)
@@ -140,10 +147,16 @@ def labelled(asking: Asking, splits: Splits, validation: Dataset, task: Task, se
         # An answer alone does not say how sure it is.
         temperature = evidence.fit_model(task, logits[0], targets, splits["train"])["temperature"]
         logits = [each / temperature for each in logits]
-        how = {"no_valid_answer": {"validation": known.unanswered.mean(), "test": test.unanswered.mean()}}
+        asked = {"validation": known, "test": test}
+        how = invalid_answers({name: one.unanswered for name, one in asked.items()}, asked)
     fitted = evidence.fit_model(task, logits[0], targets, splits["train"])
+    figures = task.validate
+    if not asking.model.scores_all_labels:
+        # It is yes or no: a threshold below both would turn each no into a yes.
+        fitted = {name: value for name, value in fitted.items() if name not in ("threshold", "thresholds")}
+        figures = task.score
     return Answers(
-        task.validate(targets, task.probabilities(logits[0])),
+        figures(targets, task.probabilities(logits[0])),
         evidence.final(task, logits[1], fitted),
         fitted,
         cost(known, test, test.unanswered, settings.entry.endpoint),
@@ -159,7 +172,7 @@ def written(asking: Asking, splits: Splits, validation: Dataset, task: Task, set
         asked[name] = asking.texts(texts, name)
         answers = [before(last_words(text), settings.generate.stop).strip() for text in asked[name].texts]
         understood[name] = asking.form.understood(task, texts, answers)
-    how = {"no_valid_answer": {name: one.unanswered.mean() for name, one in understood.items()}}
+    how = invalid_answers({name: one.unanswered for name, one in understood.items()}, asked)
     if understood["test"].invalid:
         how["invalid"] = {name: one.invalid for name, one in understood.items()}
     test = understood["test"]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunediff.tasks.causal import PLAIN
+from tunediff.tasks.causal import PLAIN, end_of_answer, rendered
 from tunediff.tasks.turns import turns_of
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def prompt_tokens(
 ) -> list[int]:
     """The conversation up to where the answer begins. A tokenizer without a chat template gets a `plain` text."""
     if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        return tokenizer(rendered(tokenizer, messages, True), add_special_tokens=False)["input_ids"]
     return tokenizer(plain(messages))["input_ids"]
 
 
 def answer_tokens(tokenizer: "PreTrainedTokenizerBase", label: str) -> list[int]:
     """The label as an answer, and its end: so a label that another one begins with is not the likelier for it."""
     if tokenizer.chat_template:
-        return [*tokenizer(label, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        return [*tokenizer(label, add_special_tokens=False)["input_ids"], end_of_answer(tokenizer)]
     return tokenizer(f" {label}\n", add_special_tokens=False)["input_ids"]

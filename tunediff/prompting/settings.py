@@ -1,5 +1,6 @@
 """The section `prompts` of params.yaml, and what one method of it resolved to."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -53,9 +54,9 @@ class Endpoint(Section):
     @field_validator("key_from")
     @classmethod
     def _the_name_of_a_variable(cls, name: str | None) -> str | None:
-        if name is not None and not (name.isidentifier() and name.isascii()):
+        if name is not None and not re.fullmatch("[A-Z_][A-Z0-9_]*", name):  # keys such as hf_abc are names, too
             # The value is not repeated: it may be the key.
-            raise ValueError("expected the name of an environment variable, such as OPENAI_API_KEY")
+            raise ValueError("expected the name of an environment variable, in capitals, such as OPENAI_API_KEY")
         return name
 
 

@@ -9,7 +9,10 @@ import numpy as np
 class Usage:
     seconds: float
     input_tokens: int
+    """0 if a server does not say how many it read."""
     output_tokens: int = 0
+    refused: int = 0
+    """Prompts that a server did not take."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,6 +78,7 @@ def load(root: Path = Path()) -> Study:
         *wrong_figures(params, study.task),
         *wrong_methods(params, study.task),
         *without_full(study),
+        *asked_in_floats(study),
         *not_done(params, study.task),
         *not_folded(study),
     ]
@@ -127,6 +128,20 @@ def without_full(study: Study) -> list[str]:
         "quantize is for adapters); take full out of the list, and run the other stages by name (docs/methods.md)"
         for name, section in sections.items()
         if "full" in section.methods
+    ]
+
+
+def asked_in_floats(study: Study) -> list[str]:
+    """The language models that are to be quantized, which only adapters are trained over.
+
+    The study's own model may be: its adapters are.
+    """
+    keys = {study.params.prompts.model_of(method)[0]: each for method, each in study.language_models.items()}
+    return [
+        f"{key}: {path} has `quantize: {model.quantize}`, which is for adapters: a language model is asked in floats; "
+        "take it out of that file, or serve the model and name an `endpoint`"
+        for key, (model, path) in keys.items()
+        if model.quantize and path != study.model_path
     ]
 
 

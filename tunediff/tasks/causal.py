@@ -26,6 +26,24 @@ DAY = date(2025, 1, 1)
 CLOCK = re.compile(r"""strftime_now\((["'])(.*?)\1\)""")  # how a chat template asks for the time
 
 
+def rendered(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]], asks: bool) -> str:
+    """The messages in the chat template, and if it `asks`, up to where the next answer begins.
+
+    It is always of the same day, which some templates write into the prompt.
+    """
+    template = CLOCK.sub(lambda call: repr(DAY.strftime(call[2])), tokenizer.get_chat_template())
+    return tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=asks)
+
+
+def end_of_answer(tokenizer: "PreTrainedTokenizerBase", question: str = MARK) -> int:
+    """The token that ends an answer in the chat template, or else the one that ends a text."""
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": f"{MARK}{MARK}"}]
+    _, _, after = rendered(tokenizer, turns, False).rpartition(MARK)
+    first = tokenizer(after, add_special_tokens=False)["input_ids"][:1]
+    special = first and tokenizer.convert_ids_to_tokens(first[0]) in special_tokens(tokenizer)
+    return first[0] if special else tokenizer.eos_token_id
+
+
 class Prompt:
     """Token ids around a text: the same wherever a model reads it."""
 
@@ -34,30 +52,16 @@ class Prompt:
         content = "\n\n".join(filter(None, [instruction, MARK]))
         self.chat = tokenizer.chat_template is not None
         self.special = special_tokens(tokenizer)
-        messages = [{"role": "user", "content": content}]
-        rendered = self._rendered(messages, True) if self.chat else PLAIN.format(text=content)
-        if MARK not in rendered:
+        asked = PLAIN.format(text=content)
+        if self.chat:
+            asked = rendered(tokenizer, [{"role": "user", "content": content}], True)
+        if MARK not in asked:
             raise ValueError("the chat template leaves out what the user says")
-        self.before, _, self.after = rendered.rpartition(MARK)
-        self.end = self._end(messages) if self.chat else tokenizer.eos_token_id
+        self.before, _, self.after = asked.rpartition(MARK)
+        self.end = end_of_answer(tokenizer, content) if self.chat else tokenizer.eos_token_id
         if self.end is None:
             raise ValueError("the tokenizer has no token that ends a text")
         self.generating: dict[str, Any] = {}
-
-    def _rendered(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        """Always of the same day, which some templates write into the prompt."""
-        template = CLOCK.sub(lambda call: repr(DAY.strftime(call[2])), self.tokenizer.get_chat_template())
-        return self.tokenizer.apply_chat_template(
-            messages, chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-
-    def _end(self, messages: list[dict[str, str]]) -> int:
-        """The token that ends an answer in the template, or else the one that ends a text."""
-        messages = [*messages, {"role": "assistant", "content": f"{MARK}{MARK}"}]
-        _, _, after = self._rendered(messages, False).rpartition(MARK)
-        first = self.tokenizer(after, add_special_tokens=False)["input_ids"][:1]
-        special = first and self.tokenizer.convert_ids_to_tokens(first[0]) in self.special
-        return first[0] if special else self.tokenizer.eos_token_id
 
     def ids(self, text: str, cut: bool = True) -> list[int]:
         """Token ids of the prompt, one BOS included; if it is longer than `model_max_length`, the text's end is `cut`.
@@ -152,7 +156,7 @@ class Conversation(Prompt):
             later = turns[place + 1 :]
             return asked + "".join(f"\n\n{PLAIN.format(text=said)}" if role == "user" else said for role, said in later)
         try:
-            return self._rendered([{"role": role, "content": said} for role, said in turns], True)
+            return rendered(self.tokenizer, [{"role": role, "content": said} for role, said in turns], True)
         except Exception as error:  # a template is a program
             raise ValueError(f"the model's chat template does not take this chat: {reason(error)}") from None
 

@@ -54,7 +54,8 @@ def export(trained: Path, exported: Path, texts: list[str]) -> dict[str, System]
         systems["pytorch"] = System(classifier, expected, size)
         for name, file in (("fp32", FP32), ("int8", INT8)):
             classifier = OnnxClassifier(folder, file, torch.get_num_threads())
-            systems[name] = System(classifier, classifier.logits(texts), (folder / file).stat().st_size)
+            stored = sum(part.stat().st_size for part in folder.glob(f"{file}*"))  # large weights are in a second file
+            systems[name] = System(classifier, classifier.logits(texts), stored)
         if (difference := np.abs(systems["fp32"].logits - expected).max()) > TOLERANCE:
             raise UserError(
                 f"{trained}: cannot be exported: the exported model answers otherwise (logits differ by up to "
