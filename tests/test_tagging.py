@@ -23,7 +23,7 @@ from tunediff.evidence import comparison
 from tunediff.evidence import tagging as evidence
 from tunediff.report import tagging as page
 from tunediff.settings import study
-from tunediff.sources import find_source
+from tunediff.sources import find_source, preparing
 from tunediff.sources.settings import DataConf
 from tunediff.tasks import spans, windows, with_keys
 from tunediff.tasks.tagging import Tagging
@@ -298,11 +298,28 @@ def test_a_conll_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (raw / "it.conll").write_text("\n".join(lines), encoding="utf-8")
     read = find_source.read(conf(source="it.conll", text="tokens", label="tags", group="document"), Path("c"), Tagging)
     table = read["all"].table
-    assert table.text.tolist() == ["Acme fell", "On Monday"] and table.group.tolist() == ["1", "1"]
+    assert table.text.tolist() == ["Acme fell", "On Monday"] and table.group.nunique() == 1
     assert table.label.map(json.loads).tolist() == [[[0, 4, "ORG"]], [[3, 9, "DATE"]]]
     (raw / "it.conll").write_text("Acme\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 1: expected a token and its tag"):
         find_source.read(conf(source="it.conll", text="tokens", label="tags"), Path("c"), Tagging)
+
+
+def test_documents_of_different_conll_files_are_different(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    files = {side: Path("data/raw", side, "it.conll") for side in ("train", "validation", "test")}
+    for side, path in files.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(f"-DOCSTART- O\n\nAcme B-ORG\n{side} O\n\nBolt B-ORG\n{side} O\n", encoding="utf-8")
+    source = {side: str(path) for side, path in files.items()}
+    keys = conf(
+        source=source, text="tokens", label="tags", group="document", splits={side: side for side in source},
+        overlap="drop_from_train",
+    )  # fmt: skip
+    table, _ = preparing.read(keys, Path("c"), Tagging)
+    assert table.groupby("split").group.nunique().tolist() == [1, 1, 1] and table.group.nunique() == 3
+    kept, dropped = preparing.clean(table, keys)
+    assert len(kept) == 6 and not dropped
 
 
 def test_types_are_named_and_ordered():
