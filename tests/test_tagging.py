@@ -239,6 +239,19 @@ def test_every_form_of_spans_is_read(value: object):
     assert json.loads(Tagging.target({"text": TEXT, "entities": value}, conf())) == FOUND
 
 
+@pytest.mark.parametrize(
+    "value", [{"start": 0, "end": 4, "label": 0}, [0, 4, 0], {"start": 0, "end": 4, "labels": [0]}]
+)
+def test_a_type_may_be_the_number_0(value: object):
+    assert json.loads(Tagging.target({"text": TEXT, "entities": [value]}, conf())) == [[0, 4, "0"]]
+
+
+def test_a_span_may_have_its_text():
+    """Spaces and line breaks are written in several ways."""
+    span = {"start": 0, "end": 9, "label": "org", "text": "Acme\\nfell"}
+    assert json.loads(Tagging.target({"text": TEXT, "entities": [span]}, conf())) == [[0, 9, "org"]]
+
+
 def test_tokens_and_tags_are_read():
     record = {"tokens": ["Acme", "fell", "on", "Monday"], "tags": ["B-org", "O", "O", "B-date"]}
     keys = conf(text="tokens", label="tags")
@@ -265,6 +278,11 @@ def test_tokens_and_tags_are_read():
         ([{"start": 0, "end": 4, "labels": ["org", "person"]}], "a span needs start, end and one label"),
         (["org"], "expected spans such as"),
         ("org", "expected a list of spans or tags, found text"),
+        ([[0, 4, " "]], "a span needs start, end and one label"),
+        ([[0, 10**400, "org"]], "org 0 to 10+ is not in the text"),
+        ([[0, float("inf"), "org"]], "a span needs start, end and one label"),
+        ([{"start": 5, "end": 9, "label": "org", "text": "Acme"}], "org 5 to 9 is 'fell' in the text, but 'Acme' in "),
+        ([{"value": {"start": 0, "end": 6, "labels": ["date"], "text": "Monday"}}], "date 0 to 6 is 'Acme f' in the "),
     ],
 )
 def test_what_is_no_span(value: object, said: str):

@@ -121,7 +121,7 @@ class Tagging:
                 raise ValueError(f"column '{keys.label}': expected a list of spans or tags, found text")
             values = []
         if listed(record.get(keys.text)) is None:
-            found = [span_of(value, keys.label) for value in values]
+            found = [span_of(value, text, keys.label) for value in values]
         else:
             tags = [as_text({"": tag}, "") for tag in values]
             names = keys.labels if isinstance(keys.labels, dict) else {}
