@@ -171,8 +171,13 @@ def test_numbers_of_a_hub_data_set_get_their_names():
     from tunediff.sources.class_labels import with_label_names
 
     features = Features({"labels": List(ClassLabel(names=["joy", "anger"])), "text": Value("string")})
-    records = [{"labels": [1, 0], "text": "a"}, {"labels": None, "text": "b"}]
-    assert [record["labels"] for record in with_label_names(records, features)] == [["anger", "joy"], []]
+    records = [{"labels": [1, 0], "text": "a"}, {"labels": None, "text": "b"}, {"labels": [-1, 0, None], "text": "c"}]
+    named = [record["labels"] for record in with_label_names(records, features)]
+    assert named == [["anger", "joy"], [], [None, "joy", None]]
+    features["spans"] = List({"start": Value("int64"), "label": ClassLabel(names=["org", "date"])})
+    spans = [{"start": 0, "label": 1}, {"start": 5, "label": -1}]
+    [record] = with_label_names([{**records[0], "spans": spans}], features)
+    assert record["spans"] == [{"start": 0, "label": "date"}, {"start": 5, "label": None}]
 
 
 @pytest.mark.parametrize(
