@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import WHERE, Project, make_project
+from conftest import ROOT, WHERE, Project, make_project
 from nervaluate.entities import Entity
 from nervaluate.strategies import EntityTypeEvaluation, PartialEvaluation
 from seqeval.metrics import f1_score, precision_score, recall_score
@@ -25,7 +25,7 @@ from tunediff.report import tagging as page
 from tunediff.settings import study
 from tunediff.sources import find_source, preparing
 from tunediff.sources.settings import DataConf
-from tunediff.tasks import spans, windows, with_keys
+from tunediff.tasks import features, spans, windows, with_keys
 from tunediff.tasks.tagging import Tagging
 
 TYPES = ["org", "date"]
@@ -201,6 +201,84 @@ def test_windows_are_joined_again():
     assert [len(rows) for rows in windows.split(table)] == [8, 1]
     first = [windows.first_tokens(whole(text)[1][1:-1], text) for text in texts]
     assert table[:, 1].tolist() == [10 + token for tokens in first for token in tokens.values()]
+
+
+def desk() -> list[tuple[str, list[tuple[int, int, str]]]]:
+    lines = (ROOT / "data/raw/desk.jsonl").read_text(encoding="utf-8").splitlines()
+    return [
+        (row["text"], [(span["start"], span["end"], span["label"]) for span in row["entities"]])
+        for row in map(json.loads, lines)
+    ]
+
+
+def tokenizer_of(texts: list[str], *added: str):
+    """Pieces of bytes that are merged often, as real ones are: signs in a row are one token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=3000, initial_alphabet=alphabet, show_progress=False)
+    )
+    made.add_tokens(list(added))
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=32)
+
+
+def perfect(tokenizer: Any, rows: list[tuple[str, list]]) -> tuple[int, list[list[tuple]]]:
+    """How many words begin in no token of their own, and the spans of a model that learnt what it was given."""
+    texts = [text for text, _ in rows]
+    task = Tagging(sorted({kind for _, found in rows for *_, kind in found}))
+    tags = [task.tagged(text, found).tags for text, found in rows]
+    encoded = features.encode_windows(tokenizer, texts, tags)
+    logits = [np.eye(len(task.tags), dtype=np.float32)[np.maximum(labels, 0)] for labels in encoded["labels"][:]]
+    served = task.served(texts, task.probabilities(task.gathered(encoded, logits)))
+    shared = sum(role != windows.HEAD for row in encoded["roles"][:] for role in row)
+    return shared, [[(span["start"], span["end"], span["label"]) for span in spans] for spans in served]
+
+
+def test_a_perfect_model_gives_all_spans_of_desk_back_though_words_share_tokens():
+    rows = desk()
+    shared, found = perfect(tokenizer_of([text for text, _ in rows], " ($", " (-", "-$"), rows)
+    assert shared > 300
+    assert found == [sorted(spans) for _, spans in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [
+        ("fell ($5m) on", ["$5m"]),
+        ("the U.S. fell", ["U.S."]),
+        ("the U.S. Bank fell", ["U.S. Bank"]),
+        ("cut by 5%, again", ["5%"]),
+        ('up (5%), said "Acme"', ["5%", "Acme"]),
+        ("Acme's Day fell", ["Acme's Day"]),
+        ("Acme\ufffd Corp fell", ["Acme\ufffd Corp"]),  # a character of which BERT's tokenizers make nothing
+    ],
+)
+def test_words_that_share_a_token_have_tags_of_their_own(text: str, there: list[str]):
+    tokenizer = tokenizer_of([text], " ($", "U.S.", "%,", "%),", ' "', "'s")
+    if "\ufffd" in text:
+        from tokenizers import normalizers
+
+        tokenizer.backend_tokenizer.normalizer = normalizers.Replace("\ufffd", "")
+    rows = [(text, [(text.index(span), text.index(span) + len(span), "org") for span in there])]
+    assert perfect(tokenizer, rows)[1] == [rows[0][1]]
+
+
+def test_figures_while_training_are_those_of_the_words():
+    """They come from the tokens' labels, of which one stands for all words that begin there."""
+    rows = desk()[:100]
+    tokenizer = tokenizer_of([text for text, _ in desk()])
+    task = Tagging(sorted({kind for _, found in rows for *_, kind in found}))
+    targets = [task.tagged(text, found) for text, found in rows]
+    encoded = features.encode_windows(tokenizer, [text for text, _ in rows], [one.tags for one in targets])
+    width = max(map(len, encoded["labels"][:]))
+    labels = np.array([row + [windows.IGNORED] * (width - len(row)) for row in encoded["labels"][:]])
+    logits = np.random.default_rng(0).normal(size=(*labels.shape, len(task.tags))).astype(np.float32)
+    expected = task.score(targets, task.probabilities(task.gathered(encoded, logits)))
+    assert task.score_encoded(encoded, labels, logits) == pytest.approx(expected)
 
 
 def test_a_text_without_words_has_no_spans():
