@@ -116,6 +116,21 @@ def test_every_scheme_is_read(tags: str, expected: list):
     assert spans.of_tags(tags.split()) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Acme's U.S. rival_2 fell 5%!", ["Acme", "'", "s", "U", ".", "S", ".", "rival_2", "fell", "5", "%", "!"]),
+        ("Cafe\u0301 Noir", ["Cafe\u0301", "Noir"]),
+        ("Com\u00adpany AG", ["Com\u00adpany", "AG"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),  # a joiner
+        ("one\u200bAcme\u200e fell", ["one", "\u200b", "Acme", "\u200e", "fell"]),  # a span may begin or end there
+    ],
+)
+def test_marks_are_part_of_a_word(text: str, expected: list[str]):
+    assert [text[slice(*place)] for place in spans.words(text)] == expected
+
+
 def test_kinds_of_errors():
     actual = [(0, 2, "org"), (3, 4, "org"), (5, 7, "date"), (8, 9, "date")]
     answered = [(0, 2, "date"), (5, 6, "date"), (8, 10, "org"), (12, 13, "org")]

@@ -1,6 +1,7 @@
 """Values of a record as text."""
 
 import re
+import unicodedata
 from typing import Any
 
 from tunediff.core import limits
@@ -24,3 +25,8 @@ def as_text(record: dict[str, Any], column: str) -> str:
     if not text.isascii() and re.search(r"[\ud800-\udfff]", text):
         raise ValueError(f"column '{column}': half a character (a lone surrogate, {text!a:.40}); correct the text")
     return text
+
+
+def characters_of(category: str) -> str:
+    """All characters of a category of Unicode, such as `M`, the marks, to stand in a pattern."""
+    return "".join(chr(code) for code in range(0x20000) if unicodedata.category(chr(code)).startswith(category))

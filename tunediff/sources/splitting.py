@@ -2,13 +2,13 @@
 
 import functools
 import re
-import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from tunediff.core.values import characters_of
 from tunediff.sources import iterative
 
 STEPS = {
@@ -20,8 +20,7 @@ STEPS = {
 @functools.cache
 def _words() -> re.Pattern:
     """Letters and digits of any script, with the marks on them, such as vowel signs."""
-    marks = "".join(chr(code) for code in range(0x20000) if unicodedata.category(chr(code)).startswith("M"))
-    return re.compile(f"[^\\W_](?:[^\\W_]|[{marks}])*")
+    return re.compile(f"[^\\W_](?:[^\\W_]|[{characters_of('M')}])*")
 
 
 @dataclass(frozen=True)

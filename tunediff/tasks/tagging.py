@@ -77,7 +77,7 @@ class Tagged:
 class Tagging:
     """The task for texts with spans of at least one type; see `interface.Task` for what each method is for.
 
-    A word (`spans.WORD`) has a tag in IOB2. Logits and probabilities have shape [words of all texts, 1 + tags]: the
+    A word (`spans.words`) has a tag in IOB2. Logits and probabilities have shape [words of all texts, 1 + tags]: the
     text's number comes first. Targets and answers are a list of `Tagged`; answers stand in the place of probabilities
     where there are none.
     """
