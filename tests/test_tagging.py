@@ -124,10 +124,12 @@ def test_every_scheme_is_read(tags: str, expected: list):
         ("Com\u00adpany AG", ["Com\u00adpany", "AG"]),
         ("हिन्दी में", ["हिन्दी", "में"]),
         ("می\u200cخواهم", ["می\u200cخواهم"]),  # a joiner
+        ("東京都は3年間、ACME社と", ["東", "京", "都", "は", "3", "年", "間", "、", "ACME", "社", "と"]),
+        ("ที่อยู่ใหม่", ["ที่", "อ", "ยู่", "ใ", "ห", "ม่"]),
         ("one\u200bAcme\u200e fell", ["one", "\u200b", "Acme", "\u200e", "fell"]),  # a span may begin or end there
     ],
 )
-def test_marks_are_part_of_a_word(text: str, expected: list[str]):
+def test_words_are_those_of_the_script(text: str, expected: list[str]):
     assert [text[slice(*place)] for place in spans.words(text)] == expected
 
 
@@ -294,6 +296,11 @@ def test_figures_while_training_are_those_of_the_words():
     logits = np.random.default_rng(0).normal(size=(*labels.shape, len(task.tags))).astype(np.float32)
     expected = task.score(targets, task.probabilities(task.gathered(encoded, logits)))
     assert task.score_encoded(encoded, labels, logits) == pytest.approx(expected)
+
+
+def test_a_span_within_a_clause_in_chinese_can_be_answered():
+    rows = [("东京电力上涨了。", [(0, 4, "org")])]
+    assert perfect(tokenizer_of(["Acme fell"]), rows)[1] == [rows[0][1]]
 
 
 def test_a_text_without_words_has_no_spans():

@@ -6,6 +6,9 @@ from typing import Any
 
 from tunediff.core import limits
 
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese, which have no spaces between words, to stand in a pattern."""
+
 
 def as_text(record: dict[str, Any], column: str) -> str:
     """The value as a CSV file shows it; None and NaN are empty, and integral floats lose their `.0`.

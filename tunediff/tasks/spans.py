@@ -4,7 +4,7 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from tunediff.core.values import characters_of
+from tunediff.core.values import UNSPACED, characters_of
 
 OUTSIDE = "O"
 BEGINS = {"B", "S", "U"}
@@ -19,8 +19,8 @@ Span = tuple[float, float, str]
 def words(text: str) -> list[tuple[int, int]]:
     """Beginning and end of each word, in characters: what has a tag of its own.
 
-    That is letters and digits in a row, with the marks on them and soft hyphens and joiners between them; or one other
-    character.
+    That is letters and digits in a row, with the marks on them and soft hyphens and joiners between them; one letter of
+    a script without spaces between words; or one other character.
     """
     return [match.span() for match in _word().finditer(text)]
 
@@ -28,7 +28,9 @@ def words(text: str) -> list[tuple[int, int]]:
 @functools.cache
 def _word() -> re.Pattern:
     marks, hidden = characters_of("M"), characters_of("Cf").replace("\u200b", "")  # a space without width
-    return re.compile(f"\\w+(?:(?:[{marks}]+|[{hidden}]+(?=\\w))\\w*)*|[^\\w\\s]")
+    letters = f"[^\\W{UNSPACED}]"
+    run = f"{letters}+(?:(?:[{marks}]+|[{hidden}]+(?={letters})){letters}*)*"
+    return re.compile(f"{run}|[{UNSPACED}][{marks}]*|[^\\w\\s]")
 
 
 def of_tags(tags: Sequence[str], strict: bool = False) -> list[Span]:
