@@ -203,6 +203,15 @@ def checked(rows: list[list[str]], **keys: object) -> tuple[Multilabel, pd.DataF
     return Multilabel.check(table, Keys(label="topics", **keys), "conf.yaml", lambda row: f"row {row.row}")
 
 
+def test_several_labels_in_one_are_said():
+    said = Multilabel.remarks(pd.Series(map(json.dumps, [["4,27"], ["4"], ["a"]])), Keys(label="topics"))
+    assert said == [
+        "labels such as '4,27' look like several in one (rows: 1); `between` is '|': correct it if something else "
+        "stands between labels"
+    ]
+    assert Multilabel.remarks(pd.Series(map(json.dumps, [["4", "27"], ["a"]])), Keys(label="topics")) == []
+
+
 def test_labels_are_named_and_ordered():
     task, table = checked([["2", "1"], []], labels={"1": "one", "2": "two"})
     assert task.labels == ["one", "two"]
