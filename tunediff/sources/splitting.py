@@ -145,7 +145,9 @@ def _size(rows: pd.DataFrame, splits: int) -> str:
     if len(rows) < splits:
         return count
     groups = rows.group.nunique() if (rows.group != "").all() else 0
-    return f"{count}, all in {groups} group{'s'[: groups != 1]}" if groups else f"{count} of the same texts or groups"
+    if groups and groups < splits:
+        return f"{count}, all in {groups} group{'s'[: groups != 1]}"
+    return f"{count} of the same texts or groups" if units(rows).max() + 1 < splits else count
 
 
 def drop(table: pd.DataFrame, bad: pd.Series, reason: str) -> tuple[pd.DataFrame, list[Dropped]]:
