@@ -339,6 +339,47 @@ def test_every_form_of_spans_is_read(value: object):
     assert json.loads(Tagging.target({"text": TEXT, "entities": value}, conf())) == FOUND
 
 
+TOOLS = {
+    "label-studio": (
+        [
+            {"data": {"text": TEXT}, "annotations": [{"id": 1, "result": [
+                {"id": "a", "type": "labels", "value": {"start": 0, "end": 4, "text": "Acme", "labels": ["org"]}},
+                {"id": "b", "type": "labels", "value": {"start": 13, "end": 19, "text": "Monday", "labels": ["date"]}},
+                {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"},
+                {"type": "choices", "value": {"choices": ["news"]}},
+            ]}]},
+            {"data": {"text": TEXT}, "annotations": [{"id": 2, "result": [
+                {"id": "c", "type": "labels", "value": {"start": 0, "end": 4, "text": "Acme", "labels": ["org"]}},
+            ]}]},
+            {"data": {"text": TEXT}, "annotations": [{"id": 3, "result": []}]},
+        ],
+        {"text": "data.text", "label": "annotations.result"},
+    ),
+    "spacy": (
+        [[TEXT, {"entities": FOUND}], [TEXT, {"entities": FOUND[:1]}], [TEXT, {"entities": []}]],
+        {"columns": ["text", "made"], "label": "made.entities"},
+    ),
+    "datasets": (
+        [{"text": TEXT, "entities": {"start": [s for s, _, _ in those], "end": [e for _, e, _ in those],
+                                     "label": [kind for *_, kind in those]}} for those in (FOUND, FOUND[:1], [])],
+        {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("ending", [".json", ".jsonl"])
+def test_what_tools_export_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, ending: str):
+    monkeypatch.chdir(tmp_path)
+    rows, keys = TOOLS[tool]
+    path = Path("data/raw/it" + ending)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(rows) if ending == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
+    table = find_source.read(conf(source=path.name, **keys), Path("c"), Tagging)["all"].table
+    assert table.text.tolist() == [TEXT] * 3
+    assert table.label.map(json.loads).tolist() == [FOUND, FOUND[:1], []]
+
+
 @pytest.mark.parametrize(
     "value", [{"start": 0, "end": 4, "label": 0}, [0, 4, 0], {"start": 0, "end": 4, "labels": [0]}]
 )

@@ -26,6 +26,31 @@ def parsed(value: Any) -> list | None:
     return listed(value)
 
 
+OTHER = {"relation", "choices", "taxonomy", "textarea", "rating", "number", "datetime"}
+"""Types of Label Studio's results that are no spans."""
+
+
+def spans_in(value: Any) -> list | None:
+    """The spans or tags of a cell; None for what holds none.
+
+    One alone may be no list: a column such as `annotations.result` has it as it is. The library datasets has spans as
+    an object of lists. Results of Label Studio that are no spans are left out.
+    """
+    if isinstance(value, dict):
+        lists = bool(value) and all(isinstance(part, list) for part in value.values())
+        value = (
+            [dict(zip(value, parts, strict=True)) for parts in zip(*value.values(), strict=True)] if lists else [value]
+        )
+    values = parsed(value)
+    if values and isinstance(values[0], int) and any(isinstance(part, str) for part in values):
+        values = [values]
+    return values and [
+        each
+        for each in values
+        if not (isinstance(each, dict) and each.get("type") in OTHER and not {"start", "start_offset"} & set(each))
+    ]
+
+
 def tokens_of(record: dict[str, Any], column: str) -> list[str]:
     tokens = [as_text({column: token}, column).strip() for token in listed(record[column])]
     if "" in tokens:

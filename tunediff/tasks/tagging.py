@@ -16,7 +16,7 @@ from tunediff.core.values import as_text
 from tunediff.tasks.classification import natural_order
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.label_doubts import likely_same
-from tunediff.tasks.span_values import check_spans, listed, parsed, span_of, spans_of_tokens, tokens_of
+from tunediff.tasks.span_values import check_spans, listed, span_of, spans_in, spans_of_tokens, tokens_of
 from tunediff.tasks.spans import OUTSIDE, Span
 from tunediff.tasks.windows import IGNORED, Window, joined, read, split
 
@@ -115,7 +115,7 @@ class Tagging:
     def target(cls, record: dict[str, Any], keys: Any) -> str:
         """Spans of characters in JSON: [[start, end, type], ...], in order."""
         text = cls.as_text(record, keys.text)
-        values = parsed(record.get(keys.label))
+        values = spans_in(record.get(keys.label))
         if values is None:
             if record.get(keys.label):
                 raise ValueError(f"column '{keys.label}': expected a list of spans or tags, found text")
