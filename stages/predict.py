@@ -44,7 +44,7 @@ def main() -> None:
     else:
         source = job_input.read_lines(sys.stdin, (args.text or ["text"])[0], reading)
     models = job_models.load(args.models, args.compare, args.unsure)
-    models.check_columns(source)
+    source.check_new(models.columns)
     if args.out:
         digests = [job_models.fingerprint(model) for model in args.models]
         options = {"models": digests, "compare": args.compare, "unsure": args.unsure}

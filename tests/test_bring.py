@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import Project
 from test_sources import read, read_one, save, save_workbook
@@ -303,6 +304,19 @@ def test_a_saved_data_set_and_parquet_keep_the_names_of_labels(raw: Path) -> Non
     assert found["train"].origin.startswith("both sha256:")
     (raw / "one/data-00000-of-00001.arrow").write_bytes(b"x")
     assert "data/raw/one: not a whole saved data set" in refused("one")
+
+
+def test_a_number_of_a_label_without_a_name_is_refused_with_its_row(raw: Path) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    data = Dataset.from_dict({"text": ["one", "two"], "label": [0, 7]})  # the library writes no such numbers itself
+    named = Features({"text": Value("string"), "label": ClassLabel(names=["neg", "pos"])})
+    pq.write_table(data.data.table.cast(named.arrow_schema), raw / "it.parquet")
+    data.save_to_disk(raw / "one")
+    info = json.loads((raw / "one/dataset_info.json").read_text())
+    (raw / "one/dataset_info.json").write_text(json.dumps({**info, "features": named.to_dict()}))
+    for place in ("it.parquet", "one"):
+        assert "row 2: column 'label': labels are numbers from 0 to 1, found 7; correct it" in refused(place)
 
 
 # --- rare labels

@@ -12,11 +12,12 @@ from conftest import Project, copy_of, make_project
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss, precision_score, recall_score
 
 from tunediff.core.errors import UserError
+from tunediff.core.sampling import sample
 from tunediff.core.splits import load_split
 from tunediff.evidence import comparison, multilabel
 from tunediff.report import multilabel as page
 from tunediff.settings import study
-from tunediff.sources import iterative
+from tunediff.sources import iterative, splitting
 from tunediff.tasks.multilabel import Keys, Multilabel
 
 NAMES = list("abcd")
@@ -171,8 +172,13 @@ def test_numbers_of_a_hub_data_set_get_their_names():
     from tunediff.sources.class_labels import with_label_names
 
     features = Features({"labels": List(ClassLabel(names=["joy", "anger"])), "text": Value("string")})
-    records = [{"labels": [1, 0], "text": "a"}, {"labels": None, "text": "b"}]
-    assert [record["labels"] for record in with_label_names(records, features)] == [["anger", "joy"], []]
+    records = [{"labels": [1, 0], "text": "a"}, {"labels": None, "text": "b"}, {"labels": [-1, 0, None], "text": "c"}]
+    named = [record["labels"] for record in with_label_names(records, features)]
+    assert named == [["anger", "joy"], [], [None, "joy", None]]
+    features["spans"] = List({"start": Value("int64"), "label": ClassLabel(names=["org", "date"])})
+    spans = [{"start": 0, "label": 1}, {"start": 5, "label": -1}]
+    [record] = with_label_names([{**records[0], "spans": spans}], features)
+    assert record["spans"] == [{"start": 0, "label": "date"}, {"start": 5, "label": None}]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +202,15 @@ def test_a_data_file_says_where_the_labels_are():
 def checked(rows: list[list[str]], **keys: object) -> tuple[Multilabel, pd.DataFrame]:
     table = pd.DataFrame({"split": "all", "row": range(1, len(rows) + 1), "label": map(json.dumps, rows)})
     return Multilabel.check(table, Keys(label="topics", **keys), "conf.yaml", lambda row: f"row {row.row}")
+
+
+def test_several_labels_in_one_are_said():
+    said = Multilabel.remarks(pd.Series(map(json.dumps, [["4,27"], ["4"], ["a"]])), Keys(label="topics"))
+    assert said == [
+        "labels such as '4,27' look like several in one (rows: 1); `between` is '|': correct it if something else "
+        "stands between labels"
+    ]
+    assert Multilabel.remarks(pd.Series(map(json.dumps, [["4", "27"], ["a"]])), Keys(label="topics")) == []
 
 
 def test_labels_are_named_and_ordered():
@@ -225,6 +240,47 @@ def test_rows_are_dealt_out_label_by_label():
         assert (side == name).sum() == pytest.approx(1000 * share, abs=3)
         # Each label's own share, to the nearest row or two, which a random draw does not give.
         assert np.abs(has[side == name].sum(0) - share * has.sum(0)).max() <= 2
+
+
+@pytest.mark.parametrize("rare", [3, 4, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_label_with_three_rows_is_in_each_split(rare: int, seed: int):
+    random = np.random.default_rng(seed)
+    has = random.random((200, 6)) < 0.3
+    has[:, 3:] = False
+    for label in (3, 4, 5):
+        has[random.choice(200, rare, replace=False), label] = True
+    strata = pd.Series([tuple(np.flatnonzero(row)) for row in has])
+    side = iterative.assign(strata, np.arange(200), {"train": 0.7, "validation": 0.15, "test": 0.15}, seed)
+    for label in range(6):
+        assert set(side[has[:, label]]) == {"train", "validation", "test"}
+
+
+def test_what_is_said_of_a_rare_label_is_true():
+    """Of four rows with one text, and of two rows that are all there are."""
+    texts = [f"text {number}" for number in range(20)] + ["same"] * 4 + ["one", "other"]
+    table = pd.DataFrame(
+        {"text": texts, "group": "", "stratum": [("a",)] * 20 + [("a", "b")] * 4 + [("a", "c")] * 2, "label": "x"}
+    )
+    names = ["train", "validation", "test"]
+    table["side"] = splitting.assign(table, dict(zip(names, (0.7, 0.15, 0.15), strict=True)), 1)
+    assert splitting.rare(table, names) == {"b": "4 rows of the same texts or groups", "c": "2 rows"}
+    # Rows that have nothing in common are not said to have it.
+    table["text"] = [f"text {number}" for number in range(26)]
+    assert splitting.rare(table.assign(side="train"), names)["b"] == "4 rows"
+
+
+def test_a_sample_has_each_label_at_its_share():
+    random = np.random.default_rng(3)
+    has = random.random((3000, 12)) < [0.3, 0.2, *[0.08] * 9, 0.001]
+    table = pd.DataFrame({"stratum": [tuple(np.flatnonzero(row)) for row in has]})
+    part = sample(table, 300, 17)
+    assert len(part) == 300
+    counts = has[part.index].sum(0)
+    assert counts.sum() / 300 == pytest.approx(has.mean(0).sum(), rel=0.08)
+    assert (counts > 0).all()
+    assert np.abs(counts / 300 - has.mean(0)).max() < 0.05
+    assert set(sample(table, 100, 17).index) < set(part.index)
 
 
 def test_rows_of_a_unit_stay_together():

@@ -30,7 +30,7 @@ from tunediff.models.inference import predict_logits, probabilities
 from tunediff.models.settings import ModelConf
 from tunediff.report import packaging
 from tunediff.tasks.features import encode
-from tunediff.use import job_input
+from tunediff.use import job_formats, job_input, tagging_answers
 from tunediff.use.classifier_torch import TorchClassifier
 
 LABELS = ["bearish", "bullish", "neutral"]
@@ -238,7 +238,7 @@ COMMAND = f"""
 import re
 from stages import predict
 from tunediff.report import packaging
-from tunediff.use import job_input
+from tunediff.use import job_formats, job_input, tagging_answers
 job_input.CHUNK = {CHUNK}
 predict.main()
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
@@ -420,6 +420,16 @@ def test_files_are_read_as_prepare_reads_them(run: Run, folders, tmp_path: Path)
         run("--model", model, "--file", tmp_path / "in.txt")
     with pytest.raises(UserError, match=r"--file: quoting: .* found 'double quotes'"):
         run("--model", model, "--file", tmp_path / "in.csv", "--quoting", "double quotes")
+
+
+def test_columns_of_spans_may_not_be_there_already(tmp_path: Path):
+    """As in a CSV file that `predict` wrote itself: a text without span would keep the old one."""
+    path, new = tmp_path / "spans.csv", tagging_answers.Columns("predicted").types()
+    path.write_text("text,predicted_start,predicted_end\nAcme fell,0,4\n")
+    source = job_input.read_file(path, ["text"], typed=False)
+    with pytest.raises(UserError, match=r"spans.csv: the columns predicted_start, predicted_end are there already"):
+        job_formats.Csv(source, new)
+    assert job_formats.Jsonl(source, new).columns == [*source.header, "predicted"]  # which has one column for all
 
 
 def test_what_cannot_be_read_or_written_is_said(run: Run, asked: Asked, folders, tmp_path: Path, monkeypatch):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import WHERE, Project, make_project
+from conftest import ROOT, WHERE, Project, make_project
 from nervaluate.entities import Entity
 from nervaluate.strategies import EntityTypeEvaluation, PartialEvaluation
 from seqeval.metrics import f1_score, precision_score, recall_score
@@ -23,9 +23,9 @@ from tunediff.evidence import comparison
 from tunediff.evidence import tagging as evidence
 from tunediff.report import tagging as page
 from tunediff.settings import study
-from tunediff.sources import find_source
+from tunediff.sources import find_source, preparing
 from tunediff.sources.settings import DataConf
-from tunediff.tasks import spans, windows, with_keys
+from tunediff.tasks import features, spans, windows, with_keys
 from tunediff.tasks.tagging import Tagging
 
 TYPES = ["org", "date"]
@@ -116,6 +116,23 @@ def test_every_scheme_is_read(tags: str, expected: list):
     assert spans.of_tags(tags.split()) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Acme's U.S. rival_2 fell 5%!", ["Acme", "'", "s", "U", ".", "S", ".", "rival_2", "fell", "5", "%", "!"]),
+        ("Cafe\u0301 Noir", ["Cafe\u0301", "Noir"]),
+        ("Com\u00adpany AG", ["Com\u00adpany", "AG"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("می\u200cخواهم", ["می\u200cخواهم"]),  # a joiner
+        ("東京都は3年間、ACME社と", ["東", "京", "都", "は", "3", "年", "間", "、", "ACME", "社", "と"]),
+        ("ที่อยู่ใหม่", ["ที่", "อ", "ยู่", "ใ", "ห", "ม่"]),
+        ("one\u200bAcme\u200e fell", ["one", "\u200b", "Acme", "\u200e", "fell"]),  # a span may begin or end there
+    ],
+)
+def test_words_are_those_of_the_script(text: str, expected: list[str]):
+    assert [text[slice(*place)] for place in spans.words(text)] == expected
+
+
 def test_kinds_of_errors():
     actual = [(0, 2, "org"), (3, 4, "org"), (5, 7, "date"), (8, 9, "date")]
     answered = [(0, 2, "date"), (5, 6, "date"), (8, 10, "org"), (12, 13, "org")]
@@ -203,6 +220,89 @@ def test_windows_are_joined_again():
     assert table[:, 1].tolist() == [10 + token for tokens in first for token in tokens.values()]
 
 
+def desk() -> list[tuple[str, list[tuple[int, int, str]]]]:
+    lines = (ROOT / "data/raw/desk.jsonl").read_text(encoding="utf-8").splitlines()
+    return [
+        (row["text"], [(span["start"], span["end"], span["label"]) for span in row["entities"]])
+        for row in map(json.loads, lines)
+    ]
+
+
+def tokenizer_of(texts: list[str], *added: str):
+    """Pieces of bytes that are merged often, as real ones are: signs in a row are one token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=3000, initial_alphabet=alphabet, show_progress=False)
+    )
+    made.add_tokens(list(added))
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=32)
+
+
+def perfect(tokenizer: Any, rows: list[tuple[str, list]]) -> tuple[int, list[list[tuple]]]:
+    """How many words begin in no token of their own, and the spans of a model that learnt what it was given."""
+    texts = [text for text, _ in rows]
+    task = Tagging(sorted({kind for _, found in rows for *_, kind in found}))
+    tags = [task.tagged(text, found).tags for text, found in rows]
+    encoded = features.encode_windows(tokenizer, texts, tags)
+    logits = [np.eye(len(task.tags), dtype=np.float32)[np.maximum(labels, 0)] for labels in encoded["labels"][:]]
+    served = task.served(texts, task.probabilities(task.gathered(encoded, logits)))
+    shared = sum(role != windows.HEAD for row in encoded["roles"][:] for role in row)
+    return shared, [[(span["start"], span["end"], span["label"]) for span in spans] for spans in served]
+
+
+def test_a_perfect_model_gives_all_spans_of_desk_back_though_words_share_tokens():
+    rows = desk()
+    shared, found = perfect(tokenizer_of([text for text, _ in rows], " ($", " (-", "-$"), rows)
+    assert shared > 300
+    assert found == [sorted(spans) for _, spans in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "there"),
+    [
+        ("fell ($5m) on", ["$5m"]),
+        ("the U.S. fell", ["U.S."]),
+        ("the U.S. Bank fell", ["U.S. Bank"]),
+        ("cut by 5%, again", ["5%"]),
+        ('up (5%), said "Acme"', ["5%", "Acme"]),
+        ("Acme's Day fell", ["Acme's Day"]),
+        ("Acme\ufffd Corp fell", ["Acme\ufffd Corp"]),  # a character of which BERT's tokenizers make nothing
+    ],
+)
+def test_words_that_share_a_token_have_tags_of_their_own(text: str, there: list[str]):
+    tokenizer = tokenizer_of([text], " ($", "U.S.", "%,", "%),", ' "', "'s")
+    if "\ufffd" in text:
+        from tokenizers import normalizers
+
+        tokenizer.backend_tokenizer.normalizer = normalizers.Replace("\ufffd", "")
+    rows = [(text, [(text.index(span), text.index(span) + len(span), "org") for span in there])]
+    assert perfect(tokenizer, rows)[1] == [rows[0][1]]
+
+
+def test_figures_while_training_are_those_of_the_words():
+    """They come from the tokens' labels, of which one stands for all words that begin there."""
+    rows = desk()[:100]
+    tokenizer = tokenizer_of([text for text, _ in desk()])
+    task = Tagging(sorted({kind for _, found in rows for *_, kind in found}))
+    targets = [task.tagged(text, found) for text, found in rows]
+    encoded = features.encode_windows(tokenizer, [text for text, _ in rows], [one.tags for one in targets])
+    width = max(map(len, encoded["labels"][:]))
+    labels = np.array([row + [windows.IGNORED] * (width - len(row)) for row in encoded["labels"][:]])
+    logits = np.random.default_rng(0).normal(size=(*labels.shape, len(task.tags))).astype(np.float32)
+    expected = task.score(targets, task.probabilities(task.gathered(encoded, logits)))
+    assert task.score_encoded(encoded, labels, logits) == pytest.approx(expected)
+
+
+def test_a_span_within_a_clause_in_chinese_can_be_answered():
+    rows = [("东京电力上涨了。", [(0, 4, "org")])]
+    assert perfect(tokenizer_of(["Acme fell"]), rows)[1] == [rows[0][1]]
+
+
 def test_a_text_without_words_has_no_spans():
     chances = np.array([[0, 0.1, 0.9, 0, 0, 0], [0, 0.2, 0, 0.8, 0, 0], [2, 0.7, 0, 0, 0.3, 0]])
     found = TASK.served(["Acme Corp", " ", "fell"], chances)
@@ -239,6 +339,60 @@ def test_every_form_of_spans_is_read(value: object):
     assert json.loads(Tagging.target({"text": TEXT, "entities": value}, conf())) == FOUND
 
 
+TOOLS = {
+    "label-studio": (
+        [
+            {"data": {"text": TEXT}, "annotations": [{"id": 1, "result": [
+                {"id": "a", "type": "labels", "value": {"start": 0, "end": 4, "text": "Acme", "labels": ["org"]}},
+                {"id": "b", "type": "labels", "value": {"start": 13, "end": 19, "text": "Monday", "labels": ["date"]}},
+                {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"},
+                {"type": "choices", "value": {"choices": ["news"]}},
+            ]}]},
+            {"data": {"text": TEXT}, "annotations": [{"id": 2, "result": [
+                {"id": "c", "type": "labels", "value": {"start": 0, "end": 4, "text": "Acme", "labels": ["org"]}},
+            ]}]},
+            {"data": {"text": TEXT}, "annotations": [{"id": 3, "result": []}]},
+        ],
+        {"text": "data.text", "label": "annotations.result"},
+    ),
+    "spacy": (
+        [[TEXT, {"entities": FOUND}], [TEXT, {"entities": FOUND[:1]}], [TEXT, {"entities": []}]],
+        {"columns": ["text", "made"], "label": "made.entities"},
+    ),
+    "datasets": (
+        [{"text": TEXT, "entities": {"start": [s for s, _, _ in those], "end": [e for _, e, _ in those],
+                                     "label": [kind for *_, kind in those]}} for those in (FOUND, FOUND[:1], [])],
+        {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("ending", [".json", ".jsonl"])
+def test_what_tools_export_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, ending: str):
+    monkeypatch.chdir(tmp_path)
+    rows, keys = TOOLS[tool]
+    path = Path("data/raw/it" + ending)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(rows) if ending == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
+    table = find_source.read(conf(source=path.name, **keys), Path("c"), Tagging)["all"].table
+    assert table.text.tolist() == [TEXT] * 3
+    assert table.label.map(json.loads).tolist() == [FOUND, FOUND[:1], []]
+
+
+@pytest.mark.parametrize(
+    "value", [{"start": 0, "end": 4, "label": 0}, [0, 4, 0], {"start": 0, "end": 4, "labels": [0]}]
+)
+def test_a_type_may_be_the_number_0(value: object):
+    assert json.loads(Tagging.target({"text": TEXT, "entities": [value]}, conf())) == [[0, 4, "0"]]
+
+
+def test_a_span_may_have_its_text():
+    """Spaces and line breaks are written in several ways."""
+    span = {"start": 0, "end": 9, "label": "org", "text": "Acme\\nfell"}
+    assert json.loads(Tagging.target({"text": TEXT, "entities": [span]}, conf())) == [[0, 9, "org"]]
+
+
 def test_tokens_and_tags_are_read():
     record = {"tokens": ["Acme", "fell", "on", "Monday"], "tags": ["B-org", "O", "O", "B-date"]}
     keys = conf(text="tokens", label="tags")
@@ -265,6 +419,11 @@ def test_tokens_and_tags_are_read():
         ([{"start": 0, "end": 4, "labels": ["org", "person"]}], "a span needs start, end and one label"),
         (["org"], "expected spans such as"),
         ("org", "expected a list of spans or tags, found text"),
+        ([[0, 4, " "]], "a span needs start, end and one label"),
+        ([[0, 10**400, "org"]], "org 0 to 10+ is not in the text"),
+        ([[0, float("inf"), "org"]], "a span needs start, end and one label"),
+        ([{"start": 5, "end": 9, "label": "org", "text": "Acme"}], "org 5 to 9 is 'fell' in the text, but 'Acme' in "),
+        ([{"value": {"start": 0, "end": 6, "labels": ["date"], "text": "Monday"}}], "date 0 to 6 is 'Acme f' in the "),
     ],
 )
 def test_what_is_no_span(value: object, said: str):
@@ -298,11 +457,28 @@ def test_a_conll_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (raw / "it.conll").write_text("\n".join(lines), encoding="utf-8")
     read = find_source.read(conf(source="it.conll", text="tokens", label="tags", group="document"), Path("c"), Tagging)
     table = read["all"].table
-    assert table.text.tolist() == ["Acme fell", "On Monday"] and table.group.tolist() == ["1", "1"]
+    assert table.text.tolist() == ["Acme fell", "On Monday"] and table.group.nunique() == 1
     assert table.label.map(json.loads).tolist() == [[[0, 4, "ORG"]], [[3, 9, "DATE"]]]
     (raw / "it.conll").write_text("Acme\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 1: expected a token and its tag"):
         find_source.read(conf(source="it.conll", text="tokens", label="tags"), Path("c"), Tagging)
+
+
+def test_documents_of_different_conll_files_are_different(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    files = {side: Path("data/raw", side, "it.conll") for side in ("train", "validation", "test")}
+    for side, path in files.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(f"-DOCSTART- O\n\nAcme B-ORG\n{side} O\n\nBolt B-ORG\n{side} O\n", encoding="utf-8")
+    source = {side: str(path) for side, path in files.items()}
+    keys = conf(
+        source=source, text="tokens", label="tags", group="document", splits={side: side for side in source},
+        overlap="drop_from_train",
+    )  # fmt: skip
+    table, _ = preparing.read(keys, Path("c"), Tagging)
+    assert table.groupby("split").group.nunique().tolist() == [1, 1, 1] and table.group.nunique() == 3
+    kept, dropped = preparing.clean(table, keys)
+    assert len(kept) == 6 and not dropped
 
 
 def test_types_are_named_and_ordered():

@@ -12,11 +12,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tunediff.baselines.settings import Baseline
+from tunediff.core.values import UNSPACED
 
 SAMPLE = 1000  # texts, and characters of each, that tell whether words can be counted
 CHARACTERS = (1, 3)  # counted runs of characters: chosen on reviews in Chinese, see docs/data.md
-# Thai, Lao, Burmese, Khmer, Japanese and Chinese have no spaces between words.
-UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
 
 
 def on_tfidf(baseline: Baseline, class_weights: str, texts: Iterable[str], several: bool = False) -> Pipeline:
@@ -39,7 +38,7 @@ def has_words(texts: Iterable[str]) -> bool:
     characters = "".join(sample)
     letters = sum(character.isalpha() for character in characters)
     signs = sum(unicodedata.category(character) in ("Mc", "Mn") for character in characters)
-    others = len(UNSPACED.findall(characters)) + signs
+    others = len(re.findall(f"[{UNSPACED}]", characters)) + signs
     with_word = sum(bool(re.search(r"\w\w", text)) for text in sample)
     return 2 * with_word > len(sample) and others < (letters + signs) / 5
 

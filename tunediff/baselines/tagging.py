@@ -27,7 +27,7 @@ from tunediff.models.inference import choose_precision, embed_tokens, outputs
 from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
 from tunediff.tasks.spans import words as words_of
 from tunediff.tasks.tagging import Tagging
-from tunediff.tasks.windows import split
+from tunediff.tasks.windows import HEAD, read, split
 
 FOLDS = 5
 
@@ -132,21 +132,27 @@ def pretrained(splits: Splits, task: Tagging, settings: WithoutFineTuning) -> di
     size = count_parameters(model)["total_parameters"]
     options = {"batch_size": settings.batch_size, "precision": choose_precision(settings.precision)}
 
-    def states(name: str) -> tuple[np.ndarray, list[int]]:
+    def states(name: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
         encoded = task.encode(tokenizer, splits[name])
-        of_words = task.gathered(encoded, embed_tokens(model, tokenizer, encoded, title=f"probe: {name}", **options))
-        return of_words[:, 1:], [len(each) for each in split(of_words)]
+        given = embed_tokens(model, tokenizer, encoded, title=f"probe: {name}", **options)
+        of_words, roles = task.at_words(encoded, given)
+        return of_words[:, 1:], roles, [len(each) for each in split(of_words)]
 
     started = time.perf_counter()
     weight = None if settings.class_weights == "none" else settings.class_weights
     regression = LogisticRegression(C=settings.baseline.probe_C, class_weight=weight, max_iter=1000)
     probe = make_pipeline(StandardScaler(), regression)
-    probe.fit(states("train")[0], [tag for one in task.targets(splits["train"]) for tag in one.tags])
+    rows, roles, _ = states("train")
+    tags = np.array([tag for one in task.targets(splits["train"]) for tag in one.tags])
+    probe.fit(rows[roles == HEAD], tags[roles == HEAD])
     trained = time.perf_counter()
 
     def probed(name: str) -> np.ndarray:
-        rows, sizes = states(name)
-        return of_known(probe.predict_proba(rows), probe[-1].classes_, task, sizes)
+        rows, roles, sizes = states(name)
+        made = read(of_known(probe.predict_proba(rows), probe[-1].classes_, task, sizes), roles)
+        shared = roles != HEAD
+        made[shared, 1:] /= made[shared, 1:].sum(1, keepdims=True)
+        return made
 
     test = probed("test")
     evaluated = time.perf_counter()

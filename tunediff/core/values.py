@@ -1,9 +1,13 @@
 """Values of a record as text."""
 
 import re
+import unicodedata
 from typing import Any
 
 from tunediff.core import limits
+
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese, which have no spaces between words, to stand in a pattern."""
 
 
 def as_text(record: dict[str, Any], column: str) -> str:
@@ -24,3 +28,8 @@ def as_text(record: dict[str, Any], column: str) -> str:
     if not text.isascii() and re.search(r"[\ud800-\udfff]", text):
         raise ValueError(f"column '{column}': half a character (a lone surrogate, {text!a:.40}); correct the text")
     return text
+
+
+def characters_of(category: str) -> str:
+    """All characters of a category of Unicode, such as `M`, the marks, to stand in a pattern."""
+    return "".join(chr(code) for code in range(0x20000) if unicodedata.category(chr(code)).startswith(category))

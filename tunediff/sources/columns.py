@@ -79,8 +79,11 @@ def columns(
     texts, labels, groups = [], [], []
     limit = limits.memory()
     size = before
-    for row, record in zip(numbers or itertools.count(1), source.rows, strict=False):
+    records = iter(source.rows)
+    for row in numbers or itertools.count(1):
         try:
+            if (record := next(records, None)) is None:
+                break
             texts.append(joined(record, text_columns, task.as_text))
             labels.append(task.target(record, conf))
             groups.append(as_text(record, conf.group).strip() if conf.group else "")

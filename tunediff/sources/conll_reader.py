@@ -15,7 +15,8 @@ DOCUMENT = "-DOCSTART-"
 
 
 def read(path: Path, lines: Lines, keys: FileKeys, asked: Collection[str]) -> Table:
-    """The columns tokens and tags, which are lists, and document: the number of the -DOCSTART- before, or empty.
+    """The columns tokens and tags, which are lists, and document: the file and the number of the -DOCSTART- before, or
+    empty.
 
     Raises UserError, while the rows are read, if a line has no tag.
     """
@@ -41,12 +42,13 @@ def _records(path: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             tags.append(fields[-1])
             continue
         if tokens:
-            yield _record(tokens, tags, document)
+            yield _record(tokens, tags, path, document)
             tokens, tags, size = [], [], 0
         document += bool(fields)
     if tokens:
-        yield _record(tokens, tags, document)
+        yield _record(tokens, tags, path, document)
 
 
-def _record(tokens: list[str], tags: list[str], document: int) -> dict[str, Any]:
-    return {"tokens": tokens, "tags": tags, "document": str(document) if document else ""}
+def _record(tokens: list[str], tags: list[str], path: Path, document: int) -> dict[str, Any]:
+    # Each file begins to count anew: the number alone would tie documents of different files together.
+    return {"tokens": tokens, "tags": tags, "document": f"{path}:{document}" if document else ""}

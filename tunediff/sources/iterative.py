@@ -29,7 +29,7 @@ def assign(strata: pd.Series, unit: np.ndarray, shares: dict[str, float], seed: 
     rest = open_units[side[open_units] < 0]
     for number in rest[np.argsort(-counts[rest, -1], kind="stable")]:
         _put(number, -1, counts, lacking, side, random)
-    return np.array(names, dtype=object)[side[unit]]
+    return np.array(names, dtype=object)[_completed(side, counts[:, :-1] > 0, len(names))[unit]]
 
 
 def _counts(strata: pd.Series, unit: np.ndarray) -> np.ndarray:
@@ -40,6 +40,25 @@ def _counts(strata: pd.Series, unit: np.ndarray) -> np.ndarray:
         counts[number, [known[name] for name in row]] += 1
         counts[number, -1] += 1
     return counts
+
+
+def _completed(side: np.ndarray, has: np.ndarray, splits: int) -> np.ndarray:
+    """The split of each unit after some were moved, so that each split has each stratum with as many units, if it can.
+
+    `has`, shape [units, strata], says which strata a unit has. None leaves a split whose last one of a stratum it is.
+    """
+    side = side.copy()
+    for stratum in has.sum(0).argsort(kind="stable"):
+        if has[:, stratum].sum() < splits:
+            continue
+        for lacking in set(range(splits)) - set(side[has[:, stratum]]):
+            held = np.array([has[side == split].sum(0) for split in range(splits)])
+            free = has[:, stratum] & ~(has & (held[side] < 2)).any(1)
+            if free.any():
+                # From the split with most of the stratum, one with few others.
+                rank = np.where(free, 1e6 * held[side, stratum] - has.sum(1), -1)
+                side[rank.argmax()] = lacking
+    return side
 
 
 def _put(

@@ -140,6 +140,7 @@ def _leaves(value: Any, name: str) -> Iterator[str]:
         for key, inner in value.items():
             yield from _leaves(inner, f"{name}.{key}")
     elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        yield name  # all of them, as a column of spans
         for inner in value:
             yield from _leaves(inner, name)
     else:
@@ -155,11 +156,11 @@ def with_nested(records: Iterable[dict[str, Any]], asked: Collection[str]) -> It
 
 
 def _values(value: Any, keys: list[str]) -> list[Any]:
-    """All values that the keys lead to, through lists as well."""
+    """All values that the keys lead to, through lists as well; a list in another is one value."""
+    if not keys:
+        return value if isinstance(value, list) else [value]
     if isinstance(value, list):
         return [each for inner in value for each in _values(inner, keys)]
-    if not keys:
-        return [value]
     return _values(value.get(keys[0]), keys[1:]) if isinstance(value, dict) else []
 
 

@@ -37,11 +37,12 @@ def _named(path: Path, schema: pa.Schema, records: Iterable[dict[str, Any]]) -> 
     import datasets
 
     try:
-        yield from with_label_names(records, datasets.Features.from_arrow_schema(schema))
+        features = datasets.Features.from_arrow_schema(schema)
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: the names of its labels cannot be read: {reason(error)}; write it again, without its metadata"
         ) from None
+    yield from with_label_names(records, features)
 
 
 def _records(path: Path, batches: Iterable[tuple[int, pa.RecordBatch]]) -> Iterator[dict[str, Any]]:

@@ -2,13 +2,13 @@
 
 import functools
 import re
-import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from tunediff.core.values import characters_of
 from tunediff.sources import iterative
 
 STEPS = {
@@ -20,8 +20,7 @@ STEPS = {
 @functools.cache
 def _words() -> re.Pattern:
     """Letters and digits of any script, with the marks on them, such as vowel signs."""
-    marks = "".join(chr(code) for code in range(0x20000) if unicodedata.category(chr(code)).startswith("M"))
-    return re.compile(f"[^\\W_](?:[^\\W_]|[{marks}])*")
+    return re.compile(f"[^\\W_](?:[^\\W_]|[{characters_of('M')}])*")
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,9 @@ def _size(rows: pd.DataFrame, splits: int) -> str:
     if len(rows) < splits:
         return count
     groups = rows.group.nunique() if (rows.group != "").all() else 0
-    return f"{count}, all in {groups} group{'s'[: groups != 1]}" if groups else f"{count} of the same texts or groups"
+    if groups and groups < splits:
+        return f"{count}, all in {groups} group{'s'[: groups != 1]}"
+    return f"{count} of the same texts or groups" if units(rows).max() + 1 < splits else count
 
 
 def drop(table: pd.DataFrame, bad: pd.Series, reason: str) -> tuple[pd.DataFrame, list[Dropped]]:

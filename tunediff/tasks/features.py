@@ -9,7 +9,7 @@ from datasets import Dataset
 from tunediff.core.limits import batches
 from tunediff.core.splits import CHUNK, mapped
 from tunediff.tasks.spans import words
-from tunediff.tasks.windows import IGNORED, Window, windows
+from tunediff.tasks.windows import HEAD, IGNORED, Window, windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,7 +24,8 @@ WINDOWS = pa.schema(
         ("length", pa.int64()),
         ("text", pa.int64()),  # the text's number
         ("words", pa.list_(pa.int32())),  # numbers of the words that this window answers for, and ...
-        ("places", pa.list_(pa.int32())),  # ... the place of each one's first token
+        ("places", pa.list_(pa.int32())),  # ... the place of each one's first token, and ...
+        ("roles", pa.list_(pa.int8())),  # ... how it reads the tag there
         ("all_words", pa.int64()),  # how many the text has
         ("labels", pa.list_(pa.int64())),
     ]
@@ -84,8 +85,9 @@ def encode_windows(
 
 def _row(window: Window, text: int, all_words: int, tags: Sequence[int] | None) -> dict[str, Any]:
     labels = [IGNORED] * len(window.ids)
-    for word, place in zip(window.words, window.places, strict=True):
-        labels[place] = 0 if tags is None else tags[word]
+    for word, place, role in zip(window.words, window.places, window.roles, strict=True):
+        if role == HEAD:
+            labels[place] = 0 if tags is None else tags[word]
     return {
         "input_ids": window.ids,
         "attention_mask": [1] * len(window.ids),
@@ -93,6 +95,7 @@ def _row(window: Window, text: int, all_words: int, tags: Sequence[int] | None) 
         "text": text,
         "words": window.words,
         "places": window.places,
+        "roles": window.roles,
         "all_words": all_words,
         "labels": labels,
     }

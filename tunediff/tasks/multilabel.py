@@ -12,7 +12,7 @@ from tunediff.core.settings import Column, Scalar, Section
 from tunediff.core.values import as_text
 from tunediff.tasks.classification import Classification, natural_order
 from tunediff.tasks.interface import Figure
-from tunediff.tasks.label_doubts import likely_same
+from tunediff.tasks.label_doubts import likely_same, several
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,14 @@ class Multilabel:
     @staticmethod
     def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
         counts = targets.map(json.loads).explode().dropna().value_counts().to_dict()
-        return likely_same(counts) if keys.labels is None else []
+        said = likely_same(counts) if keys.labels is None else []
+        if joint := several(counts):
+            rows = sum(counts[label] for label in joint)
+            said.append(
+                f"labels such as '{joint[0]}' look like several in one (rows: {rows}); "
+                f"`between` is '{keys.between}': correct it if something else stands between labels"
+            )
+        return said
 
     @classmethod
     def check(

@@ -1,7 +1,6 @@
 """Spans and tags as the cells of a source have them."""
 
 import json
-import math
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,31 @@ def parsed(value: Any) -> list | None:
     return listed(value)
 
 
+OTHER = {"relation", "choices", "taxonomy", "textarea", "rating", "number", "datetime"}
+"""Types of Label Studio's results that are no spans."""
+
+
+def spans_in(value: Any) -> list | None:
+    """The spans or tags of a cell; None for what holds none.
+
+    One alone may be no list: a column such as `annotations.result` has it as it is. The library datasets has spans as
+    an object of lists. Results of Label Studio that are no spans are left out.
+    """
+    if isinstance(value, dict):
+        lists = bool(value) and all(isinstance(part, list) for part in value.values())
+        value = (
+            [dict(zip(value, parts, strict=True)) for parts in zip(*value.values(), strict=True)] if lists else [value]
+        )
+    values = parsed(value)
+    if values and isinstance(values[0], int) and any(isinstance(part, str) for part in values):
+        values = [values]
+    return values and [
+        each
+        for each in values
+        if not (isinstance(each, dict) and each.get("type") in OTHER and not {"start", "start_offset"} & set(each))
+    ]
+
+
 def tokens_of(record: dict[str, Any], column: str) -> list[str]:
     tokens = [as_text({column: token}, column).strip() for token in listed(record[column])]
     if "" in tokens:
@@ -47,21 +71,34 @@ def spans_of_tokens(tokens: list[str], tags: list[str], column: str) -> list[lis
     return [[int(starts[first]), int(ends[end - 1]), kind] for first, end, kind in of_tags(tags)]
 
 
-def span_of(value: Any, column: str) -> list:
-    """A span as [start, end, type], from the forms that tools write."""
+def span_of(value: Any, text: str, column: str) -> list:
+    """A span of the text as [start, end, type], from the forms that tools write."""
     if isinstance(value, list | tuple):
         value = dict(zip(("start", "end", "label"), value, strict=False))
     if not isinstance(value, dict):
         raise ValueError(f"column '{column}': expected spans such as {{start, end, label}}, found {value!r:.60}")
     value = value["value"] if isinstance(value.get("value"), dict) else value  # Label Studio's
     start, end = (value.get(name, value.get(f"{name}_offset")) for name in ("start", "end"))
-    kind = next((value[name] for name in ("label", "labels", "type") if value.get(name)), None)
+    kind = next((value[name] for name in ("label", "labels", "type") if value.get(name) not in (None, "", [])), None)
     if isinstance(kind, list) and len(kind) == 1:
         kind = kind[0]
-    whole = all(isinstance(edge, int | float) and math.isfinite(edge) and edge == int(edge) for edge in (start, end))
-    if not whole or not isinstance(kind, str | int):
+    kind = str(kind).strip() if isinstance(kind, str | int) else ""
+    whole = all(isinstance(edge, int) or (isinstance(edge, float) and edge.is_integer()) for edge in (start, end))
+    if not whole or not kind:
         raise ValueError(f"column '{column}': a span needs start, end and one label, found {value!r:.80}")
-    return [int(start), int(end), str(kind).strip()]
+    start, end = int(start), int(end)
+    own, there = value.get("text"), text[max(start, 0) : max(end, 0)]
+    if isinstance(own, str) and end <= len(text) and _letters(own) != _letters(there):
+        raise ValueError(
+            f"column '{column}': {kind} {start} to {end} is {there!r:.40} in the text, but {own!r:.40} in the span; "
+            "count characters from 0 (JavaScript counts an emoji twice)"
+        )
+    return [start, end, kind]
+
+
+def _letters(text: str) -> str:
+    """A text without spaces and line breaks, which tools write in their own ways."""
+    return "".join(text.replace("\\n", " ").split())
 
 
 def check_spans(found: list[list], text: str, column: str) -> None:

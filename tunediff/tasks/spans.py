@@ -1,10 +1,11 @@
 """Spans in a text: its words, tags of words, spans of tags, and which spans match which."""
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-WORD = re.compile(r"\w+|[^\w\s]")
-"""What has a tag of its own: letters and digits in a row, or one other character."""
+from tunediff.core.values import UNSPACED, characters_of
+
 OUTSIDE = "O"
 BEGINS = {"B", "S", "U"}
 """What a tag begins with at the first word of a span: those of IOB2, BIOES and BILOU."""
@@ -16,8 +17,20 @@ Span = tuple[float, float, str]
 
 
 def words(text: str) -> list[tuple[int, int]]:
-    """Beginning and end of each word, in characters."""
-    return [match.span() for match in WORD.finditer(text)]
+    """Beginning and end of each word, in characters: what has a tag of its own.
+
+    That is letters and digits in a row, with the marks on them and soft hyphens and joiners between them; one letter of
+    a script without spaces between words; or one other character.
+    """
+    return [match.span() for match in _word().finditer(text)]
+
+
+@functools.cache
+def _word() -> re.Pattern:
+    marks, hidden = characters_of("M"), characters_of("Cf").replace("\u200b", "")  # a space without width
+    letters = f"[^\\W{UNSPACED}]"
+    run = f"{letters}+(?:(?:[{marks}]+|[{hidden}]+(?={letters})){letters}*)*"
+    return re.compile(f"{run}|[{UNSPACED}][{marks}]*|[^\\w\\s]")
 
 
 def of_tags(tags: Sequence[str], strict: bool = False) -> list[Span]:

@@ -16,9 +16,9 @@ from tunediff.core.values import as_text
 from tunediff.tasks.classification import natural_order
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.label_doubts import likely_same
-from tunediff.tasks.span_values import check_spans, listed, parsed, span_of, spans_of_tokens, tokens_of
+from tunediff.tasks.span_values import check_spans, listed, span_of, spans_in, spans_of_tokens, tokens_of
 from tunediff.tasks.spans import OUTSIDE, Span
-from tunediff.tasks.windows import IGNORED, Window, joined, split
+from tunediff.tasks.windows import IGNORED, Window, joined, read, split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +77,7 @@ class Tagged:
 class Tagging:
     """The task for texts with spans of at least one type; see `interface.Task` for what each method is for.
 
-    A word (`spans.WORD`) has a tag in IOB2. Logits and probabilities have shape [words of all texts, 1 + tags]: the
+    A word (`spans.words`) has a tag in IOB2. Logits and probabilities have shape [words of all texts, 1 + tags]: the
     text's number comes first. Targets and answers are a list of `Tagged`; answers stand in the place of probabilities
     where there are none.
     """
@@ -115,13 +115,13 @@ class Tagging:
     def target(cls, record: dict[str, Any], keys: Any) -> str:
         """Spans of characters in JSON: [[start, end, type], ...], in order."""
         text = cls.as_text(record, keys.text)
-        values = parsed(record.get(keys.label))
+        values = spans_in(record.get(keys.label))
         if values is None:
             if record.get(keys.label):
                 raise ValueError(f"column '{keys.label}': expected a list of spans or tags, found text")
             values = []
         if listed(record.get(keys.text)) is None:
-            found = [span_of(value, keys.label) for value in values]
+            found = [span_of(value, text, keys.label) for value in values]
         else:
             tags = [as_text({"": tag}, "") for tag in values]
             names = keys.labels if isinstance(keys.labels, dict) else {}
@@ -252,12 +252,18 @@ class Tagging:
 
         return mean
 
+    @staticmethod
+    def at_words(encoded: "Dataset", given: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """What a model gives for the tokens of windows, in the order of `encoded`, as `joined` gives it."""
+        texts, sizes = encoded["text"][:], encoded["all_words"][:]
+        columns = (encoded[name][:] for name in ("words", "places", "roles"))
+        made = [Window([], *each) for each in zip(*columns, strict=True)]
+        first = np.flatnonzero(np.diff(texts, prepend=-1))
+        return joined(texts, made, np.array(sizes)[first], given)
+
     def gathered(self, encoded: "Dataset", logits: Sequence[np.ndarray]) -> np.ndarray:
         """The windows' logits, in the order of `encoded`, as those of all words."""
-        texts, own, places, sizes = (encoded[name][:] for name in ("text", "words", "places", "all_words"))
-        made = [Window([], *each) for each in zip(own, places, strict=True)]
-        first = np.flatnonzero(np.diff(texts, prepend=-1))
-        return joined(texts, made, np.array(sizes)[first], logits)
+        return read(*self.at_words(encoded, logits))
 
     @staticmethod
     def placed(texts: list[str], made: list[tuple[int, Window]], logits: Sequence[np.ndarray]) -> np.ndarray:
@@ -265,7 +271,7 @@ class Tagging:
         if not made:
             return np.empty((0, 2), np.float32)
         numbers, each = zip(*made, strict=True)
-        return joined(numbers, each, [len(spans.words(text)) for text in texts], logits)
+        return read(*joined(numbers, each, [len(spans.words(text)) for text in texts], logits))
 
     @staticmethod
     def prior(train: "Dataset", class_weights: str) -> None:
@@ -399,6 +405,6 @@ class Tagging:
 
     def score_encoded(self, encoded: "Dataset", labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
         """As `score`; a span that begins or ends within a word counts as that of the words."""
-        tags = split(self.gathered(encoded, labels[..., None].astype(np.float32)))
-        targets = [self.of_tags(rows[:, 0].astype(int)) for rows in tags]
+        certain = np.eye(len(self.tags), dtype=np.float32)[np.maximum(labels, 0)]
+        targets = self.answers(self.gathered(encoded, certain))
         return self.score(targets, self.probabilities(self.gathered(encoded, logits)))

@@ -1,6 +1,8 @@
 """Long texts as overlapping windows of tokens, so that every word is read: as input of a model, and joined again."""
 
-from collections.abc import Sequence
+import itertools
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +11,12 @@ from tunediff.tasks.spans import words
 
 OVERLAP = 4  # a window shares a quarter of its tokens with the next one
 IGNORED = -100  # the label of a token that none is asked of
-UNREAD = -20.0  # logit of all tags but the first for a word that the tokenizer drops
+UNREAD = -20.0  # logit of all tags but the first for a last word that the tokenizer drops
+HEAD, BEFORE, WITHIN, OUTSIDE = range(4)
+"""How a word reads the tag of its token. The head of a token has that tag. Of the other words that begin in the same
+token, one before the head is in the same span only if that began earlier, one `WITHIN` is in the head's span, and one
+`OUTSIDE` is in none.
+"""
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,8 @@ class Window:
     ids: list[int]
     words: list[int]
     places: list[int]
+    roles: list[int]
+    """Of each of the words: `HEAD` and so on."""
 
 
 def windows(
@@ -31,6 +40,7 @@ def windows(
     begin, end = (inner[0], inner[-1] + 1) if inner else (len(ids), len(ids))
     before, body, after = list(ids[:begin]), list(ids[begin:end]), list(ids[end:])
     firsts = first_tokens(offsets[begin:end], text)
+    known = dict(roles(firsts, offsets[begin:end], text))
     room = max(1, longest - len(before) - len(after))
     step = max(1, room - room // OVERLAP)
     starts = list(range(0, max(1, len(body) - room + step), step)) if len(body) > room else [0]
@@ -40,19 +50,50 @@ def windows(
     made = []
     for start, own in zip(starts, own_words, strict=True):
         places = [len(before) + firsts[word] - start for word in own]
-        made.append(Window([*before, *body[start : start + room], *after], own, places))
+        window = [*before, *body[start : start + room], *after]
+        made.append(Window(window, own, places, [known[word] for word in own]))
     return made
 
 
 def first_tokens(offsets: Sequence[tuple[int, int]], text: str) -> dict[int, int]:
-    """The first token of each word, by the word's number; none for a word of which the tokenizer makes nothing."""
-    firsts, token = {}, 0
+    """The first token of each word, by the word's number.
+
+    A word of which the tokenizer makes nothing has that of the next word, or none at the end.
+    """
+    firsts: dict[int, int] = {}
+    token, unread = 0, []
     for number, (start, end) in enumerate(words(text)):
         while token < len(offsets) and offsets[token][1] <= start:
             token += 1
+        unread.append(number)
         if token < len(offsets) and offsets[token][0] < end:
-            firsts[number] = token
+            firsts |= dict.fromkeys(unread, token)
+            unread = []
     return firsts
+
+
+def roles(firsts: dict[int, int], offsets: Sequence[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
+    """How each word that has a token reads its tag: pairs of the word's number and `HEAD` and so on.
+
+    A perfect model finds the spans of texts such as `fell 5%, to ($3m)` and `the U.S. fell`, of which a token may be
+    `%,`, ` ($` or ` U.S.`: the head is the first word that is no opening sign. Behind it, punctuation is outside, if
+    the token has no letter or digit.
+    """
+    places = words(text)
+    for token, sharing in itertools.groupby(firsts, key=firsts.__getitem__):
+        own = {number: text[slice(*places[number])] for number in sharing}
+        read = [number for number in own if places[number][1] > offsets[token][0]]
+        head = next((number for number in read if not _opens(own[number])), read[0])
+        signs = not any(own[number][0].isalnum() for number in read)
+        behind = WITHIN
+        for number, word in own.items():
+            if number > head and signs and unicodedata.category(word[0]).startswith("P"):
+                behind = OUTSIDE
+            yield number, HEAD if number == head else BEFORE if number < head else behind
+
+
+def _opens(word: str) -> bool:
+    return word in "\"'" or unicodedata.category(word[0]) in {"Ps", "Pi"}
 
 
 def _answering(token: int, count: int, room: int, step: int) -> int:
@@ -63,18 +104,38 @@ def _answering(token: int, count: int, room: int, step: int) -> int:
 
 def joined(
     texts: Sequence[int], made: Sequence[Window], sizes: Sequence[int], logits: Sequence[np.ndarray]
-) -> np.ndarray:
-    """What a model gives for each word of all texts, shape [words, 1 + tags]: the text's number comes first.
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a model gives at the token of each word of all texts, and the words' roles.
 
-    Each window stands beside the number of its text and its logits, shape [tokens, tags]; `sizes` are how many words
-    each text has.
+    Shapes [words, 1 + tags], of which the text's number comes first, and [words]. Each window stands beside the number
+    of its text and its logits, shape [tokens, tags]; `sizes` are how many words each text has.
     """
     begins = np.concatenate([[0], np.cumsum(sizes)])
     table = np.full((begins[-1], 1 + logits[0].shape[-1]), UNREAD, dtype=np.float32)
     table[:, 0] = np.repeat(np.arange(len(sizes)), sizes)
     table[:, 1] = 0
+    own = np.full(begins[-1], HEAD)
     for text, window, given in zip(texts, made, logits, strict=True):
-        table[begins[text] + np.array(window.words, dtype=int), 1:] = given[window.places]
+        rows = begins[text] + np.array(window.words, dtype=int)
+        table[rows, 1:] = given[window.places]
+        own[rows] = window.roles
+    return table, own
+
+
+def read(table: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """What each word makes, by its role, of what a model gives at its token: both are what `joined` gives.
+
+    The most probable tag becomes the one that it means for the word; a word that is no head begins no span.
+    """
+    table = table.copy()
+    low = table[:, 1:].min(1, keepdims=True)
+    outside, begins, inside = table[:, 1], table[:, 2::2], table[:, 3::2]
+    before, within, apart = (own == role for role in (BEFORE, WITHIN, OUTSIDE))
+    outside[before] = np.maximum(outside[before], begins[before].max(1, initial=-np.inf))
+    inside[within] = np.maximum(inside[within], begins[within])
+    outside[apart] = table[apart, 1:].max(1, initial=-np.inf)
+    inside[apart] = low[apart]
+    begins[own != HEAD] = low[own != HEAD]
     return table
 
 

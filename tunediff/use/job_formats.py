@@ -59,7 +59,7 @@ class Csv(Format):
     """The input's cells stay as they came, whatever a spreadsheet takes them for; the new columns' are harmless.
 
     Where the new columns are one of spans, a span has a row of its own, and a text without any has one with empty
-    cells: columns NAME_start, NAME_end and so on.
+    cells: columns NAME_start, NAME_end and so on. Raises UserError if the input has such columns already.
     """
 
     def __init__(self, source: Input, new: dict[str, pa.DataType]):
@@ -68,6 +68,7 @@ class Csv(Format):
         if len(new) == 1 and pa.types.is_list(kind := next(iter(new.values()))) and pa.types.is_struct(kind.value_type):
             [self.spans] = new
             self.new = {f"{self.spans}_{part.name}": part.type for part in kind.value_type}
+            source.check_new(self.new)
             self.columns = [*source.header, *self.new]
 
     @property

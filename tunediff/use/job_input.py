@@ -55,6 +55,13 @@ class Input:
         """The texts of some of the rows."""
         return [joined(row, self.text_columns, self.reading) for row in rows]
 
+    def check_new(self, columns: Iterable[str]) -> None:
+        """Raises UserError if some of the columns that are to be added are there already."""
+        if clash := [name for name in columns if name in self.header]:
+            raise UserError(
+                f"{self.place}: the columns {', '.join(clash)} are there already; rename them, or leave them out"
+            )
+
 
 def chunks(rows: Iterable[Row], size: int | None = None) -> Iterator[list[Row]]:
     """Lists of up to `size` rows, or `CHUNK`, and of fewer if these are long."""

@@ -11,7 +11,7 @@ from tunediff.core.values import as_text
 from tunediff.tasks.chats import question
 from tunediff.use import job_input
 from tunediff.use.classifier_loading import Loader, folder_of
-from tunediff.use.job_input import Input, Reading, Row
+from tunediff.use.job_input import Reading, Row
 from tunediff.use.of_task import Columns, of_task
 
 if TYPE_CHECKING:
@@ -41,13 +41,6 @@ class JobModels:
         names = list(self.columns)
         values = [column for model, columns in self.models for column in columns.values(model.predict(texts))]
         return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
-
-    def check_columns(self, source: Input) -> None:
-        """Raises UserError if the input has columns of these names already."""
-        if clash := [name for name in self.columns if name in source.header]:
-            raise UserError(
-                f"{source.place}: the columns {', '.join(clash)} are there already; rename them, or leave them out"
-            )
 
 
 def load(paths: list[Path], compare: bool, accuracy: float | None) -> JobModels:
