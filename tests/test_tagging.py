@@ -598,7 +598,16 @@ def test_every_stage_does_spans(finished: Project):
 @pytest.mark.slow
 def test_the_page_and_the_card_say_what_there_is(finished: Project):
     report = (finished.folder / "plots/report.md").read_text(encoding="utf-8")
-    for heading in ("Types", "Errors by kind", "Seen or unseen in train", "Calibration", "What prompting takes"):
+    assert "| method, found of those | not in train | once | 2 to 5 times | more often |" in report
+    assert "Precision: of the spans that get the label" in report
+    for heading in (
+        "Types",
+        "Label by label",
+        "Errors by kind",
+        "Seen or unseen in train",
+        "Calibration",
+        "What prompting takes",
+    ):
         assert f"## {heading}\n" in report
     assert report.count("\n| few-shot |") > 3
     noise = pd.read_csv(finished.folder / "data/label_noise.csv")
@@ -609,7 +618,7 @@ def test_the_page_and_the_card_say_what_there_is(finished: Project):
     assert errors.errors[errors.method == "full"].sum() == sum(counts.values())
     card = (finished.folder / "models/full/README.md").read_text(encoding="utf-8")
     assert "Marks spans of 2 types in a text: date, org." in card
-    assert 'pipeline("token-classification", "models/full")' in card and 'aggregation_strategy="simple"' in card
+    assert 'pipeline("token-classification", "models/full")' in card and 'aggregation_strategy="first"' in card
     assert "pipeline_tag: token-classification" in card
 
 
@@ -637,7 +646,7 @@ def test_predict_gives_spans_with_their_places(finished: Project):
     own = cells[(cells.text == text) & cells.predicted_start.notna()]
     assert own.predicted_start.tolist() == [span["start"] for span in alone[0]["predicted"]]
     assert AutoModelForTokenClassification.from_pretrained(folder).config.id2label[0] == "O"
-    pipeline("token-classification", str(folder), aggregation_strategy="simple")("Acme rose on Monday")
+    pipeline("token-classification", str(folder), aggregation_strategy="first")("Acme rose on Monday")
 
 
 @pytest.mark.slow
@@ -707,3 +716,14 @@ def test_marked_text_is_safe():
     made = page.marked("<b>Acme</b> fell", [{"start": 3, "end": 7, "label": "a<b"}], "there")
     assert str(made) == "<b>[Acme]a<b</b> fell"
     assert "<b>" not in made.__html__() and "a&lt;b" in made.__html__()
+
+
+def test_an_excerpt_of_a_long_text_shows_its_first_error():
+    text = "so " * 200 + "Acme fell"
+    right = {"start": 0, "end": 2, "label": "org"}
+    missed = {"start": 600, "end": 604, "label": "org"}
+    begin = page.first_error([right, missed], [right])
+    assert 300 < begin < 600 and page.first_error([right], []) == 0
+    shown = page.marked(text, [right, missed], "there", begin)
+    assert shown.startswith("…") and shown.endswith("[Acme]org fell") and len(shown) < 350
+    assert "[so]" not in shown and shown.__html__().count("<span") == 1

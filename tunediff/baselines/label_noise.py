@@ -122,4 +122,4 @@ def write(ranked: pd.DataFrame, figures: dict[str, Any], file: Path, metrics: Pa
         # All in quotes: without, a lone carriage return in a text would begin a row. Excel needs the mark to see UTF-8.
         ranked.round(4).to_csv(partial, index=False, quoting=csv.QUOTE_NONNUMERIC, encoding="utf-8-sig")
     write_figures(metrics, figures)
-    print(f"{file}: {figures['suspected']} of {len(ranked)} labels are suspected; {figures['not_judged']} not judged")
+    print(f"{file}: {figures['suspected']} labels are suspected; {figures['not_judged']} not judged")

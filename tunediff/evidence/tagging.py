@@ -113,12 +113,12 @@ def predictions(
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens; actual, predicted, tags and types.
 
-    The first two are lists of spans: start, end (characters), label, text, and whether train has that text as a span of
-    that type (`seen`), or the answer's score if it has one. `tags` are the answer's, one for each word; `types` has all
-    types as its categories.
+    The first two are lists of spans: start, end (characters), label, text, and how often train has that text as a span
+    of that type (`seen`), or the answer's score if it has one. `tags` are the answer's, one for each word; `types` has
+    all types as its categories.
     """
     table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
-    known = mentions(task, train) if train is not None else {}
+    known = Counter() if train is None else mentions(task, train)
     table["actual"] = [
         [
             {**span, "label": task.labels[span["label"]], "text": text[span["start"] : span["end"]]}
@@ -128,7 +128,7 @@ def predictions(
     ]
     for row in table.actual:
         for span in row:
-            span["seen"] = bool(known[span["label"], span["text"].casefold()]) if known else False
+            span["seen"] = known[span["label"], span["text"].casefold()]
     table["predicted"] = task.served(test["text"][:], probabilities)
     table["tags"] = [list(one.tags) for one in task.answers(probabilities)]
     table["types"] = pd.Categorical.from_codes(np.zeros(len(table), int), task.labels)

@@ -52,8 +52,8 @@ WORDS = {
         gives=lambda labels: f"Marks spans of {len(labels)} types in a text: {', '.join(labels)}.",
         counted="spans",
         total=True,
-        options='aggregation_strategy="simple"',
-        reads="all of a text, in windows of {} tokens",
+        options='aggregation_strategy="first"',
+        reads="all of a text, in windows of {} tokens (`pipeline` reads the first one alone, unless `stride` is given)",
         limit="A text may get no span. Spans do not overlap.",
     ),
 }

@@ -23,6 +23,7 @@ PROBABILITIES = (
     "These probabilities are as trained; `stages.predict` divides logits by a temperature that corrects them."
 )
 CONSTANT = "answer the most frequent label"
+UNANSWERED = "the text counts as wrong"
 METHODS = {
     "majority": "Answers the most frequent label, whatever the text says. What it reaches needs no model.",
     "tfidf": "Counts words and runs of words and weighs them by logistic regression. It knows no pretrained model.",
@@ -165,10 +166,11 @@ def fits(detail: dict[str, Any]) -> dict[int, dict[str, Any]]:
     return detail.get("folds") or {0: ordinary}
 
 
-def by_label(evidence: Evidence) -> Section:
+def by_label(evidence: Evidence, counted: str = "texts") -> Section:
+    """`counted` has labels: texts, or spans in them."""
     one = evidence.predictions[evidence.choice]
     table = coverage.by_label(evidence.task, one.counts, evidence.report.confidence)
-    head = ["label", "test texts", "precision", "recall", "F1"]
+    head = ["label", f"test {counted}", "precision", "recall", "F1"]
     rows = [
         [
             row["label"],
@@ -178,8 +180,8 @@ def by_label(evidence: Evidence) -> Section:
         for row in table.to_dict("records")
     ]
     said = (
-        f"Of `{evidence.choice}`. Precision: of the texts that get the label, how many have it. Recall: of the texts "
-        "that have it, how many get it."
+        f"Of `{evidence.choice}`. Precision: of the {counted} that get the label, how many have it. Recall: of the "
+        f"{counted} that have it, how many get it."
     )
     return Section("Label by label", said, [head, *rows])
 

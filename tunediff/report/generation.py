@@ -32,6 +32,7 @@ HABITS = {
 }
 """What a target may have, as a regular expression."""
 CONSTANT = "answer every text alike"
+UNANSWERED = "the text counts as empty"
 METHODS = {
     "majority": "Answers every text with one training target: the one most like the others.",
     "tfidf": "Answers with the target of the nearest training text, by TF-IDF.",

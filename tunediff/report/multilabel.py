@@ -19,6 +19,7 @@ OFTEN = "share of texts that have the label"
 PROBABILITIES = "These probabilities are with the temperature that validation fitted, as `stages.predict` gives them."
 NONE = "(none)"
 CONSTANT = "answer the most frequent set of labels"
+UNANSWERED = "the text counts as wrong"
 METHODS = {
     **classification.METHODS,
     "majority": "Answers the most frequent set of labels, whatever the text says. What it reaches needs no model.",

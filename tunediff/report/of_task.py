@@ -24,6 +24,8 @@ class TaskReport(Protocol):
     """Which probabilities these are, as a sentence."""
     CONSTANT: str
     """The advice to do what the method `majority` does."""
+    UNANSWERED: str
+    """What becomes of a text to which a language model gives no valid answer."""
     METHODS: dict[str, str]
     """What each method is, in a sentence or two; `adapter` has braces for the kind of it."""
     ERRORS: dict[str, str]

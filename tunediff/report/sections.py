@@ -32,7 +32,7 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
     found = [
         choice_sections.methods(evidence, words),
         choice_sections.what_each_is(evidence, about),
-        prompted(evidence.methods, about.prompted),
+        prompted(evidence.methods, about.prompted, task.UNANSWERED),
         choice_sections.quality_against_cost(evidence, bool(about.adapters)),
         choice_sections.how_sure(evidence, about),
         *task.choice(evidence, about),
@@ -120,13 +120,16 @@ def lost_trainings(evidence: Evidence) -> str:
     return " ".join(said)
 
 
-def prompted(methods: pd.DataFrame, asked: dict[str, str]) -> Section | None:
-    """What 1,000 answers of each language model take; `methods` has the columns of `prompting.method.cost` of those."""
+def prompted(methods: pd.DataFrame, asked: dict[str, str], unanswered: str) -> Section | None:
+    """What 1,000 answers of each language model take; `methods` has the columns of `prompting.method.cost` of those.
+
+    `unanswered` says what becomes of texts without a valid answer.
+    """
     if not asked:
         return None
     said = (
         "These ask a language model and train nothing. 1,000 answers take this much; money is in the currency of "
-        "`price`. Where no valid answer came, the text counts as wrong."
+        f"`price`. Where no valid answer came, {unanswered}."
     )
     money = methods.get("money_per_1000", pd.Series(float("nan"), methods.index))
     rows = [

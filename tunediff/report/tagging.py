@@ -1,5 +1,6 @@
 """What a page says of spans; `of_task.TaskReport` says what each part is for."""
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ CONFIDENCE = "score of a span: the least probability of its words"
 OFTEN = "share of spans that are right"
 PROBABILITIES = classification.PROBABILITIES
 CONSTANT = "mark no span at all"
+UNANSWERED = "no span is marked"
 METHODS = {
     **classification.METHODS,
     "majority": "Marks no span. What it reaches needs no model.",
@@ -31,6 +33,8 @@ METHODS = {
     "probe": "The pretrained model reads the text as it is. Its words' states get a logistic regression.",
 }
 ERRORS = {"text": "has", "spans": "has", "method": "one", "answer": "has", "kinds": "has", "errors": "least"}
+OFTEN_IN_TRAIN = {"not in train": 0, "once": 1, "2 to 5 times": 5, "more often": math.inf}
+"""How often at most."""
 # Two shades that both a light and a dark page bear, for what should be marked and for what was.
 COLOURS = {"there": "#0072b244", "answered": "#e69f0055"}
 
@@ -52,7 +56,8 @@ def listed(spans: Iterable[dict]) -> str:
 
 def choice(evidence: Evidence, about: About) -> list[Section | None]:
     shown = [method for method in evidence.methods.method[::-1] if method not in WITHOUT_LEARNING]
-    return [types(evidence, shown), kinds_of_errors(evidence, shown), seen(evidence, shown)]
+    own = classification.by_label(evidence, "spans")
+    return [types(evidence, shown), own, kinds_of_errors(evidence, shown), seen(evidence, shown)]
 
 
 def answers(evidence: Evidence, about: About) -> list[Section | None]:
@@ -100,25 +105,23 @@ def other_readings(one: Predictions) -> list[str]:
 
 
 def seen(evidence: Evidence, shown: list[str]) -> Section:
-    """The recall of spans whose text train has as a span of that type, and of the others."""
+    """The recall of spans by how often train has their text as a span of that type."""
     rows = []
     for method in shown:
         one = evidence.predictions[method]
-        known = [span["seen"] for row in one.table.actual for span in row]
+        times = [span["seen"] for row in one.table.actual for span in row]
         found = [
             (span["start"], span["end"], span["label"]) in {(s["start"], s["end"], s["label"]) for s in answered}
             for row, answered in zip(one.table.actual, one.table.predicted, strict=True)
             for span in row
         ]
-        table = pd.DataFrame({"seen": known, "found": found})
-        rows.append([method, *(_share(table.found[table.seen == which]) for which in (True, False))])
-    told = sum(span["seen"] for row in one.table.actual for span in row)
-    total = sum(map(len, one.table.actual))
+        table = pd.DataFrame({"often": pd.cut(times, [-1, *OFTEN_IN_TRAIN.values()]), "found": found})
+        rows.append([method, *(_share(table.found[table.often == part]) for part in table.often.cat.categories)])
     said = (
-        f"Of {total:,} spans of test, {told:,} have a text that train has as a span of that type. How many of these a "
-        "method finds, and how many of the others, says whether it reads or remembers."
+        f"How many of the {len(times):,} spans of test a method finds, by how often train has their text as a span of "
+        "that type: whether it reads or remembers."
     )
-    return Section("Seen or unseen in train", said, [["method", "found of those seen", "of the others"], *rows])
+    return Section("Seen or unseen in train", said, [["method, found of those", *OFTEN_IN_TRAIN], *rows])
 
 
 def _share(found: pd.Series) -> str:
@@ -140,10 +143,21 @@ def wrong_texts(name: str, one: Predictions) -> Section | None:
         "column what should be marked, in the second what was, with the type behind it."
     )
     rows = [
-        [marked(row.text, row.actual, "there"), marked(row.text, row.predicted, "answered"), reasons(one, place)]
+        [
+            marked(row.text, row.actual, "there", begin := first_error(row.actual, row.predicted)),
+            marked(row.text, row.predicted, "answered", begin),
+            reasons(one, place),
+        ]
         for place, row in zip(worst.index, worst.itertuples(), strict=True)
     ]
     return Section("Texts marked wrongly", said, [["marked", "answered", "errors"], *rows], prose=True)
+
+
+def first_error(actual: Iterable[dict], answered: Iterable[dict]) -> int:
+    """Where an excerpt of the text begins that shows the first error: at 0, if the text's beginning does."""
+    there, given = ({(span["start"], span["end"], span["label"]) for span in spans} for spans in (actual, answered))
+    start, end, _ = min(there ^ given)
+    return 0 if end <= LENGTH else max(0, start - LENGTH // 3)
 
 
 def error_counts(one: Predictions) -> list[int]:
@@ -166,18 +180,18 @@ class Marked(str):
         return self.html
 
 
-def marked(text: str, spans: Iterable[dict], colour: str) -> Marked:
-    """The beginning of a text with those of its spans that it holds."""
-    words, html, place = "", Markup(), 0
+def marked(text: str, spans: Iterable[dict], colour: str, begin: int = 0) -> Marked:
+    """An excerpt of a text from a place on, with those of its spans that it holds."""
+    words, html, place, stop = "…" * (begin > 0), Markup("…" * (begin > 0)), begin, begin + LENGTH
     for span in sorted(spans, key=lambda span: span["start"]):
-        if span["end"] > LENGTH:
-            break
+        if span["start"] < begin or span["end"] > stop:
+            continue
         before, own = text[place : span["start"]], text[span["start"] : span["end"]]
         words += f"{before}[{own}]{span['label']}"
         style = f"background: {COLOURS[colour]}; border-radius: 3px"
         html += Markup('{}<span style="{}">{} <small>{}</small></span>').format(before, style, own, span["label"])
         place = span["end"]
-    rest = text[place:LENGTH] + ("…" if len(text) > LENGTH else "")
+    rest = text[place:stop] + ("…" if len(text) > stop else "")
     made = Marked(words + rest)
     made.html = html + escape(rest)
     return made
