@@ -61,7 +61,7 @@ def narrower(base: Path) -> None:
         ),
         (
             lambda adapter: shutil.rmtree("tiny-model"),
-            "models/lora-v1/config.json: name: ./tiny-model is not a model fold",
+            "models/lora-v1/config.json: name: there is no folder ./tiny-model; correct the path",
         ),
     ],
     ids=["weights", "config", "adapter-config", "tokenizer", "another-base", "broken-base", "no-base"],

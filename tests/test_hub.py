@@ -74,7 +74,7 @@ def test_texts_to_be_written_are_read_from_the_hub(world: World, project: Projec
     conf = yaml.safe_load((ROOT / f"conf/data/{name}.yaml").read_text(encoding="utf-8"))
     tiny_llama(tmp_path / "llama")
     project.write_yaml("conf/model/hub.yaml", {"name": str(tmp_path / "llama"), "max_length": 96})
-    project.edit_yaml("params.yaml", data=name)
+    project.edit_yaml("params.yaml", data=name, generate={"max_new_tokens": 16})
     done = world.prepare(project, tmp_path / "home")
     assert done.returncode == 0, done.stderr
     rows = {side: pd.read_parquet(project.folder / f"data/prepared/{side}.parquet") for side in SIDES}
