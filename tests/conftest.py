@@ -8,6 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import gc
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -54,6 +55,14 @@ LONGEST = (
 GOAL = "package@lora-v1"  # the stage that `trained` ran, with those before it
 SETTINGS = ("--out", "data/settings")
 PREPARE = ("--settings", "data/settings/prepare.json", "--splits", "data/prepared", "--profile", "data/profile.json")
+
+
+@pytest.fixture(autouse=True)
+def a_closed_pipe_ends_no_test_run() -> Iterator[None]:
+    """`stages.predict` lets one end its process; in one that ran it, a later test's server would be killed so."""
+    signalled = signal.getsignal(signal.SIGPIPE)
+    yield
+    signal.signal(signal.SIGPIPE, signalled)
 
 
 @pytest.fixture(scope="session")

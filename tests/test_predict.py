@@ -6,7 +6,6 @@ import json
 import math
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -68,13 +67,12 @@ def texts(tiny_texts: list[tuple[str, str]]) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def as_in_a_subprocess(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """With one thread, which rounds as the other process does; and a pipe that is closed ends no test run."""
-    threads, signalled = torch.get_num_threads(), signal.getsignal(signal.SIGPIPE)
+    """With one thread, which rounds as the other process does."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr(job_input, "CHUNK", CHUNK)
     yield
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGPIPE, signalled)
 
 
 Run = Callable[..., tuple[str, str]]
