@@ -188,7 +188,7 @@ def test_a_word_is_answered_by_the_window_in_which_it_is_farthest_from_an_edge(l
     text = " ".join(f"word{number:04}" for number in range(60))
     ids, offsets, special = whole(text)
     made = windows.windows(ids, offsets, special, text, longest)
-    first = windows.first_tokens(offsets[1:-1], text)
+    first = windows.first_tokens(offsets[1:-1], spans.words(text))
     room = longest - 2
     starts = [place * max(1, room - room // windows.OVERLAP) for place in range(len(made))]
     for start, window in zip(starts, made, strict=True):
@@ -216,7 +216,7 @@ def test_windows_are_joined_again():
     logits = [np.array(window.ids, np.float32)[:, None].repeat(3, 1) for _, window in made]
     table = TASK.placed(texts, made, logits)
     assert [len(rows) for rows in windows.split(table)] == [8, 1]
-    first = [windows.first_tokens(whole(text)[1][1:-1], text) for text in texts]
+    first = [windows.first_tokens(whole(text)[1][1:-1], spans.words(text)) for text in texts]
     assert table[:, 1].tolist() == [10 + token for tokens in first for token in tokens.values()]
 
 

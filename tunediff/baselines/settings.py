@@ -23,6 +23,11 @@ class SetFit(Section):
     C: Positive = 1.0
     """Inverse regularisation of logistic regression on the encoder's states."""
 
+    @property
+    def texts(self) -> int:
+        """From how many texts on more of them give no more pairs."""
+        return self.pairs // (2 * self.iterations)
+
 
 class Baseline(Section):
     ngrams: Count

@@ -27,7 +27,7 @@ from tunediff.models.inference import choose_precision, embed_tokens, outputs
 from tunediff.models.loading import count_parameters, load_pretrained, load_tokenizer
 from tunediff.tasks.spans import words as words_of
 from tunediff.tasks.tagging import Tagging
-from tunediff.tasks.windows import HEAD, read, split
+from tunediff.tasks.windows import HEAD, at_words, read, split
 
 FOLDS = 5
 
@@ -135,7 +135,7 @@ def pretrained(splits: Splits, task: Tagging, settings: WithoutFineTuning) -> di
     def states(name: str) -> tuple[np.ndarray, np.ndarray, list[int]]:
         encoded = task.encode(tokenizer, splits[name])
         given = embed_tokens(model, tokenizer, encoded, title=f"probe: {name}", **options)
-        of_words, roles = task.at_words(encoded, given)
+        of_words, roles = at_words(encoded, given)
         return of_words[:, 1:], roles, [len(each) for each in split(of_words)]
 
     started = time.perf_counter()

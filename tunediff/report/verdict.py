@@ -78,12 +78,8 @@ def beside_best(evidence: Evidence, costs: pd.DataFrame) -> str:
         a_version(mine, size(theirs.artifact_bytes)) if mine.artifact_bytes * ALIKE < theirs.artifact_bytes else "",
     ]
     gained = ", ".join(filter(None, gains))
-    near = (
-        "is about as good as the best one, that of"
-        if evidence.decision.assured
-        else "stands beside the best one, that of"
-    )
-    tied = f"Its {figure.words} ({own}) {near} `{best}` ({other})"
+    near = "is about as good as" if evidence.decision.assured else "stands beside"
+    tied = f"Its {figure.words} ({own}) {near} the best one, that of `{best}` ({other})"
     return f"{tied}, and it is cheaper: {gained}." if gained else f"{tied}."
 
 
@@ -101,16 +97,14 @@ def beside_simplest(evidence: Evidence) -> str:
     if choice in (*WITHOUT_MODEL, *WITHOUT_LEARNING) or other is None:
         return ""
     [(_, pair)] = table[table.method.isin([choice, other]) & table.other.isin([choice, other])].iterrows()
-    unit = 100 if evidence.costs is None else 1
-    ends = [unit * figure.sign * pair[f"{figure.name}{end}"] for end in ("", "_low", "_high")]
-    lead, low, high = ends if figure.sign > 0 else [ends[0], ends[2], ends[1]]
-    lead, low, high = (lead, low, high) if pair.method == choice else (-lead, -high, -low)
+    times = figure.sign * (1 if evidence.costs is not None else 100) * (1 if pair.method == choice else -1)
+    lead, *ends = (times * pair[f"{figure.name}{end}"] for end in ("", "_low", "_high"))
     said = f"`{other}`, which needs no pretrained model, reaches {quality(evidence, other)}"
-    if low <= 0 <= high:
+    if min(ends) <= 0 <= max(ends):
         return f"{said}; these texts do not tell them apart."
     worse, better, show = ("less", "more", "{:.1f}") if evidence.costs is None else ("dearer", "cheaper", "{:.0f}")
     points = f"{show.format(abs(lead))}{' points' if evidence.costs is None else ''} {worse if lead > 0 else better}"
-    between = " to ".join(show.format(end) for end in sorted([abs(low), abs(high)]))
+    between = " to ".join(show.format(end) for end in sorted(map(abs, ends)))
     return f"{said}: {points} ({100 * evidence.report.confidence:g}% interval of this pair alone {between})."
 
 

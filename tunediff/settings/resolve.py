@@ -63,7 +63,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
             shares=sorted(rows.shares),
             growing=rows.methods,
             per_label=sorted(rows.per_label) or None,
-            setfit_texts=setfit_texts(params) if rows.per_label and "setfit" in rows.methods else None,
+            setfit_texts=params.baseline.setfit.texts if rows.per_label and "setfit" in rows.methods else None,
             max_length=study.model.max_length,
             report=params.report,
         ),
@@ -94,11 +94,6 @@ def growth(study: Study, trainings: dict[str, Training]) -> Growth:
         probe=without_fine_tuning(study, params.seeds[0], methods) if {"probe", "setfit"} & set(methods) else None,
         trainings={method: trainings[method] for method in methods if method in trainings},
     )
-
-
-def setfit_texts(params: Params) -> int:
-    setfit = params.baseline.setfit
-    return setfit.pairs // (2 * setfit.iterations)
 
 
 def preparation(study: Study) -> dict[str, Any]:

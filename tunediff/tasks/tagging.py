@@ -18,7 +18,7 @@ from tunediff.tasks.interface import Figure
 from tunediff.tasks.label_doubts import likely_same
 from tunediff.tasks.span_values import check_spans, listed, span_of, spans_in, spans_of_tokens, tokens_of
 from tunediff.tasks.spans import OUTSIDE, Span
-from tunediff.tasks.windows import IGNORED, Window, joined, read, split
+from tunediff.tasks.windows import IGNORED, Window, at_words, joined, read, split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -252,18 +252,9 @@ class Tagging:
 
         return mean
 
-    @staticmethod
-    def at_words(encoded: "Dataset", given: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """What a model gives for the tokens of windows, in the order of `encoded`, as `joined` gives it."""
-        texts, sizes = encoded["text"][:], encoded["all_words"][:]
-        columns = (encoded[name][:] for name in ("words", "places", "roles"))
-        made = [Window([], *each) for each in zip(*columns, strict=True)]
-        first = np.flatnonzero(np.diff(texts, prepend=-1))
-        return joined(texts, made, np.array(sizes)[first], given)
-
     def gathered(self, encoded: "Dataset", logits: Sequence[np.ndarray]) -> np.ndarray:
         """The windows' logits, in the order of `encoded`, as those of all words."""
-        return read(*self.at_words(encoded, logits))
+        return read(*at_words(encoded, logits))
 
     @staticmethod
     def placed(texts: list[str], made: list[tuple[int, Window]], logits: Sequence[np.ndarray]) -> np.ndarray:

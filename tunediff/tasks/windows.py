@@ -4,10 +4,14 @@ import itertools
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tunediff.tasks.spans import words
+from tunediff.tasks.spans import words as words_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 OVERLAP = 4  # a window shares a quarter of its tokens with the next one
 IGNORED = -100  # the label of a token that none is asked of
@@ -39,8 +43,9 @@ def windows(
     inner = [place for place, flag in enumerate(special) if not flag]
     begin, end = (inner[0], inner[-1] + 1) if inner else (len(ids), len(ids))
     before, body, after = list(ids[:begin]), list(ids[begin:end]), list(ids[end:])
-    firsts = first_tokens(offsets[begin:end], text)
-    known = dict(roles(firsts, offsets[begin:end], text))
+    words = words_of(text)
+    firsts = first_tokens(offsets[begin:end], words)
+    known = dict(roles(firsts, offsets[begin:end], words, text))
     room = max(1, longest - len(before) - len(after))
     step = max(1, room - room // OVERLAP)
     starts = list(range(0, max(1, len(body) - room + step), step)) if len(body) > room else [0]
@@ -55,14 +60,14 @@ def windows(
     return made
 
 
-def first_tokens(offsets: Sequence[tuple[int, int]], text: str) -> dict[int, int]:
-    """The first token of each word, by the word's number.
+def first_tokens(offsets: Sequence[tuple[int, int]], words: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """The first token of each word, by the word's number; both are given with their places in the text.
 
     A word of which the tokenizer makes nothing has that of the next word, or none at the end.
     """
     firsts: dict[int, int] = {}
     token, unread = 0, []
-    for number, (start, end) in enumerate(words(text)):
+    for number, (start, end) in enumerate(words):
         while token < len(offsets) and offsets[token][1] <= start:
             token += 1
         unread.append(number)
@@ -72,17 +77,18 @@ def first_tokens(offsets: Sequence[tuple[int, int]], text: str) -> dict[int, int
     return firsts
 
 
-def roles(firsts: dict[int, int], offsets: Sequence[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
+def roles(
+    firsts: dict[int, int], offsets: Sequence[tuple[int, int]], words: Sequence[tuple[int, int]], text: str
+) -> Iterator[tuple[int, int]]:
     """How each word that has a token reads its tag: pairs of the word's number and `HEAD` and so on.
 
     A perfect model finds the spans of texts such as `fell 5%, to ($3m)` and `the U.S. fell`, of which a token may be
     `%,`, ` ($` or ` U.S.`: the head is the first word that is no opening sign. Behind it, punctuation is outside, if
     the token has no letter or digit.
     """
-    places = words(text)
     for token, sharing in itertools.groupby(firsts, key=firsts.__getitem__):
-        own = {number: text[slice(*places[number])] for number in sharing}
-        read = [number for number in own if places[number][1] > offsets[token][0]]
+        own = {number: text[slice(*words[number])] for number in sharing}
+        read = [number for number in own if words[number][1] > offsets[token][0]]
         head = next((number for number in read if not _opens(own[number])), read[0])
         signs = not any(own[number][0].isalnum() for number in read)
         behind = WITHIN
@@ -120,6 +126,15 @@ def joined(
         table[rows, 1:] = given[window.places]
         own[rows] = window.roles
     return table, own
+
+
+def at_words(encoded: "Dataset", given: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """What a model gives for the tokens of the windows of `features.encode_windows`, in their order, as `joined`."""
+    texts, sizes = encoded["text"][:], encoded["all_words"][:]
+    columns = (encoded[name][:] for name in ("words", "places", "roles"))
+    made = [Window([], *each) for each in zip(*columns, strict=True)]
+    first = np.flatnonzero(np.diff(texts, prepend=-1))
+    return joined(texts, made, np.array(sizes)[first], given)
 
 
 def read(table: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -95,13 +95,13 @@ def _origin(model: Path) -> dict[str, Any]:
 
 def _least_confidence(model: Path, accuracy: float) -> float:
     """From which confidence on the model's answers had this accuracy on validation. Raises UserError if unknown."""
-    file = folder_of(model) / "config.json"
-    task = read_json(file)["tunediff"].get("task", "classification")
+    file, origin = folder_of(model) / "config.json", _origin(model)
+    task = origin.get("task", "classification")
     if task != "classification":
         raise UserError(
             f"{file}: --unsure is for texts with one label each, and this model is for {task}; leave it out"
         )
-    known = {float(key): value for key, value in read_json(file)["tunediff"].get("confidences", {}).items()}
+    known = {float(key): value for key, value in origin.get("confidences", {}).items()}
     if accuracy not in known:
         raise UserError(
             f"{file}: --unsure {accuracy:g}: training found no confidence that goes with this accuracy on validation; "
