@@ -15,6 +15,7 @@ import pytest
 from conftest import save_as_trained
 
 from benchmarks import choosing as benchmark
+from benchmarks import ways_to_choose
 from stages import choose as command
 from tunediff.core.errors import UserError
 from tunediff.models.settings import ModelConf
@@ -224,5 +225,32 @@ def test_a_gain_is_paired_by_draw():
     random = np.array([[0.5, 0.6], [0.6, 0.7], [0.7, 0.8]])
     better = random + np.array([0, 0.1])
     scores = np.stack([random, random, better], axis=1)  # draws, ways, points
-    text = benchmark.gains(scores, first=48, step=50)
+    text = benchmark.gains(scores, ["random", "least sure", "stages.choose"], first=48, step=50)
     assert "+0.0 (0.0 to 0.0)" in text and "+10.0 (10.0 to 10.0)" in text
+
+
+@pytest.mark.parametrize("way", ways_to_choose.WAYS)
+def test_each_way_chooses_new_texts_each_once(way: str):
+    random = np.random.default_rng(3)
+    states = random.standard_normal((60, 8))
+    states /= np.linalg.norm(states, axis=1, keepdims=True)
+    texts = [f"word{row % 7} word{row % 5} number{row}" for row in range(60)]
+    pool = ways_to_choose.Pool(texts, states, np.arange(10), random.dirichlet(np.ones(3), 60), random)
+    new = ways_to_choose.WAYS[way](pool, 12)
+    assert len(new) == len(set(new.tolist())) == 12
+    assert new.min() >= 10
+
+
+def test_typical_texts_are_in_the_middle_of_clusters_without_a_label():
+    angles = np.radians([0, 1, 2, 3, 4, 90, 91, 92, 93, 94])  # two groups, of which one has a label
+    states = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    pool = ways_to_choose.Pool(["text"] * 10, states, np.array([0]), np.full((10, 2), 0.5), np.random.default_rng(3))
+    assert ways_to_choose.typical(pool, 1).tolist() == [7]
+
+
+def test_badge_takes_the_least_right_text_first_and_then_another_kind():
+    states = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    probabilities = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1], [0.6, 0.4]])
+    pool = ways_to_choose.Pool(["text"] * 4, states, np.array([], int), probabilities, np.random.default_rng(3))
+    new = ways_to_choose.badge(pool, 2).tolist()
+    assert new[0] in (0, 1) and new[1] in (2, 3)
