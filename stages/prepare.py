@@ -31,8 +31,8 @@ def main() -> None:
     # Read, clean and check.
     table, sources = preparing.read(conf, path, task)
     table, dropped = preparing.clean(table, conf)
-    remarks = task.remarks(table.label, conf)
-    task, table = task.check(table, conf, path, place := preparing.place_of(conf, sources))
+    remarks = task.remarks(table, conf, place := preparing.place_of(conf, sources))
+    task, table = task.check(table, conf, path, place)
     task, table, corrected = corrections.applied(table, conf, path, task, settings["seed"])
     table, duplicates = splitting.drop_duplicates(table)
 

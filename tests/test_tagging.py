@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import time
 import warnings
 from pathlib import Path
@@ -458,7 +459,7 @@ def test_a_conll_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read = find_source.read(conf(source="it.conll", text="tokens", label="tags", group="document"), Path("c"), Tagging)
     table = read["all"].table
     assert table.text.tolist() == ["Acme fell", "On Monday"] and table.group.nunique() == 1
-    assert table.label.map(json.loads).tolist() == [[[0, 4, "ORG"]], [[3, 9, "DATE"]]]
+    assert table.label.map(json.loads).tolist() == [[[0, 4, "ORG", "II"]], [[3, 9, "DATE"]]]
     (raw / "it.conll").write_text("Acme\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 1: expected a token and its tag"):
         find_source.read(conf(source="it.conll", text="tokens", label="tags"), Path("c"), Tagging)
@@ -479,6 +480,77 @@ def test_documents_of_different_conll_files_are_different(tmp_path: Path, monkey
     assert table.groupby("split").group.nunique().tolist() == [1, 1, 1] and table.group.nunique() == 3
     kept, dropped = preparing.clean(table, keys)
     assert len(kept) == 6 and not dropped
+
+
+def remarks_on(tags: list[str]) -> list[str]:
+    """What is said of texts with these tags, the first token's `w1`."""
+    records = [{"tokens": [f"w{n + 1}" for n in range(len(row.split()))], "tags": row.split()} for row in tags]
+    keys = conf(text="tokens", label="tags")
+    table = pd.DataFrame(
+        {
+            "row": range(1, len(tags) + 1),
+            "text": [Tagging.as_text(record, "tokens") for record in records],
+            "label": [Tagging.target(record, keys) for record in records],
+        }
+    )
+    return Tagging.remarks(table, keys, lambda row: f"row {row.row}")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["O I-a I-a B-a O", "I-b I-a", "I-a B-a B-a I-b"],  # IOB1: B only right behind a span of its type
+        ["B-a I-a B-a B-b", "O B-a"],
+        ["S-a B-a I-a E-a S-b S-b", "B-a E-a"],
+        ["U-a B-a L-a U-b", "B-a I-a L-a"],
+        ["O O"],
+    ],
+)
+def test_tags_that_fit_their_scheme_are_not_remarked_on(tags: list[str]):
+    assert remarks_on(tags) == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        (["B-a I-a O B-b", "B-a I-b O", "O I-a I-a"], "2 of 5 spans have tags that do not fit IOB2, .*'w2', b .row 2"),
+        (["I-a I-a O I-b", "O B-a I-a"], "1 of 3 spans have tags that do not fit IOB1, .*'w2 w3', a .row 2"),
+        (["S-a B-a E-a S-b", "O E-a O", "B-b I-b"], "2 of 5 spans have tags that do not fit BIOES, .*'w2', a .row 2"),
+        (["S-a B-a E-a S-b", "O S-b I-b E-b", "B-b"], "2 of 6 spans have tags that do not fit BIOES, .*'w3 w4', b"),
+        (["U-a B-a L-a U-b", "B-a I-a O"], "1 of 4 spans have tags that do not fit BILOU, .*'w1 w2', a .row 2"),
+    ],
+)
+def test_tags_that_do_not_fit_are_remarked_on(tags: list[str], said: str):
+    [remark] = remarks_on(tags)
+    assert re.match(f"{said}.*each is read as a span all the same: correct the tags where that is wrong$", remark)
+
+
+def test_prepare_remarks_on_tags_and_edges(
+    tmp_path: Path, tiny_model: Path, tiny_texts, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    made = project_of(tmp_path / "project", tiny_model, tiny_texts)
+    rows = made.folder / "data/raw/spans.jsonl"
+    text = "AcmeSoft fell on Monday"
+    row = {
+        "text": text,
+        "entities": [{"start": 0, "end": 4, "label": "org"}, {"start": 17, "end": 23, "label": "date"}],
+    }
+    rows.write_text(rows.read_text() + json.dumps(row) + "\n")
+    made.prepare_here(monkeypatch)
+    remark, *_ = made.profile()["remarks"]  # of spans; the others are on texts that nearly repeat
+    assert re.match(r"1 of \d+ spans begin or end within a word: the first is 'Acme' of 'AcmeSoft', org \(", remark)
+    assert "spans.jsonl row 113)" in remark and remark in capsys.readouterr().out
+    names = ["Acme", "Bolt", "Zeta"]
+    lines = [f"{name} B-org\n{verb} O\nw{place} O\n" for name in names for verb in "ab" for place in range(9)]
+    (made.folder / "data/raw/it.conll").write_text("\n".join([*lines, "early O\nZeta I-org\n"]))
+    data = {"task": "tagging", "source": "data/raw/it.conll", "text": "tokens", "label": "tags"}
+    made.write_yaml("conf/data/tiny.yaml", data)
+    made.prepare_here(monkeypatch)
+    remark, *_ = made.profile()["remarks"]
+    assert remark.startswith(
+        "1 of 55 spans have tags that do not fit IOB2, in which a span begins with B: the first is "
+    )
+    assert "is 'Zeta', org (data/raw/it.conll row 55)" in remark
 
 
 def test_types_are_named_and_ordered():

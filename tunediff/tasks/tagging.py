@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import field_validator, model_validator
 
-import tunediff.tasks.spans as spans
 from tunediff.core.errors import UserError
 from tunediff.core.settings import Column, Scalar, Section
 from tunediff.core.values import as_text
+from tunediff.tasks import span_doubts, spans
 from tunediff.tasks.classification import natural_order
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.label_doubts import likely_same
@@ -113,7 +113,7 @@ class Tagging:
 
     @classmethod
     def target(cls, record: dict[str, Any], keys: Any) -> str:
-        """Spans of characters in JSON: [[start, end, type], ...], in order."""
+        """Spans of characters in JSON: [[start, end, type], ...], in order; of tags see `spans_of_tokens`."""
         text = cls.as_text(record, keys.text)
         values = spans_in(record.get(keys.label))
         if values is None:
@@ -131,15 +131,16 @@ class Tagging:
         return json.dumps(found, ensure_ascii=False)
 
     @staticmethod
-    def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
-        counts = Counter(kind for row in targets.map(json.loads) for *_, kind in row)
-        return likely_same(counts) if keys.labels is None else []
+    def remarks(table: "pd.DataFrame", keys: Keys, place: "Callable[[pd.Series], str]") -> list[str]:
+        counts = Counter(kind for row in table.label.map(json.loads) for _, _, kind, *_ in row)
+        said = likely_same(counts) if keys.labels is None else []
+        return [*said, *span_doubts.that_do_not_fit(table, place), *span_doubts.within_words(table, place)]
 
     @classmethod
     def check(
         cls, table: "pd.DataFrame", keys: Keys, path: str, place: "Callable[[pd.Series], str]"
     ) -> "tuple[Tagging, pd.DataFrame]":
-        read = table.label.map(json.loads)
+        read = table.label.map(lambda row: [span[:3] for span in json.loads(row)])
         values = natural_order(sorted({kind for row in read for *_, kind in row}))
         names = {value: value for value in values}
         if isinstance(keys.labels, dict):
