@@ -6,6 +6,7 @@ import re
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ def test_figures_are_seqevals(seed: int):
             "precision": precision_score(actual, answered, **strict),
             "recall": recall_score(actual, answered, **strict),
             "macro_f1": f1_score(actual, answered, average="macro", **strict),
+            "macro_precision": precision_score(actual, answered, average="macro", **strict),
+            "macro_recall": recall_score(actual, answered, average="macro", **strict),
             # Without `strict` it reads tags as conlleval does.
             "repaired_f1": f1_score(actual, answered),
         }
@@ -782,6 +785,19 @@ def test_prepare_makes_spans(tmp_path: Path, tiny_model: Path, tiny_texts, monke
     first, end, _ = one.spans[0]
     places = spans.words(train["text"][0])
     assert train["text"][0][places[first][0] : places[end - 1][1]] in [*NAMES, *DAYS]
+
+
+def test_the_page_has_macro_figures_below_the_types():
+    actual, answered = drawn(0)
+    one, other = ([TASK.of_tags([TASK.tags.index(tag) for tag in row]) for row in rows] for rows in (actual, answered))
+    predictions = {"crf": comparison.Predictions(pd.DataFrame(), TASK, one, [other])}
+    section = page.types(SimpleNamespace(predictions=predictions, task=TASK), ["crf"])
+    found, spans = figures(actual, answered), f"{sum(len(each.spans) for each in one):,}"
+    assert section.table[3:] == [
+        ["macro F1 of types", spans, f"{found['macro_f1']:.1%}"],
+        ["macro precision of types", spans, f"{found['macro_precision']:.1%}"],
+        ["macro recall of types", spans, f"{found['macro_recall']:.1%}"],
+    ]
 
 
 def test_marked_text_is_safe():

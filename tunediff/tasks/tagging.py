@@ -55,6 +55,8 @@ FIGURES = (
     Figure("precision", "span precision"),
     Figure("recall", "span recall"),
     Figure("macro_f1", "macro F1 of types"),
+    Figure("macro_precision", "macro precision of types"),
+    Figure("macro_recall", "macro recall of types"),
     Figure("repaired_f1", "span F1 with tags repaired"),
     Figure("partial_f1", "F1 of edges, half for an overlap"),
     Figure("type_f1", "F1 of types, whatever the edges"),
@@ -190,20 +192,17 @@ class Tagging:
         return List({"start": Value("int64"), "end": Value("int64"), "label": ClassLabel(names=self.labels)})
 
     def encoded(self, targets: "pd.Series") -> "pd.Series":
-        def values(row: str) -> list[dict[str, int]]:
-            return [{"start": s, "end": e, "label": self.labels.index(kind)} for s, e, kind in json.loads(row)]
-
-        return targets.map(values)
+        rows = targets.map(json.loads)
+        return rows.map(lambda row: [{"start": s, "end": e, "label": self.labels.index(kind)} for s, e, kind in row])
 
     def schema(self) -> dict[str, Any]:
         return {"labels": self.labels}
 
     @staticmethod
     def describe(targets: "pd.Series") -> dict[str, Any]:
-        rows = targets.map(json.loads)
-        kinds = rows.map(lambda row: [kind for *_, kind in row])
+        kinds = targets.map(lambda row: [kind for *_, kind in json.loads(row)])
         counts = kinds.explode().dropna().value_counts().sort_index().to_dict()
-        return {"labels": counts, "without_span": int((rows.map(len) == 0).sum())}
+        return {"labels": counts, "without_span": int((kinds.map(len) == 0).sum())}
 
     # --- a model for it
 
@@ -375,6 +374,8 @@ class Tagging:
             "precision": all_hits / np.maximum(all_answered, 1),
             "recall": all_hits / np.maximum(all_actual, 1),
             "macro_f1": (2 * hits / np.maximum(actual + answered, 1)).mean(-1),
+            "macro_precision": (hits / np.maximum(answered, 1)).mean(-1),
+            "macro_recall": (hits / np.maximum(actual, 1)).mean(-1),
             "repaired_f1": f1(repaired_hits, repaired),
             "partial_f1": f1(edges, all_answered),
             "type_f1": f1(types, all_answered),
@@ -386,11 +387,11 @@ class Tagging:
     ) -> dict[str, float]:
         """The loss is the mean cross-entropy over words, unweighted; there is none without probabilities."""
         sums = self.counts(targets, self.answers(probabilities)).sum(0)
+        figures = {name: float(value) for name, value in self.figures_of(sums).items()}
         if isinstance(probabilities, list):
-            return {name: float(value) for name, value in self.figures_of(sums).items()}
+            return figures
         own = probabilities[np.arange(len(probabilities)), [1 + tag for one in targets for tag in one.tags]]
-        loss = -np.log(np.maximum(own, np.finfo(float).eps)).mean()
-        return {**{name: float(value) for name, value in self.figures_of(sums).items()}, "loss": float(loss)}
+        return {**figures, "loss": float(-np.log(np.maximum(own, np.finfo(float).eps)).mean())}
 
     def validate(self, targets: list[Tagged], probabilities: np.ndarray | list[Tagged]) -> dict[str, float]:
         return self.score(targets, probabilities)
