@@ -47,7 +47,7 @@ def main() -> None:
     # Save, now that nothing can be wrong any more.
     with atomic(args.splits) as folder:
         folder.mkdir()
-        for side, rows in ((side, kept[kept.side == side]) for side in SPLITS):
+        for side, rows in ((side, preparing.of_side(kept, side, conf)) for side in SPLITS):
             rows = rows.assign(**lengths(task, rows, model, model_path, place, settings.get("max_new_tokens")))
             save_split(rows.assign(label=task.encoded(rows.label)), task.feature(), folder / f"{side}.parquet")
             profile.add_split(told, side, rows, task.describe(rows.label), model.max_length)

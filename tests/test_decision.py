@@ -228,7 +228,7 @@ def test_costs_that_make_no_sense_are_refused(given, said):
 def test_the_surest_answers_come_first():
     counts = right_on(slice(0, 240))
     confidence = np.linspace(1, 0, 300)  # the 60 wrong ones are the least sure
-    table = coverage.by_coverage(ACCURACY, counts, confidence, 0.95).set_index("coverage")
+    table = coverage.by_coverage(ACCURACY, counts, confidence, 0.95, np.arange(300)).set_index("coverage")
     assert table.value[1.0] == 0.8 and table.value[0.8] == 1
     assert table.rows.tolist() == [300, 270, 240, 210, 180, 150, 120, 90, 60, 30]
     assert table.least[0.5] == confidence[149]
