@@ -25,7 +25,7 @@ SCHEMES: dict[str, tuple[Callable[[str, bool], bool], str]] = {
 }
 
 
-def that_do_not_fit(table: "pd.DataFrame", place: "Callable[[pd.Series], str]") -> list[str]:
+def tags_that_do_not_fit(table: "pd.DataFrame", place: "Callable[[pd.Series], str]") -> list[str]:
     """A sentence on spans whose tags are not those of the scheme that most spans have; none if there are none.
 
     `table` has columns text and label, as `tagging.Tagging.target` gives it, and `place` says where a row comes from.
@@ -52,7 +52,7 @@ def that_do_not_fit(table: "pd.DataFrame", place: "Callable[[pd.Series], str]") 
     ]
 
 
-def within_words(table: "pd.DataFrame", place: "Callable[[pd.Series], str]") -> list[str]:
+def edges_within_words(table: "pd.DataFrame", place: "Callable[[pd.Series], str]") -> list[str]:
     """A sentence on spans that begin or end within a word; none if there are none. Arguments as above."""
     spans, cut, said = 0, 0, ""
     for number, (text, row) in enumerate(zip(table.text, map(json.loads, table.label), strict=True)):

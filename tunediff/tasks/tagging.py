@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import field_validator, model_validator
 
+import tunediff.tasks.spans as spans
 from tunediff.core.errors import UserError
 from tunediff.core.settings import Column, Scalar, Section
 from tunediff.core.values import as_text
-from tunediff.tasks import span_doubts, spans
 from tunediff.tasks.classification import natural_order
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.label_doubts import likely_same
+from tunediff.tasks.span_doubts import edges_within_words, tags_that_do_not_fit
 from tunediff.tasks.span_values import check_spans, listed, span_of, spans_in, spans_of_tokens, tokens_of
 from tunediff.tasks.spans import OUTSIDE, Span
 from tunediff.tasks.windows import IGNORED, Window, at_words, joined, read, split
@@ -136,7 +137,7 @@ class Tagging:
     def remarks(table: "pd.DataFrame", keys: Keys, place: "Callable[[pd.Series], str]") -> list[str]:
         counts = Counter(kind for row in table.label.map(json.loads) for _, _, kind, *_ in row)
         said = likely_same(counts) if keys.labels is None else []
-        return [*said, *span_doubts.that_do_not_fit(table, place), *span_doubts.within_words(table, place)]
+        return [*said, *tags_that_do_not_fit(table, place), *edges_within_words(table, place)]
 
     @classmethod
     def check(
