@@ -235,6 +235,17 @@ def test_the_surest_answers_come_first():
     assert (table.low <= table.value).all() and table.low[0.1] < table.low[0.8] < 1
 
 
+def test_the_surest_answers_of_a_group_count_once():
+    once, confidence = right_on(slice(0, 240)), np.linspace(1, 0, 300)
+    groups = np.repeat(np.arange(300), 2)
+    tables = [
+        coverage.by_coverage(ACCURACY, once, confidence, 0.95, np.arange(300)),
+        coverage.by_coverage(ACCURACY, once[:, groups], confidence[groups], 0.95, groups),
+    ]
+    assert tables[1].rows.tolist() == [2 * rows for rows in tables[0].rows]
+    pd.testing.assert_frame_equal(*(table.drop(columns="rows") for table in tables))
+
+
 def test_precision_and_recall_of_each_label():
     counts = TASK.counts(np.array([0] * 60 + [1] * 40), np.array([0] * 50 + [1] * 10 + [1] * 30 + [0] * 10))[None]
     table = coverage.by_label(TASK, counts, 0.95).set_index("label")

@@ -45,6 +45,15 @@ def kept(**wanted: object) -> dict[tuple[str, str], tuple[int, float]]:
     return {(row.method, row.rule): (row.rows, row.value) for row in table.itertuples()}
 
 
+def test_the_texts_of_a_group_count_once():
+    lows = []
+    for table in (pd.DataFrame(index=range(4)), pd.DataFrame({"group": ["a", "", "a", "a"]})):
+        given = {"copy": Predictions(table, Generation(), PAIRS, GIVEN["copy"])}
+        found = rules.kept(given, {"full stop": Rule(answer="[.]$")}, 0.95, "briefs.yaml")
+        lows.append(found.set_index("method").low["copy"])
+    assert 0 < lows[1] < lows[0] < 1
+
+
 @pytest.mark.parametrize("condition", [{"target": "; shares"}, {"source": r"\bshares (gained|fell)"}])
 def test_a_rule_with_a_condition_holds_there_and_not_elsewhere(condition: dict):
     found = kept(ending={"answer": SHARES, **condition})

@@ -778,6 +778,7 @@ def test_prepare_makes_spans(tmp_path: Path, tiny_model: Path, tiny_texts, monke
     made = project_of(tmp_path / "project", tiny_model, tiny_texts)
     made.prepare_here(monkeypatch)
     train = load_split(made.folder / "data/prepared", "train")
+    assert train.column_names == ["split", "row", "text", "tokens", "label"]  # without `group` in the data file
     task = Tagging.of(train.features)
     assert task.labels == ["date", "org"]
     assert made.profile()["splits"]["train"]["labels"].keys() == {"date", "org"}

@@ -259,7 +259,8 @@ def slices_of(predictions: dict[str, Predictions], max_length: int, confidence: 
     """The first headline figure of each method that learns, on parts of the test texts.
 
     Columns kind (`all`, `length`, `cut` or `label`), slice, rows, method, and the figure, with `_low` and `_high`.
-    p is that the figure is the same on the other texts; p_holm is corrected for all parts of the method.
+    p is that the figure is the same on the other texts; p_holm is corrected for all parts of the method. A group with
+    texts in a part and outside of it is taken for two.
     """
     rows = []
     for kind, name, part in tqdm(_parts(predictions["tfidf"], max_length), desc="slices"):
