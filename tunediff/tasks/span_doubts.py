@@ -29,6 +29,7 @@ def tags_that_do_not_fit(table: "pd.DataFrame", place: "Callable[[pd.Series], st
     """A sentence on spans whose tags are not those of the scheme that most spans have; none if there are none.
 
     `table` has columns text and label, as `tagging.Tagging.target` gives it, and `place` says where a row comes from.
+    No text is quoted: data/profile.json, which has the sentence, is for all who may read the repository.
     """
     spans, wrong, first = 0, Counter(), {}
     for number, row in enumerate(map(json.loads, table.label)):
@@ -43,33 +44,32 @@ def tags_that_do_not_fit(table: "pd.DataFrame", place: "Callable[[pd.Series], st
     scheme = min(SCHEMES, key=wrong.__getitem__)
     if not wrong[scheme]:
         return []
-    number, (start, end, kind, *_) = first[scheme]
-    row = table.iloc[number]
+    number, span = first[scheme]
     return [
         f"{wrong[scheme]:,} of {spans:,} spans have tags that do not fit {scheme}, {SCHEMES[scheme][1]}: the first is "
-        f"'{row.text[start:end]:.40}', {kind} ({place(row)}); each is read as a span all the same: correct the tags "
-        "where that is wrong"
+        f"{_named(span)} ({place(table.iloc[number])}); each is read as a span all the same: correct the tags where "
+        "that is wrong"
     ]
 
 
 def edges_within_words(table: "pd.DataFrame", place: "Callable[[pd.Series], str]") -> list[str]:
     """A sentence on spans that begin or end within a word; none if there are none. Arguments as above."""
-    spans, cut, said = 0, 0, ""
+    spans, cut = 0, []
     for number, (text, row) in enumerate(zip(table.text, map(json.loads, table.label), strict=True)):
         places = words(text) if row else []
         starts, ends = ({word[edge] for word in places} for edge in (0, 1))
-        for start, end, kind, *_ in row:
-            spans += 1
-            if start in starts and end in ends:
-                continue
-            cut += 1
-            if cut == 1:
-                touched = [word for word in places if word[0] < end and word[1] > start]
-                around = text[touched[0][0] : touched[-1][1]]
-                said = f"'{text[start:end]:.40}' of '{around:.40}', {kind} ({place(table.iloc[number])})"
+        spans += len(row)
+        cut += [(number, span) for span in row if not (span[0] in starts and span[1] in ends)]
     if not cut:
         return []
+    number, span = cut[0]
     return [
-        f"{cut:,} of {spans:,} spans begin or end within a word: the first is {said}; words are marked whole, so no "
-        "answer can have these, and each counts as missed: correct their edges if they are not meant so"
+        f"{len(cut):,} of {spans:,} spans begin or end within a word: the first is {_named(span)} "
+        f"({place(table.iloc[number])}); words are marked whole, so no answer can have these, and each counts as "
+        "missed: correct their edges if they are not meant so"
     ]
+
+
+def _named(span: list) -> str:
+    start, end, kind, *_ = span
+    return f"{kind} {start} to {end}"
