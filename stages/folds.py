@@ -12,11 +12,10 @@ import pandas as pd
 from tunediff.core import arguments
 from tunediff.core.files import atomic, output, read_json
 from tunediff.core.process import run
-from tunediff.core.settings import check
-from tunediff.core.splits import load_split
+from tunediff.core.splits import load_split, rows_of
 from tunediff.sources import folds
-from tunediff.sources.settings import SPLITS, DataConf
-from tunediff.tasks import TASKS, with_keys
+from tunediff.sources.settings import SPLITS
+from tunediff.tasks import TASKS
 
 
 def main() -> None:
@@ -26,18 +25,11 @@ def main() -> None:
     parser.add_argument("--folds", type=output, required=True, help="Parquet file: the side of each row in each fold")
     args = arguments.parse(parser, "number")
     settings = read_json(args.settings)
-    path = Path(settings["data_path"])
-    conf = check(settings["data"], with_keys(DataConf, settings["data"]["task"]), args.settings)
     splits = [load_split(args.splits, side) for side in SPLITS]
-    task = TASKS[settings["data"]["task"]].of(splits[0].features)
+    task = TASKS[settings["task"]].of(splits[0].features)
 
-    named = ("split", "row", "text")
-    tables = [
-        pd.DataFrame({**{name: split[name][:] for name in named}, "stratum": list(task.strata(split))})
-        for split in splits
-    ]
+    tables = [pd.DataFrame({"group": "", **rows_of(split), "stratum": list(task.strata(split))}) for split in splits]
     table = pd.concat(tables, ignore_index=True)
-    table = table.assign(group=folds.groups(table, conf, path, task))
     train, validation = len(splits[0]), len(splits[1])
     sides = folds.assign(table, settings["number"], validation / (train + validation), settings["seed"])
     parts = zip(*(task.parts(task.targets(split)) for split in splits), strict=True)

@@ -31,8 +31,8 @@ def main() -> None:
     # Read, clean and check.
     table, sources = preparing.read(conf, path, task)
     table, dropped = preparing.clean(table, conf)
-    remarks = task.remarks(table.label, conf)
-    task, table = task.check(table, conf, path, place := preparing.place_of(conf, sources))
+    remarks = task.remarks(table, conf, place := preparing.place_of(conf, sources))
+    task, table = task.check(table, conf, path, place)
     task, table, corrected = corrections.applied(table, conf, path, task, settings["seed"])
     table, duplicates = splitting.drop_duplicates(table)
 
@@ -47,7 +47,7 @@ def main() -> None:
     # Save, now that nothing can be wrong any more.
     with atomic(args.splits) as folder:
         folder.mkdir()
-        for side, rows in ((side, kept[kept.side == side]) for side in SPLITS):
+        for side, rows in ((side, preparing.of_side(kept, side, conf)) for side in SPLITS):
             rows = rows.assign(**lengths(task, rows, model, model_path, place, settings.get("max_new_tokens")))
             save_split(rows.assign(label=task.encoded(rows.label)), task.feature(), folder / f"{side}.parquet")
             profile.add_split(told, side, rows, task.describe(rows.label), model.max_length)

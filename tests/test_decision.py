@@ -228,11 +228,22 @@ def test_costs_that_make_no_sense_are_refused(given, said):
 def test_the_surest_answers_come_first():
     counts = right_on(slice(0, 240))
     confidence = np.linspace(1, 0, 300)  # the 60 wrong ones are the least sure
-    table = coverage.by_coverage(ACCURACY, counts, confidence, 0.95).set_index("coverage")
+    table = coverage.by_coverage(ACCURACY, counts, confidence, 0.95, np.arange(300)).set_index("coverage")
     assert table.value[1.0] == 0.8 and table.value[0.8] == 1
     assert table.rows.tolist() == [300, 270, 240, 210, 180, 150, 120, 90, 60, 30]
     assert table.least[0.5] == confidence[149]
     assert (table.low <= table.value).all() and table.low[0.1] < table.low[0.8] < 1
+
+
+def test_the_surest_answers_of_a_group_count_once():
+    once, confidence = right_on(slice(0, 240)), np.linspace(1, 0, 300)
+    groups = np.repeat(np.arange(300), 2)
+    tables = [
+        coverage.by_coverage(ACCURACY, once, confidence, 0.95, np.arange(300)),
+        coverage.by_coverage(ACCURACY, once[:, groups], confidence[groups], 0.95, groups),
+    ]
+    assert tables[1].rows.tolist() == [2 * rows for rows in tables[0].rows]
+    pd.testing.assert_frame_equal(*(table.drop(columns="rows") for table in tables))
 
 
 def test_precision_and_recall_of_each_label():

@@ -1,11 +1,20 @@
 """Tables of what the test texts say of the methods: right for known answers."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from tunediff.core.splits import load_split, save_split
 from tunediff.evidence import comparison, uncertainty
 from tunediff.evidence.comparison import Predictions
+from tunediff.evidence.of_task import of_task
+from tunediff.evidence.settings import Report
+from tunediff.tasks.classification import Classification
+from tunediff.tasks.generation import Answers, Generation
+from tunediff.tasks.multilabel import Multilabel
+from tunediff.tasks.tagging import Tagging
 
 NAMES = ["a", "b"]
 
@@ -88,6 +97,65 @@ def test_p_is_of_the_figure_that_decides():
 def test_the_best_may_be_a_baseline():
     found = compared(["tfidf", "full", "tfidf"], PREDICTIONS)
     assert len(found) == 3 and not found.duplicated(["method", "other"]).any()
+
+
+# --- rows that belong together
+
+
+def test_every_part_of_the_evidence_takes_a_group_as_one():
+    """Each text stands four times: all that is said of them is what is said of them once."""
+    first = {
+        "tfidf": answered([0, 0, 1, 1, 1, 1, 0, 0] * 5, ACTUAL),
+        "full": answered([0, 0, 0, 1, 1, 1, 0, 0] * 5, ACTUAL),
+    }
+    repeated, rows = {}, {}
+    for name, one in first.items():
+        table = pd.concat([one.table] * 4, ignore_index=True).assign(row=range(1, 161))
+        rows[name] = comparison.predictions_of(table)
+        repeated[name] = comparison.predictions_of(table.assign(group=[f"text {row % 40}" for row in range(160)]))
+    assert repeated["full"].grouped and not rows["full"].grouped
+    report = Report(figure="accuracy", margin=0.02, confidence=0.95, cost_order=["train_seconds"])
+    costs = pd.DataFrame({"method": [*first], "trainable_parameters": [1, 2], "train_seconds": [1.0, 9.0]})
+
+    def found(predictions: dict[str, Predictions]) -> comparison.Evidence:
+        return comparison.weigh(costs, ["full"], predictions, report, 128, 17)
+
+    once, often, apart = map(found, (first, repeated, rows))
+    pd.testing.assert_frame_equal(often.intervals, once.intervals)
+    numbers = ["accuracy", "accuracy_low", "accuracy_high", "f1", "f1_low", "f1_high"]
+    pd.testing.assert_frame_equal(often.differences[numbers], once.differences[numbers])
+    p = uncertainty.permuted(first["full"].figures("accuracy"), first["full"].counts, first["tfidf"].counts, 17)
+    assert often.differences.p.item() == pytest.approx(p["accuracy"], abs=0.02)
+    pd.testing.assert_frame_equal(often.slices.drop(columns="rows"), once.slices.drop(columns="rows"))
+    assert often.decision.probabilities == pytest.approx(once.decision.probabilities, abs=0.02)
+    assert often.decision.rows == 160
+    # Taken for texts of their own, they make everything look twice as sure.
+    width = often.intervals.accuracy_high - often.intervals.accuracy_low
+    assert (apart.intervals.accuracy_high - apart.intervals.accuracy_low < 0.65 * width).all()
+    assert apart.differences.p.item() < often.differences.p.item() / 2
+
+
+TASKS = {
+    "classification": ("a", Classification(NAMES), np.array([[0.9, 0.1], [0.2, 0.8]])),
+    "multilabel": ('["a"]', Multilabel(NAMES), np.array([[0.9, 0.1], [0.2, 0.8]])),
+    "tagging": ("[]", Tagging(NAMES), [Tagging(NAMES).of_tags([0])] * 2),
+    "generation": ("a", Generation(), Answers(["a", "b"])),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_carries_groups_from_the_splits_to_the_evidence(tmp_path: Path, name: str):
+    target, task, given = TASKS[name]
+    rows = pd.DataFrame({"split": "all", "row": [1, 2], "text": ["x", "y"], "tokens": 3, "group": "both"})
+    rows["label"] = task.encoded(pd.Series([target, target]))
+    for grouped, file in ((True, tmp_path / "grouped.parquet"), (False, tmp_path / "plain.parquet")):
+        save_split(rows if grouped else rows.drop(columns="group"), task.feature(), file)
+        split = load_split(tmp_path, file.stem)
+        assert ("group" in split.column_names) == grouped
+        table = of_task(task).predictions(task, split, 17, given, None, split)
+        found = comparison.predictions_of(table, type(task))
+        assert found.counts.shape[1] == 2 and found.sums.shape[1] == (1 if grouped else 2)
+        assert found.sums.sum(1).tolist() == found.counts.sum(1, dtype=float).tolist()
 
 
 # --- cost

@@ -90,7 +90,6 @@ def prepare_folds(project: Project, monkeypatch: pytest.MonkeyPatch, number: int
 
 
 def test_groups_of_the_source_stay_together(project: Project, monkeypatch: pytest.MonkeyPatch):
-    """Prepared splits have no groups: the stage reads them where `prepare` did."""
     path = project.folder / "data/raw/tiny.csv"
     table = pd.read_csv(path).assign(author=lambda rows: [f"author {place // 4}" for place in range(len(rows))])
     table.to_csv(path, index=False)

@@ -204,13 +204,17 @@ def checked(rows: list[list[str]], **keys: object) -> tuple[Multilabel, pd.DataF
     return Multilabel.check(table, Keys(label="topics", **keys), "conf.yaml", lambda row: f"row {row.row}")
 
 
+def remarks(rows: list[list[str]]) -> list[str]:
+    return Multilabel.remarks(pd.DataFrame({"label": map(json.dumps, rows)}), Keys(label="topics"), str)
+
+
 def test_several_labels_in_one_are_said():
-    said = Multilabel.remarks(pd.Series(map(json.dumps, [["4,27"], ["4"], ["a"]])), Keys(label="topics"))
+    said = remarks([["4,27"], ["4"], ["a"]])
     assert said == [
         "labels such as '4,27' look like several in one (rows: 1); `between` is '|': correct it if something else "
         "stands between labels"
     ]
-    assert Multilabel.remarks(pd.Series(map(json.dumps, [["4", "27"], ["a"]])), Keys(label="topics")) == []
+    assert remarks([["4", "27"], ["a"]]) == []
 
 
 def test_labels_are_named_and_ordered():

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import regex
 from conftest import ROOT
@@ -31,7 +32,9 @@ GIVEN = {
     ],
     "copy": [[source for source, _ in PAIRS]] * 2,
 }
-PREDICTIONS = {name: Predictions(None, Generation(), PAIRS, given) for name, given in GIVEN.items()}
+PREDICTIONS = {
+    name: Predictions(pd.DataFrame(index=range(4)), Generation(), PAIRS, given) for name, given in GIVEN.items()
+}
 SHARES = "; shares [+-]\\d+%$"
 
 
@@ -40,6 +43,15 @@ def kept(**wanted: object) -> dict[tuple[str, str], tuple[int, float]]:
         PREDICTIONS, {name: Rule.model_validate(rule) for name, rule in wanted.items()}, 0.95, "briefs.yaml"
     )
     return {(row.method, row.rule): (row.rows, row.value) for row in table.itertuples()}
+
+
+def test_the_texts_of_a_group_count_once():
+    lows = []
+    for table in (pd.DataFrame(index=range(4)), pd.DataFrame({"group": ["a", "", "a", "a"]})):
+        given = {"copy": Predictions(table, Generation(), PAIRS, GIVEN["copy"])}
+        found = rules.kept(given, {"full stop": Rule(answer="[.]$")}, 0.95, "briefs.yaml")
+        lows.append(found.set_index("method").low["copy"])
+    assert 0 < lows[1] < lows[0] < 1
 
 
 @pytest.mark.parametrize("condition", [{"target": "; shares"}, {"source": r"\bshares (gained|fell)"}])
@@ -73,7 +85,9 @@ def test_what_is_due_nowhere_has_no_column():
 
 def test_an_expression_that_takes_for_ever_ends_in_one_line(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rules, "SECONDS", 0.2)
-    slow = {"full": Predictions(None, Generation(), [("a", "b")] * 20, [["a" * 200 + "b"] * 20])}
+    slow = {
+        "full": Predictions(pd.DataFrame(index=range(20)), Generation(), [("a", "b")] * 20, [["a" * 200 + "b"] * 20])
+    }
     started = time.monotonic()
     with pytest.raises(
         UserError, match=r"^briefs.yaml: rules.slow: takes more than 0.2 seconds on targets and answers; write"

@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import re
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -68,6 +70,8 @@ def test_figures_are_seqevals(seed: int):
             "precision": precision_score(actual, answered, **strict),
             "recall": recall_score(actual, answered, **strict),
             "macro_f1": f1_score(actual, answered, average="macro", **strict),
+            "macro_precision": precision_score(actual, answered, average="macro", **strict),
+            "macro_recall": recall_score(actual, answered, average="macro", **strict),
             # Without `strict` it reads tags as conlleval does.
             "repaired_f1": f1_score(actual, answered),
         }
@@ -458,7 +462,7 @@ def test_a_conll_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read = find_source.read(conf(source="it.conll", text="tokens", label="tags", group="document"), Path("c"), Tagging)
     table = read["all"].table
     assert table.text.tolist() == ["Acme fell", "On Monday"] and table.group.nunique() == 1
-    assert table.label.map(json.loads).tolist() == [[[0, 4, "ORG"]], [[3, 9, "DATE"]]]
+    assert table.label.map(json.loads).tolist() == [[[0, 4, "ORG", "II"]], [[3, 9, "DATE"]]]
     (raw / "it.conll").write_text("Acme\n", encoding="utf-8")
     with pytest.raises(UserError, match="line 1: expected a token and its tag"):
         find_source.read(conf(source="it.conll", text="tokens", label="tags"), Path("c"), Tagging)
@@ -479,6 +483,83 @@ def test_documents_of_different_conll_files_are_different(tmp_path: Path, monkey
     assert table.groupby("split").group.nunique().tolist() == [1, 1, 1] and table.group.nunique() == 3
     kept, dropped = preparing.clean(table, keys)
     assert len(kept) == 6 and not dropped
+
+
+def remarks_on(tags: list[str]) -> list[str]:
+    """What is said of texts with these tags, the first token's `w1`."""
+    records = [{"tokens": [f"w{n + 1}" for n in range(len(row.split()))], "tags": row.split()} for row in tags]
+    keys = conf(text="tokens", label="tags")
+    table = pd.DataFrame(
+        {
+            "row": range(1, len(tags) + 1),
+            "text": [Tagging.as_text(record, "tokens") for record in records],
+            "label": [Tagging.target(record, keys) for record in records],
+        }
+    )
+    return Tagging.remarks(table, keys, lambda row: f"row {row.row}")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["O I-a I-a B-a O", "I-b I-a", "I-a B-a B-a I-b"],  # IOB1: B only right behind a span of its type
+        ["B-a I-a B-a B-b", "O B-a"],
+        ["S-a B-a I-a E-a S-b S-b", "B-a E-a"],
+        ["U-a B-a L-a U-b", "B-a I-a L-a"],
+        ["O O"],
+    ],
+)
+def test_tags_that_fit_their_scheme_are_not_remarked_on(tags: list[str]):
+    assert remarks_on(tags) == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        (
+            ["B-a I-a O B-b", "B-a I-b O", "O I-a I-a"],
+            "2 of 5 spans have tags that do not fit IOB2, .* b 3 to 5 .row 2",
+        ),
+        (["I-a I-a O I-b", "O B-a I-a"], "1 of 3 spans have tags that do not fit IOB1, .* a 3 to 8 .row 2"),
+        (["S-a B-a E-a S-b", "O E-a O", "B-b I-b"], "2 of 5 spans have tags that do not fit BIOES, .* a 3 to 5 .row 2"),
+        (
+            ["S-a B-a E-a S-b", "O S-b I-b E-b", "B-b"],
+            "2 of 6 spans have tags that do not fit BIOES, .* b 6 to 11 .row 2",
+        ),
+        (["U-a B-a L-a U-b", "B-a I-a O"], "1 of 4 spans have tags that do not fit BILOU, .* a 0 to 5 .row 2"),
+    ],
+)
+def test_tags_that_do_not_fit_are_remarked_on(tags: list[str], said: str):
+    [remark] = remarks_on(tags)
+    assert re.match(f"{said}.*each is read as a span all the same: correct the tags where that is wrong$", remark)
+
+
+def test_prepare_remarks_on_tags_and_edges(
+    tmp_path: Path, tiny_model: Path, tiny_texts, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    made = project_of(tmp_path / "project", tiny_model, tiny_texts)
+    rows = made.folder / "data/raw/spans.jsonl"
+    text = "AcmeSoft fell on Monday"
+    row = {
+        "text": text,
+        "entities": [{"start": 0, "end": 4, "label": "org"}, {"start": 17, "end": 23, "label": "date"}],
+    }
+    rows.write_text(rows.read_text() + json.dumps(row) + "\n")
+    made.prepare_here(monkeypatch)
+    remark, *_ = made.profile()["remarks"]  # of spans; the others are on texts that nearly repeat
+    assert re.match(r"1 of \d+ spans begin or end within a word: the first is org 0 to 4 \(", remark)
+    assert "spans.jsonl row 113)" in remark and remark in capsys.readouterr().out
+    names = ["Acme", "Bolt", "Zeta"]
+    lines = [f"{name} B-org\n{verb} O\nw{place} O\n" for name in names for verb in "ab" for place in range(9)]
+    (made.folder / "data/raw/it.conll").write_text("\n".join([*lines, "early O\nZeta I-org\n"]))
+    data = {"task": "tagging", "source": "data/raw/it.conll", "text": "tokens", "label": "tags"}
+    made.write_yaml("conf/data/tiny.yaml", data)
+    made.prepare_here(monkeypatch)
+    remark, *_ = made.profile()["remarks"]
+    assert remark.startswith(
+        "1 of 55 spans have tags that do not fit IOB2, in which a span begins with B: the first is "
+    )
+    assert "is org 6 to 10 (data/raw/it.conll row 55)" in remark and "Zeta" not in remark
 
 
 def test_types_are_named_and_ordered():
@@ -703,6 +784,7 @@ def test_prepare_makes_spans(tmp_path: Path, tiny_model: Path, tiny_texts, monke
     made = project_of(tmp_path / "project", tiny_model, tiny_texts)
     made.prepare_here(monkeypatch)
     train = load_split(made.folder / "data/prepared", "train")
+    assert train.column_names == ["split", "row", "text", "tokens", "label"]  # without `group` in the data file
     task = Tagging.of(train.features)
     assert task.labels == ["date", "org"]
     assert made.profile()["splits"]["train"]["labels"].keys() == {"date", "org"}
@@ -710,6 +792,19 @@ def test_prepare_makes_spans(tmp_path: Path, tiny_model: Path, tiny_texts, monke
     first, end, _ = one.spans[0]
     places = spans.words(train["text"][0])
     assert train["text"][0][places[first][0] : places[end - 1][1]] in [*NAMES, *DAYS]
+
+
+def test_the_page_has_macro_figures_below_the_types():
+    actual, answered = drawn(0)
+    one, other = ([TASK.of_tags([TASK.tags.index(tag) for tag in row]) for row in rows] for rows in (actual, answered))
+    predictions = {"crf": comparison.Predictions(pd.DataFrame(), TASK, one, [other])}
+    section = page.types(SimpleNamespace(predictions=predictions, task=TASK), ["crf"])
+    found, spans = figures(actual, answered), f"{sum(len(each.spans) for each in one):,}"
+    assert section.table[3:] == [
+        ["macro F1 of types", spans, f"{found['macro_f1']:.1%}"],
+        ["macro precision of types", spans, f"{found['macro_precision']:.1%}"],
+        ["macro recall of types", spans, f"{found['macro_recall']:.1%}"],
+    ]
 
 
 def test_marked_text_is_safe():

@@ -223,6 +223,59 @@ def test_a_difference_of_differences_covers_the_truth():
     assert found.value == pytest.approx(changes[0] - changes[1])
 
 
+# --- rows that belong together
+
+
+def summed(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    return uncertainty.by_group(counts, groups, np.zeros(len(groups)))[0]
+
+
+def test_rows_that_stand_several_times_say_no_more_than_once():
+    actual, guesses = draw(np.random.default_rng(21), 120, (0.8, 0.75))
+    counts, figures = counts_of(actual, guesses), Figures(TASK.headline, TASK.figures_of)
+    groups = np.random.default_rng(22).permutation(np.repeat(np.arange(120), 4))
+    repeated = counts[:, groups]
+    together = summed(repeated, groups)
+    for once, often, rows in (
+        (uncertainty.intervals(figures, each, 0.95) for each in (counts[:1], together[:1], repeated[:1])),
+        (uncertainty.differences(figures, each[:1], each[1:], 0.95) for each in (counts, together, repeated)),
+    ):
+        for name in TASK.headline:
+            own, same, narrow = (each[name] for each in (once, often, rows))
+            assert (same.value, same.low, same.high) == pytest.approx((own.value, own.low, own.high))
+            assert 0.4 < (narrow.high - narrow.low) / (own.high - own.low) < 0.65  # half of it, and some at edges
+    once, often, rows = (
+        uncertainty.permuted(ACCURACY, each[:1], each[1:], 17) for each in (counts, together, repeated)
+    )
+    assert often["accuracy"] == pytest.approx(once["accuracy"], abs=0.02) and rows["accuracy"] < once["accuracy"] / 2
+
+
+def test_the_truth_is_covered_where_rows_of_a_group_are_alike():
+    """60 groups of 1 to 9 rows. A method is right on a row with a chance that is its group's."""
+    random = np.random.default_rng(23)
+    covered = {"rows": 0, "groups": 0}
+    for _ in range(400):
+        groups = np.repeat(np.arange(60), random.integers(1, 10, 60))
+        right = random.random(len(groups)) < random.beta(0.75, 0.25, 60)[groups]
+        counts = np.stack([TASK.counts(np.zeros(len(groups), int), np.where(right, 0, 1))])
+        for name, each in (("rows", counts), ("groups", summed(counts, groups))):
+            found = uncertainty.intervals(ACCURACY, each, 0.95)["accuracy"]
+            covered[name] += found.low <= 0.75 <= found.high
+    assert 0.92 < covered["groups"] / 400 < 0.98 and covered["rows"] / 400 < 0.8, covered
+
+
+def test_rows_without_a_group_stay_as_they_are():
+    counts = counts_of(*draw(np.random.default_rng(24), 6, (0.8,)))
+    alone = uncertainty.numbered(["", "", "a", "", "b", ""])
+    found, part = uncertainty.by_group(counts, alone, parts := np.arange(6) % 2)
+    assert found is counts and part is parts
+    pairs = uncertainty.numbered(["b", "", "a", "b", "", "b"])
+    found, part = uncertainty.by_group(counts, pairs, parts)
+    # Those of b are on both sides of the part: row 1 on one, rows 4 and 6 on the other.
+    assert sorted(map(tuple, found[0])) == sorted(map(tuple, [*counts[0, [0, 1, 2, 4]], counts[0, 3] + counts[0, 5]]))
+    assert part.tolist().count(0) == 3 and found.shape == (1, 5, counts.shape[-1])
+
+
 def test_25_000_rows_take_seconds():
     actual, guesses = draw(np.random.default_rng(8), 25_000, (0.9, 0.88))
     started = time.process_time()

@@ -27,7 +27,8 @@ CHUNK = 250  # texts that are read at once
 def load_split(folder: Path, name: str) -> Dataset:
     """A prepared split, `train`, `validation` or `test`.
 
-    Its columns are split, row, text, tokens and label, whose type is of the task. Raises UserError if it is torn.
+    Its columns are split, row, text, tokens, label, whose type is of the task, and group, if the data file names one.
+    Raises UserError if it is torn.
     """
     advice = "fetch it with `dvc pull`, or make it again with `dvc repro --force prepare`"
     schema, batches = read_batches(folder / f"{name}.parquet", CHUNK, advice)
@@ -44,10 +45,17 @@ def save_split(rows: pd.DataFrame, label: Any, path: Path) -> None:
             "row": datasets.Value("int64"),
             "text": datasets.Value("string"),
             "tokens": datasets.Value("int64"),
+            **({"group": datasets.Value("string")} if "group" in rows else {}),
             "label": label,
         }
     )
     Dataset.from_pandas(rows[list(features)], features, preserve_index=False).to_parquet(path)
+
+
+def rows_of(split: Dataset) -> dict[str, list]:
+    """What says which rows these are: the columns split, row, text, tokens, and group, if there is one."""
+    names = ("split", "row", "text", "tokens", "group")
+    return {name: split[name][:] for name in names if name in split.column_names}
 
 
 def mapped(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Dataset:

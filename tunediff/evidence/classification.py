@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tunediff.core.splits import rows_of
 from tunediff.evidence.calibration import calibration_error, fit_confidences, fit_temperature, fit_threshold
 from tunediff.tasks.classification import Classification
 
@@ -166,7 +167,7 @@ def predictions(
     train: "Dataset | None" = None,
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens, actual, predicted, and p_LABEL for each label."""
-    table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
+    table = pd.DataFrame({"seed": seed, **rows_of(test)})
     for column, codes in (("actual", task.targets(test)), ("predicted", task.answers(probabilities))):
         table[column] = pd.Categorical.from_codes(codes, task.labels)
     return table.assign(**{f"p_{name}": probabilities[:, place] for place, name in enumerate(task.labels)})

@@ -41,6 +41,30 @@ class Predictions:
         """What the figures are computed from, shape [trainings, rows, counts]."""
         return np.stack([self.task.counts(self.actual, predicted) for predicted in self.predicted])
 
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """The number of each row's group, shape [rows]; as many as rows, if the data has no groups."""
+        return uncertainty.numbered(self.table.group) if "group" in self.table else np.arange(len(self.table))
+
+    def by_group(self, counts: np.ndarray, part: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Counts of all rows summed by group, and the part of each sum: see `uncertainty.by_group`.
+
+        A part is a fold, or 0 where there are none, if `part` does not say another for each row.
+        """
+        if part is None:
+            part = np.zeros(len(self.table)) if self.folds is None else self.folds
+        return uncertainty.by_group(counts, self.groups, part)
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """`counts` by group, shape [trainings, groups, counts]: what intervals and tests take for independent."""
+        return self.by_group(self.counts)[0]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether some rows belong together."""
+        return self.sums.shape[1] < len(self.table)
+
     @property
     def folds(self) -> np.ndarray | None:
         """Which fold each row was tested by, shape [rows], if `folds.write` wrote the table."""
@@ -83,7 +107,7 @@ class Deciding:
     figure: Figure
     of: Figures
     counts: dict[str, np.ndarray]
-    """What it is computed from, of each method; shape [trainings, rows, counts]."""
+    """What it is computed from, of each method, by group; shape [trainings, groups, counts]."""
     scale: float = 1.0
     """By which what `of` gives, a share, is multiplied to be what the figure means."""
 
@@ -177,8 +201,7 @@ def on_front(table: pd.DataFrame, quality: str, cost: str) -> np.ndarray:
 def intervals_of(predictions: dict[str, Predictions], confidence: float) -> pd.DataFrame:
     """A table indexed by method: each headline figure of the task, and columns with `_low` and `_high`."""
     rows = {
-        method: _flat(uncertainty.intervals(one.figures(), one.counts, confidence))
-        for method, one in predictions.items()
+        method: _flat(uncertainty.intervals(one.figures(), one.sums, confidence)) for method, one in predictions.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
 
@@ -192,13 +215,16 @@ def simplest(intervals: pd.DataFrame, figure: Figure) -> str | None:
 def by_figure(predictions: dict[str, Predictions], name: str) -> Deciding:
     """A figure of the task decides."""
     first = next(iter(predictions.values()))
-    counts = {method: one.counts for method, one in predictions.items()}
+    counts = {method: one.sums for method, one in predictions.items()}
     return Deciding(first.task.figures[name], first.figures(name), counts)
 
 
 def by_errors(predictions: dict[str, Predictions], error_costs: np.ndarray) -> Deciding:
     """What the errors of 1,000 texts cost decides; `error_costs` as `costs.matrix` gives them."""
-    counts = {method: costs.counts(error_costs, one.actual, one.predicted) for method, one in predictions.items()}
+    counts = {
+        method: one.by_group(costs.counts(error_costs, one.actual, one.predicted))[0]
+        for method, one in predictions.items()
+    }
     return Deciding(costs.COST, costs.figures(error_costs), counts, 1000 * error_costs.max())
 
 
@@ -208,7 +234,7 @@ def differences_to(
     """Each method against each of `others`, once for a pair: columns method, other, figures as above, p and p_holm.
 
     The deciding figure has columns of its own, if it is not of the headline. p is that of this figure: exact by McNemar
-    if it is of right answers and of one training each, and else of a permutation test.
+    if it is of right answers, of one training each and without groups, and else of a permutation test.
     """
     pairs = []
     for other in others:
@@ -216,12 +242,12 @@ def differences_to(
     rows, figure = [], deciding.figure
     for method, other in tqdm(dict.fromkeys(pairs), desc="differences"):
         one, two = predictions[method], predictions[other]
-        compared = _flat(uncertainty.differences(one.figures(), one.counts, two.counts, confidence))
+        compared = _flat(uncertainty.differences(one.figures(), one.sums, two.sums, confidence))
         deciders = deciding.counts[method], deciding.counts[other]
         if figure.name not in compared:
             own = _flat(uncertainty.differences(deciding.of, *deciders, confidence))
             compared |= {name: deciding.scale * value for name, value in own.items()}
-        if figure.of_right and len(one.predicted) == len(two.predicted) == 1:
+        if figure.of_right and len(one.predicted) == len(two.predicted) == 1 and not one.grouped:
             p = uncertainty.mcnemar(one.right[0], two.right[0])
         else:
             p = uncertainty.permuted(deciding.of, *deciders, seed)[figure.name]
@@ -233,15 +259,16 @@ def slices_of(predictions: dict[str, Predictions], max_length: int, confidence: 
     """The first headline figure of each method that learns, on parts of the test texts.
 
     Columns kind (`all`, `length`, `cut` or `label`), slice, rows, method, and the figure, with `_low` and `_high`.
-    p is that the figure is the same on the other texts; p_holm is corrected for all parts of the method.
+    p is that the figure is the same on the other texts; p_holm is corrected for all parts of the method. A group with
+    texts in a part and outside of it is taken for two.
     """
     rows = []
     for kind, name, part in tqdm(_parts(predictions["tfidf"], max_length), desc="slices"):
         for method in (method for method in predictions if method not in WITHOUT_LEARNING):
             one = predictions[method]
-            main, counts = one.figures(one.task.headline[0]), one.counts
-            figure = uncertainty.intervals(main, counts[:, part], confidence)
-            p = np.nan if part.all() else uncertainty.differs_on_part(main, counts, part)
+            main, (counts, inside) = one.figures(one.task.headline[0]), one.by_group(one.counts, part)
+            figure = uncertainty.intervals(main, counts[:, inside], confidence)
+            p = np.nan if part.all() else uncertainty.differs_on_part(main, counts, inside)
             rows.append({"kind": kind, "slice": name, "rows": part.sum(), "method": method, **_flat(figure), "p": p})
     table = pd.DataFrame(rows)
     corrected = table[table.p.notna()].groupby("method").p.transform(lambda p: uncertainty.holm(p.tolist()))
@@ -284,7 +311,8 @@ def cutting_costs(predictions: dict[str, Predictions], max_length: int, confiden
     for method in (method for method in predictions if method not in (*WITHOUT_LEARNING, "tfidf") and enough):
         one = predictions[method]
         main = one.task.headline[0]
-        beyond = uncertainty.differences_of_parts(one.figures(main), one.counts, tfidf.counts, cut, confidence)
+        (own, part), (others, _) = (each.by_group(each.counts, cut) for each in (one, tfidf))
+        beyond = uncertainty.differences_of_parts(one.figures(main), own, others, part, confidence)
         on_whole, on_cut = one.mean(main, ~cut), one.mean(main, cut)
         tfidf_change = tfidf.mean(main, cut) - tfidf.mean(main, ~cut)
         changes = {"whole": on_whole, "cut": on_cut, "change": on_cut - on_whole, "tfidf_change": tfidf_change}
@@ -330,9 +358,10 @@ def weigh(
         margin = 1000 * report.margin / deciding.scale
     parts = (
         *(deciding.of, deciding.counts, by_cost(methods, report.cost_order)),
-        *(report.model_copy(update={"margin": margin}), seed, deciding.figure.sign, first.folds),
+        *(report.model_copy(update={"margin": margin}), seed, deciding.figure.sign),
+        None if first.folds is None else first.by_group(first.counts)[1],
     )
-    decision = decide(*parts)
+    decision = decide(*parts, texts=len(first.table))
     others = [decision.best, "full", "tfidf", simplest(intervals, deciding.figure)]
     return Evidence(
         methods=methods,

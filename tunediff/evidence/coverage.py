@@ -11,17 +11,21 @@ SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def by_coverage(figure: Figures, counts: np.ndarray, confidence: np.ndarray, sure: float) -> pd.DataFrame:
+def by_coverage(
+    figure: Figures, counts: np.ndarray, confidence: np.ndarray, sure: float, groups: np.ndarray
+) -> pd.DataFrame:
     """One figure of the share of the texts whose answers are surest: columns coverage, rows, least, value, low, high.
 
     `counts` are those of one training, shape [1, rows, counts]; `confidence` is the largest probability of each text,
     shape [rows], and `least` that of the last text that is answered; `sure` is the confidence of the intervals.
+    `groups` are the numbers of the rows' groups, shape [rows].
     """
     order = np.argsort(-confidence, kind="stable")
     rows = []
     for share in SHARES:
         kept = order[: max(1, round(share * len(order)))]
-        [one] = uncertainty.intervals(figure, counts[:, kept], sure).values()
+        own, _ = uncertainty.by_group(counts[:, kept], groups[kept], np.zeros(len(kept)))
+        [one] = uncertainty.intervals(figure, own, sure).values()
         rows.append((share, len(kept), confidence[kept[-1]], one.value, one.low, one.high))
     return pd.DataFrame(rows, columns=["coverage", "rows", "least", "value", "low", "high"])
 
@@ -29,8 +33,9 @@ def by_coverage(figure: Figures, counts: np.ndarray, confidence: np.ndarray, sur
 def by_label(task: Task, counts: np.ndarray, sure: float) -> pd.DataFrame:
     """Precision, recall and F1 of each label with `_low` and `_high`, and columns label, texts.
 
-    `counts` are the task's, shape [trainings, rows, counts]: the first are how often each label is there, is answered,
-    and both. Where a text may have a label several times, as spans do, these times are counted and not texts.
+    `counts` are the task's, shape [trainings, rows, counts], or sums by group: the first are how often each label is
+    there, is answered, and both. Where a text may have a label several times, as spans do, these times are counted and
+    not texts.
     """
     rows, counts = [], counts[..., : 3 * len(task.labels)]
     for place, label in enumerate(task.labels):

@@ -81,8 +81,11 @@ def decide(
     seed: int,
     sign: int = 1,
     folds: np.ndarray | None = None,
+    texts: int | None = None,
 ) -> Decision:
     """The decision by one figure; `counts` has each method's, shape [trainings, rows, counts].
+
+    `texts` is how many there are, if rows are sums over groups of them.
 
     `sign` is -1 if a lower figure is better. `folds` says which fold each row was tested by, shape [rows], if there are
     any: trainings of different folds are different ones.
@@ -102,7 +105,7 @@ def decide(
     best = max(order, key=lambda method: sign * values[method])
     bet = cheapest(report.assurance)
     choice = bet or cheapest(max(probabilities.values()) - NEARLY)
-    place, rows = list(counts).index(choice), next(iter(counts.values())).shape[1]
+    place, rows = list(counts).index(choice), texts or next(iter(counts.values())).shape[1]
     lead_by_rows = _lead(by_rows)[:, place]
     return Decision(
         order=order,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tunediff.core.splits import rows_of
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import Answers, Generation
 from tunediff.tasks.text_figures import Pair, central, is_json, length, sentences
@@ -95,7 +96,7 @@ def predictions(
     And log_likelihood, of a target's token, where known.
     """
     pairs = task.targets(test)
-    table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
+    table = pd.DataFrame({"seed": seed, **rows_of(test)})
     table = table.assign(actual=[target for _, target, *_ in pairs], predicted=given.texts)
     if any(others for _, _, *others in pairs):
         table["others"] = [others for _, _, *others in pairs]

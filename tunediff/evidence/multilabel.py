@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tunediff.core.splits import rows_of
 from tunediff.evidence.calibration import BINS, best_temperature
 from tunediff.tasks.multilabel import Multilabel
 
@@ -105,7 +106,7 @@ def predictions(
     train: "Dataset | None" = None,
 ) -> pd.DataFrame:
     """Columns seed, split, row, text, tokens; actual and predicted, lists of labels; and p_LABEL for each label."""
-    table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
+    table = pd.DataFrame({"seed": seed, **rows_of(test)})
     table["actual"] = names(task, task.targets(test))
     table["predicted"] = names(task, task.answers(probabilities, fitted))
     return table.assign(**{f"p_{name}": probabilities[:, place] for place, name in enumerate(task.labels)})

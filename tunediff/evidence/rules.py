@@ -25,7 +25,8 @@ def kept(predictions: dict[str, Predictions], rules: dict[str, Rule], confidence
     should not; what has no row is left out. `place` is the data file's, for messages. Raises UserError for a rule that
     takes too long.
     """
-    actual = next(iter(predictions.values())).actual
+    first = next(iter(predictions.values()))
+    actual = first.actual
     texts = {TARGETS: [[target for _, target, *_ in actual]]}
     texts |= {method: one.predicted for method, one in predictions.items()}
     columns = ["method", "rule", "rows", "value", "low", "high"]
@@ -47,7 +48,7 @@ def kept(predictions: dict[str, Predictions], rules: dict[str, Rule], confidence
         for words, rows in ((name, due), (f"{name}{NOT_DUE}", ~due)):
             if rows.any():
                 for who, each in given.items():
-                    share = _share(each[:, rows] == due[rows], confidence)
+                    share = _share(each[:, rows] == due[rows], first.groups[rows], confidence)
                     found.append([who, words, int(rows.sum()), share.value, share.low, share.high])
     return pd.DataFrame(found, columns=columns)
 
@@ -65,8 +66,9 @@ def matches(expression: str, texts: Sequence[str], deadline: float) -> np.ndarra
     return np.array([matched(text) for text in texts])
 
 
-def _share(right: np.ndarray, confidence: float) -> uncertainty.Interval:
-    """Of what is true; shape [trainings, rows]."""
+def _share(right: np.ndarray, groups: np.ndarray, confidence: float) -> uncertainty.Interval:
+    """Of what is true; shape [trainings, rows]. `groups` are the numbers of the rows' groups, shape [rows]."""
     counts = np.stack([right, np.ones_like(right)], axis=-1).astype(float)
+    counts, _ = uncertainty.by_group(counts, groups, np.zeros(len(groups)))
     figures = Figures(["share"], lambda sums: {"share": sums[..., 0] / sums[..., 1]})
     return uncertainty.intervals(figures, counts, confidence)["share"]

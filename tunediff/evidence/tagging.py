@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tunediff.core.splits import rows_of
 from tunediff.evidence.calibration import best_temperature
 from tunediff.tasks.spans import Span, pairs
 from tunediff.tasks.tagging import Tagged, Tagging
@@ -117,7 +118,7 @@ def predictions(
     of that type (`seen`), or the answer's score if it has one. `tags` are the answer's, one for each word; `types` has
     all types as its categories.
     """
-    table = pd.DataFrame({"seed": seed, **{name: test[name][:] for name in ("split", "row", "text", "tokens")}})
+    table = pd.DataFrame({"seed": seed, **rows_of(test)})
     known = Counter() if train is None else mentions(task, train)
     table["actual"] = [
         [

@@ -10,6 +10,7 @@ left out once: 25,000 rows take no longer than 300.
 - A difference has the limits of both figures, put together by their correlation over rows (Zou and Donner 2008, MOVER).
   For accuracy that is Newcombe's paired interval (1998, method 10).
 - A paired permutation test gives p.
+- Rows of one group are no independent rows: `by_group` sums their counts, and these sums stand for rows.
 
 `benchmarks/intervals.py` shows that the intervals hold.
 """
@@ -140,6 +141,29 @@ def differs_on_part(figures: Figures, counts: np.ndarray, part: np.ndarray) -> f
 def unseen(rows: int, confidence: float) -> float:
     """How frequent a kind of row may still be that none of `rows` is of: Clopper and Pearson's exact upper limit."""
     return 1 - ((1 - confidence) / 2) ** (1 / rows)
+
+
+# --- rows that belong together
+
+
+def numbered(groups: Sequence[str]) -> np.ndarray:
+    """The number of each row's group, shape [rows]; a row without a name of a group is one of its own."""
+    _, numbers = np.unique(groups, return_inverse=True)
+    return np.where(np.asarray(groups) == "", len(numbers) + np.arange(len(numbers)), numbers)
+
+
+def by_group(counts: np.ndarray, groups: np.ndarray, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of `counts` over the rows of a group that are in the same part, and which part that is.
+
+    `counts` have shape [trainings, rows, counts]; `groups` (see `numbered`) and `part` have shape [rows]. In place of
+    rows there are sums. Nothing changes where no rows belong together.
+    """
+    order = np.lexsort((part, groups))
+    new = (np.diff(groups[order]) != 0) | (np.diff(part[order]) != 0)
+    first = np.flatnonzero(np.concatenate([[True], new]))
+    if len(first) == len(order):
+        return counts, part
+    return np.add.reduceat(counts[:, order], first, axis=1, dtype=float), part[order[first]]
 
 
 # --- tests

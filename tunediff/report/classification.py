@@ -108,6 +108,7 @@ def only_if_sure(evidence: Evidence, about: About) -> Section:
             one.counts[:1],
             tempered(one, about.details[method]).max(1),
             evidence.report.confidence,
+            one.groups,
         )
         for method in shown
         for one in [evidence.predictions[method]]
@@ -169,7 +170,7 @@ def fits(detail: dict[str, Any]) -> dict[int, dict[str, Any]]:
 def by_label(evidence: Evidence, counted: str = "texts") -> Section:
     """`counted` has labels: texts, or spans in them."""
     one = evidence.predictions[evidence.choice]
-    table = coverage.by_label(evidence.task, one.counts, evidence.report.confidence)
+    table = coverage.by_label(evidence.task, one.sums, evidence.report.confidence)
     head = ["label", f"test {counted}", "precision", "recall", "F1"]
     rows = [
         [

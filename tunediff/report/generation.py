@@ -83,7 +83,7 @@ def without_training(evidence: Evidence) -> Section:
     head = ["answer", *(f"{evidence.task.figures[name].words} {sure}" for name in figures.names)]
     rows = []
     for name, texts in references(one.actual).items():
-        counts = evidence.task.counts(one.actual, texts)[None]
+        counts, _ = one.by_group(evidence.task.counts(one.actual, texts)[None])
         found = uncertainty.intervals(figures, counts, evidence.report.confidence)
         rows.append([name, *(f"{f.value:.1%} ({100 * f.low:.1f} to {100 * f.high:.1f})" for f in found.values())])
     said = (

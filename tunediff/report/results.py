@@ -161,8 +161,11 @@ def few_labels(settings: Reporting, folders: argparse.Namespace, all_rows: int) 
     own = predictions(settings.growing, folders.predictions, TASKS[settings.task])
     files = [folders.predictions / "few_labels" / f"{number}.npz" for number in settings.per_label]
     drawn = [np.load(file) for file in files]
-    counts = {method: [*(one[method] for one in drawn), own[method].counts] for method in settings.growing}
     some = own[settings.growing[0]]
+    counts = {
+        method: [some.by_group(each)[0] for each in (*(one[method] for one in drawn), own[method].counts)]
+        for method in settings.growing
+    }
     figures = [read_json(folders.metrics / "few_labels" / f"{number}.json") for number in settings.per_label]
     return curves(
         some.figures(settings.report.figure),

@@ -175,7 +175,7 @@ def differences(evidence: Evidence) -> Section:
         for (_, row), verdict in zip(table.iterrows(), verdicts, strict=True)
     ]
     test = "a paired permutation"
-    if decisive.of_right:
+    if decisive.of_right and not next(iter(evidence.predictions.values())).grouped:
         test = "McNemar's exact" + (" (where a method has several trainings, a paired permutation)" * evidence.several)
     said = (
         f"A method's figures less those of another on the same test texts, in points. p is that of {test} test of "

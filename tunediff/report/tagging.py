@@ -33,6 +33,7 @@ METHODS = {
     "probe": "The pretrained model reads the text as it is. Its words' states get a logistic regression.",
 }
 ERRORS = {"text": "has", "spans": "has", "method": "one", "answer": "has", "kinds": "has", "errors": "least"}
+MACRO = ("macro_f1", "macro_precision", "macro_recall")
 OFTEN_IN_TRAIN = {"not in train": 0, "once": 1, "2 to 5 times": 5, "more often": math.inf}
 """How often at most."""
 # Two shades that both a light and a dark page bear, for what should be marked and for what was.
@@ -65,14 +66,19 @@ def answers(evidence: Evidence, about: About) -> list[Section | None]:
 
 
 def types(evidence: Evidence, shown: list[str]) -> Section:
-    """The span F1 of each type, the rarest first."""
+    """The span F1 of each type, the rarest first, and then what is of all types alike."""
     figures = {method: per_type(evidence.predictions[method]) for method in shown}
     actual = Counter(kind for one in evidence.predictions[shown[0]].actual for *_, kind in one.spans)
     rows = [
         [label, f"{actual[label]:,}", *(f"{figures[method][label]:.1%}" for method in shown)]
         for label in sorted(evidence.task.labels, key=lambda label: actual[label])
     ]
-    return Section("Types", "The span F1 of each type on test, the rarest first.", [["type", "spans", *shown], *rows])
+    means = {method: macro(evidence.predictions[method]) for method in shown}
+    for place, name in enumerate(MACRO):
+        words = evidence.task.figures[name].words
+        rows.append([words, f"{actual.total():,}", *(f"{means[method][place]:.1%}" for method in shown)])
+    said = "The span F1 of each type on test, the rarest first. Macro figures are means over the types."
+    return Section("Types", said, [["type", "spans", *shown], *rows])
 
 
 def per_type(one: Predictions) -> dict[str, float]:
@@ -82,6 +88,10 @@ def per_type(one: Predictions) -> dict[str, float]:
     actual, answered, hits = (sums[:, start : start + count] for start in (0, count, 2 * count))
     f1 = (2 * hits / (actual + answered).clip(1)).mean(0)
     return dict(zip(one.task.labels, f1.tolist(), strict=True))
+
+
+def macro(one: Predictions) -> list[float]:
+    return one.figures(*MACRO)(one.counts.sum(1)).tolist()
 
 
 def kinds_of_errors(evidence: Evidence, shown: list[str]) -> Section:

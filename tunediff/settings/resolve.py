@@ -115,8 +115,7 @@ def folding(study: Study) -> dict[str, dict[str, Any]]:
     """What `folds` reads, by the file's name; nothing if there are none."""
     if not study.params.folds:
         return {}
-    values = {key: value for key, value in preparation(study).items() if key in ("seed", "data", "data_path")}
-    return {"folds": {"number": study.params.folds[0], **values}}
+    return {"folds": {"number": study.params.folds[0], "seed": study.params.seed, "task": study.data.task}}
 
 
 def evaluation(study: Study) -> Evaluation:

@@ -1,15 +1,13 @@
 """Every row as a test row: what each fold tests, validates with and trains on."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from tunediff.core.errors import UserError
-from tunediff.sources import preparing, splitting
-from tunediff.sources.columns import Target
-from tunediff.sources.settings import SPLITS, DataConf
+from tunediff.sources import splitting
+from tunediff.sources.settings import SPLITS
 
 
 def assign(table: pd.DataFrame, number: int, validation: float, seed: int) -> pd.DataFrame:
@@ -27,18 +25,6 @@ def assign(table: pd.DataFrame, number: int, validation: float, seed: int) -> pd
         side[rest] = splitting.assign(table[rest], {"train": 1 - validation, "validation": validation}, seed)
         sides[name] = pd.Categorical(side, SPLITS)
     return table[["split", "row"]].assign(**sides)
-
-
-def groups(rows: pd.DataFrame, conf: DataConf, path: Path, task: Target) -> np.ndarray:
-    """The group of each prepared row, or an empty text, shape [rows]: read from the source, as no split has it.
-
-    `rows` has columns split and row; `path` is the data file's, for messages.
-    """
-    if conf.group is None:
-        return np.full(len(rows), "", dtype=object)
-    source, _ = preparing.read(conf, path, task)
-    places = pd.MultiIndex.from_frame(rows[["split", "row"]])
-    return source.set_index(["split", "row"]).group.loc[places].to_numpy()
 
 
 def check(sides: pd.DataFrame, labels: Iterable[tuple[str, np.ndarray]]) -> None:

@@ -164,6 +164,12 @@ def subset(table: pd.DataFrame, conf: DataConf, path: Path, seed: int) -> pd.Dat
     return kept
 
 
+def of_side(kept: pd.DataFrame, side: str, conf: DataConf) -> pd.DataFrame:
+    """The rows of a split; the column `group` is left out if the data file names none."""
+    rows = kept[kept.side == side]
+    return rows if conf.group else rows.drop(columns="group")
+
+
 def of_subset(conf: DataConf) -> str:
     """The end of "no row ..." in a message."""
     return "" if conf.rows is None else " in the subset that `rows` asks for"

@@ -98,8 +98,8 @@ class Classification:
         return labels[0] if labels else ""
 
     @staticmethod
-    def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
-        counts = targets.value_counts().to_dict()
+    def remarks(table: "pd.DataFrame", keys: Keys, place: "Callable[[pd.Series], str]") -> list[str]:
+        counts = table.label.value_counts().to_dict()
         said = likely_same(counts) if keys.labels is None else []
         if joint := several(counts):
             said.append(

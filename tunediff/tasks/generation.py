@@ -137,12 +137,12 @@ class Generation:
         return label.partition(BETWEEN)[0]
 
     @staticmethod
-    def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
-        unread = sum(map(foreign, targets)) if keys.figure == "rougeL" else 0
-        if unread * FOREIGN < len(targets) or not unread:
+    def remarks(table: "pd.DataFrame", keys: Keys, place: "Callable[[pd.Series], str]") -> list[str]:
+        unread = sum(map(foreign, table.label)) if keys.figure == "rougeL" else 0
+        if unread * FOREIGN < len(table) or not unread:
             return []
         return [
-            f"{unread:,} of {len(targets):,} targets are mostly of letters that ROUGE leaves out, which reads a to z "
+            f"{unread:,} of {len(table):,} targets are mostly of letters that ROUGE leaves out, which reads a to z "
             "and digits alone: a right answer has 0 there; set `figure: chrf` in the data file"
         ]
 

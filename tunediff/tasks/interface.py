@@ -100,8 +100,8 @@ class Task(Protocol):
         """
 
     @staticmethod
-    def remarks(targets: "pd.Series", keys: Any) -> list[str]:
-        """Sentences on what looks wrong in targets as `target` gives them, and what would put it right."""
+    def remarks(table: "pd.DataFrame", keys: Any, place: "Callable[[pd.Series], str]") -> list[str]:
+        """Sentences on what looks wrong in targets, and what would put it right; arguments as for `check`."""
 
     @classmethod
     def check(

@@ -109,8 +109,8 @@ class Multilabel:
         return _written(as_text({"": each}, "").strip() for each in value)
 
     @staticmethod
-    def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
-        counts = targets.map(json.loads).explode().dropna().value_counts().to_dict()
+    def remarks(table: "pd.DataFrame", keys: Keys, place: "Callable[[pd.Series], str]") -> list[str]:
+        counts = table.label.map(json.loads).explode().dropna().value_counts().to_dict()
         said = likely_same(counts) if keys.labels is None else []
         if joint := several(counts):
             rows = sum(counts[label] for label in joint)

@@ -59,6 +59,7 @@ def tokens_of(record: dict[str, Any], column: str) -> list[str]:
 
 
 def spans_of_tokens(tokens: list[str], tags: list[str], column: str) -> list[list]:
+    """Spans as [start, end, type], and behind it what the first and the last tag begin with, unless as in IOB2."""
     if len(tokens) != len(tags):
         raise ValueError(f"column '{column}': {len(tags)} tags for {len(tokens)} tokens; each token needs one")
     if wrong := misfit(tags):
@@ -66,9 +67,13 @@ def spans_of_tokens(tokens: list[str], tags: list[str], column: str) -> list[lis
             f"column '{column}': '{wrong}' is no tag such as O, B-TYPE or I-TYPE; if tags are numbers, name them in "
             "`labels: {0: O, 1: B-TYPE, ...}`"
         )
-    ends = np.cumsum([len(token) + 1 for token in tokens]) - 1
-    starts = ends - [len(token) for token in tokens]
-    return [[int(starts[first]), int(ends[end - 1]), kind] for first, end, kind in of_tags(tags)]
+    stops = np.cumsum([len(token) + 1 for token in tokens]) - 1
+    starts = stops - [len(token) for token in tokens]
+    found = []
+    for first, end, kind in of_tags(tags):
+        ends = tags[first][0] + tags[end - 1][0]
+        found.append([int(starts[first]), int(stops[end - 1]), kind, *([] if ends in ("BI", "BB") else [ends])])
+    return found
 
 
 def span_of(value: Any, text: str, column: str) -> list:
@@ -104,7 +109,7 @@ def _letters(text: str) -> str:
 def check_spans(found: list[list], text: str, column: str) -> None:
     before = None
     for span in found:
-        start, end, kind = span
+        start, end, kind, *_ = span
         if not 0 <= start < end <= len(text):
             raise ValueError(f"column '{column}': {kind} {start} to {end} is not in the text, which has {len(text)}")
         shown = text[start:end]

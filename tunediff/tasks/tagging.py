@@ -16,6 +16,7 @@ from tunediff.core.values import as_text
 from tunediff.tasks.classification import natural_order
 from tunediff.tasks.interface import Figure
 from tunediff.tasks.label_doubts import likely_same
+from tunediff.tasks.span_doubts import edges_within_words, tags_that_do_not_fit
 from tunediff.tasks.span_values import check_spans, listed, span_of, spans_in, spans_of_tokens, tokens_of
 from tunediff.tasks.spans import OUTSIDE, Span
 from tunediff.tasks.windows import IGNORED, Window, at_words, joined, read, split
@@ -55,6 +56,8 @@ FIGURES = (
     Figure("precision", "span precision"),
     Figure("recall", "span recall"),
     Figure("macro_f1", "macro F1 of types"),
+    Figure("macro_precision", "macro precision of types"),
+    Figure("macro_recall", "macro recall of types"),
     Figure("repaired_f1", "span F1 with tags repaired"),
     Figure("partial_f1", "F1 of edges, half for an overlap"),
     Figure("type_f1", "F1 of types, whatever the edges"),
@@ -113,7 +116,7 @@ class Tagging:
 
     @classmethod
     def target(cls, record: dict[str, Any], keys: Any) -> str:
-        """Spans of characters in JSON: [[start, end, type], ...], in order."""
+        """Spans of characters in JSON: [[start, end, type], ...], in order; of tags see `spans_of_tokens`."""
         text = cls.as_text(record, keys.text)
         values = spans_in(record.get(keys.label))
         if values is None:
@@ -131,15 +134,16 @@ class Tagging:
         return json.dumps(found, ensure_ascii=False)
 
     @staticmethod
-    def remarks(targets: "pd.Series", keys: Keys) -> list[str]:
-        counts = Counter(kind for row in targets.map(json.loads) for *_, kind in row)
-        return likely_same(counts) if keys.labels is None else []
+    def remarks(table: "pd.DataFrame", keys: Keys, place: "Callable[[pd.Series], str]") -> list[str]:
+        counts = Counter(kind for row in table.label.map(json.loads) for _, _, kind, *_ in row)
+        said = likely_same(counts) if keys.labels is None else []
+        return [*said, *tags_that_do_not_fit(table, place), *edges_within_words(table, place)]
 
     @classmethod
     def check(
         cls, table: "pd.DataFrame", keys: Keys, path: str, place: "Callable[[pd.Series], str]"
     ) -> "tuple[Tagging, pd.DataFrame]":
-        read = table.label.map(json.loads)
+        read = table.label.map(lambda row: [span[:3] for span in json.loads(row)])
         values = natural_order(sorted({kind for row in read for *_, kind in row}))
         names = {value: value for value in values}
         if isinstance(keys.labels, dict):
@@ -189,20 +193,17 @@ class Tagging:
         return List({"start": Value("int64"), "end": Value("int64"), "label": ClassLabel(names=self.labels)})
 
     def encoded(self, targets: "pd.Series") -> "pd.Series":
-        def values(row: str) -> list[dict[str, int]]:
-            return [{"start": s, "end": e, "label": self.labels.index(kind)} for s, e, kind in json.loads(row)]
-
-        return targets.map(values)
+        rows = targets.map(json.loads)
+        return rows.map(lambda row: [{"start": s, "end": e, "label": self.labels.index(kind)} for s, e, kind in row])
 
     def schema(self) -> dict[str, Any]:
         return {"labels": self.labels}
 
     @staticmethod
     def describe(targets: "pd.Series") -> dict[str, Any]:
-        rows = targets.map(json.loads)
-        kinds = rows.map(lambda row: [kind for *_, kind in row])
+        kinds = targets.map(lambda row: [kind for *_, kind in json.loads(row)])
         counts = kinds.explode().dropna().value_counts().sort_index().to_dict()
-        return {"labels": counts, "without_span": int((rows.map(len) == 0).sum())}
+        return {"labels": counts, "without_span": int((kinds.map(len) == 0).sum())}
 
     # --- a model for it
 
@@ -374,6 +375,8 @@ class Tagging:
             "precision": all_hits / np.maximum(all_answered, 1),
             "recall": all_hits / np.maximum(all_actual, 1),
             "macro_f1": (2 * hits / np.maximum(actual + answered, 1)).mean(-1),
+            "macro_precision": (hits / np.maximum(answered, 1)).mean(-1),
+            "macro_recall": (hits / np.maximum(actual, 1)).mean(-1),
             "repaired_f1": f1(repaired_hits, repaired),
             "partial_f1": f1(edges, all_answered),
             "type_f1": f1(types, all_answered),
@@ -385,11 +388,11 @@ class Tagging:
     ) -> dict[str, float]:
         """The loss is the mean cross-entropy over words, unweighted; there is none without probabilities."""
         sums = self.counts(targets, self.answers(probabilities)).sum(0)
+        figures = {name: float(value) for name, value in self.figures_of(sums).items()}
         if isinstance(probabilities, list):
-            return {name: float(value) for name, value in self.figures_of(sums).items()}
+            return figures
         own = probabilities[np.arange(len(probabilities)), [1 + tag for one in targets for tag in one.tags]]
-        loss = -np.log(np.maximum(own, np.finfo(float).eps)).mean()
-        return {**{name: float(value) for name, value in self.figures_of(sums).items()}, "loss": float(loss)}
+        return {**figures, "loss": float(-np.log(np.maximum(own, np.finfo(float).eps)).mean())}
 
     def validate(self, targets: list[Tagged], probabilities: np.ndarray | list[Tagged]) -> dict[str, float]:
         return self.score(targets, probabilities)
