@@ -22,13 +22,17 @@ from datasets import Dataset
 from test_prompting import ask
 
 from tunediff.core.errors import UserError
+from tunediff.evidence import classification as evidence
+from tunediff.evidence import costs
+from tunediff.evidence.comparison import predictions_of
 from tunediff.prompting.endpoint import MOST_IN_A_ROW, Server
 from tunediff.prompting.forms import UNSURE, nothing_if_unanswered, wrong_if_unanswered
 from tunediff.prompting.method import ask as ask_for
 from tunediff.prompting.parsing import label_of, labels_of
 from tunediff.prompting.prompts import Wording
 from tunediff.prompting.settings import Endpoint, Entry, Prompting
-from tunediff.tasks.classification import Classification
+from tunediff.report.classification import errors
+from tunediff.tasks.classification import NO_ANSWER, Classification
 from tunediff.tasks.multilabel import Multilabel
 
 LABELS = ["bearish", "bullish"]
@@ -243,7 +247,7 @@ def test_labels_in_labels_and_of_one_spelling():
 def test_no_valid_answer_is_wrong_whatever_is_true():
     scores = np.array([[1.0, 0, 0], [np.nan] * 3, [np.nan] * 3])
     filled = wrong_if_unanswered(scores, np.array([0, 0, 2]))
-    assert filled.tolist() == [[1, 0, 0], [-UNSURE, UNSURE, 0], [UNSURE, 0, -UNSURE]]
+    assert filled.tolist() == [[1, 0, 0], [-UNSURE, 0, 0], [0, 0, -UNSURE]]
     filled = nothing_if_unanswered(scores, np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0]], bool))
     assert filled.tolist() == [[1, -1, -1], [-1, -1, -1], [1, 1, 1]]
 
@@ -272,11 +276,42 @@ def test_no_threshold_turns_what_was_answered_into_something_else(serve, task: M
     assert not {"threshold", "thresholds"} & given.fitted.keys()
 
 
-def test_no_label_gets_the_errors_of_all_texts_without_a_valid_answer():
-    """Else macro F1 would depend on the labels' order."""
-    targets = np.random.default_rng(0).choice(4, 400, p=[0.1, 0.2, 0.3, 0.4])
-    wrong = wrong_if_unanswered(np.full((400, 4), np.nan), targets).argmax(1)
-    assert (wrong != targets).all() and np.ptp(np.bincount(wrong)) <= 2
+def test_a_text_without_a_valid_answer_is_a_false_positive_of_no_label(serve):
+    """In figures, which so do not depend on the labels' order, in costs, files, pictures and the page's errors."""
+    names = ["red", "green", "blue"]
+    true = [names[number % 3] for number in range(20)]
+    silent = np.arange(20) % 4 == 0
+    server = serve(lambda text, _: completion("Hm." if silent[row := int(text.split()[-1])] else true[row]))
+    settings = client(server.url).settings.model_copy(update={"validation_rows": 20})
+    rows = {"text": TEXTS, "split": ["train"] * 20, "row": range(20), "tokens": [2] * 20}
+    figures = []
+    for labels in (names, names[::-1]):
+        task = Classification(labels)
+        split = Dataset.from_dict({**rows, "label": list(map(labels.index, true))})
+        given = ask_for({"train": split, "validation": split, "test": split}, task, settings)
+        figures.append(given.validation)
+    assert figures[0] == pytest.approx(figures[1])
+    assert figures[1] == task.score(task.targets(split), given.test)
+    assert (figures[0]["accuracy"], figures[0]["recall"], figures[0]["precision"]) == (
+        0.75,
+        pytest.approx(0.75, abs=0.01),
+        1,
+    )
+    assert figures[0]["loss"] == pytest.approx(np.log(3) * 0.25, abs=0.01)
+    detail = evidence.detail(task, task.targets(split), given.test)
+    assert {one["precision"] for one in detail["labels"].values()} == {1}
+
+    table = evidence.predictions(task, split, 1, given.test)
+    assert (table.predicted.isna() == silent).all() and (table.predicted == true).tolist() == (~silent).tolist()
+    one = predictions_of(table)
+    assert one.confusion.to_dict("list")[NO_ANSWER] == [1, 2, 2, 0]
+    assert one.confidence[1].tolist() == (~silent).tolist()
+    assert (errors(one).answer == NO_ANSWER).all() and len(errors(one)) == 5
+    dear = costs.matrix(task, {"red": {"blue": 5}, "green": {"red": 0.5}}, "")
+    spent = costs.counts(dear, one.actual, one.predicted)[0, :, 0] * 5
+    assert spent.tolist() == [
+        5 * (label == "red") or 1 if none else 0 for label, none in zip(true, silent, strict=True)
+    ]
 
 
 # --- failures
@@ -510,6 +545,9 @@ def test_a_killed_stage_asks_only_for_the_rest(serve, project: Project, monkeypa
     cost = project.read_json("metrics/cost/asked.json")
     answers = pd.read_parquet(project.folder / "data/predictions/asked.parquet")
     silent = ~answers.text.str.contains(" fell | rose ")
+    assert (answers.predicted.isna() == silent).all()
+    confused = pd.read_csv(project.folder / "plots/confusion/asked.csv")
+    assert ((confused.predicted == NO_ANSWER) == silent).all()
     assert 0 < cost["no_valid_answer"] == pytest.approx(silent.mean())
     assert (answers.predicted == answers.actual).tolist() == (~silent).tolist()
     assert cost["money_per_1000"] == pytest.approx((30 * 2.0 + 2 * 10.0) / 1e6 * 1000)

@@ -155,9 +155,13 @@ def labelled(asking: Asking, splits: Splits, validation: Dataset, task: Task, se
         # It is yes or no: a threshold below both would turn each no into a yes.
         fitted = {name: value for name, value in fitted.items() if name not in ("threshold", "thresholds")}
         figures = task.score
+    given = [task.probabilities(logits[0]), evidence.final(task, logits[1], fitted)]
+    if asking.form.may_be_silent:
+        for probabilities, one in zip(given, (known, test), strict=True):
+            probabilities[one.unanswered] = 0
     return Answers(
-        figures(targets, task.probabilities(logits[0])),
-        evidence.final(task, logits[1], fitted),
+        figures(targets, given[0]),
+        given[1],
         fitted,
         cost(known, test, test.unanswered, settings.entry.endpoint),
         {"prompt": how, **evidence.try_model(task, test_targets, logits[1], fitted)},
