@@ -28,6 +28,7 @@ from tunediff.evidence.comparison import predictions_of
 from tunediff.prompting.endpoint import MOST_IN_A_ROW, Server
 from tunediff.prompting.forms import UNSURE, nothing_if_unanswered, wrong_if_unanswered
 from tunediff.prompting.method import ask as ask_for
+from tunediff.prompting.method import invalid_answers
 from tunediff.prompting.parsing import label_of, labels_of
 from tunediff.prompting.prompts import Wording
 from tunediff.prompting.settings import Endpoint, Entry, Prompting
@@ -40,11 +41,13 @@ TEXTS = [f"text {number}" for number in range(20)]
 CONVERSATIONS = [Wording("Choose.", "{text}").conversation(text) for text in TEXTS]
 
 
-def completion(answer: str, **changes: object) -> tuple[int, dict, str]:
+def completion(answer: str, finish_reason: str = "stop", **changes: object) -> tuple[int, dict, str]:
     """Status, headers and body of a good answer."""
     body = {
         "id": "1", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
+        "choices": [
+            {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": answer}}
+        ],
         "usage": {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32}, **changes,
     }  # fmt: skip
     return 200, {"Content-Type": "application/json"}, json.dumps(body)
@@ -348,6 +351,19 @@ def test_nonsense_is_counted_and_not_asked_for_again(serve):
     assert scores.unanswered.tolist() == [False] * 15 + [True] * 5
     assert (client(server.url).scores(CONVERSATIONS, "test").unanswered == scores.unanswered).all()
     assert server.asked == Counter(TEXTS)
+
+
+def test_answers_that_a_limit_cut_are_counted_and_read(serve):
+    """A label that is there is an answer, whatever the server wanted to say beside it; the record says it was cut."""
+    server = serve(lambda text, times: completion("The label is bea" if text == "text 0" else "bullish, as", "length"))
+    for _ in range(2):
+        scores = client(server.url).scores(CONVERSATIONS, "test")
+        assert scores.cut == 20 and np.flatnonzero(scores.unanswered).tolist() == [0]
+    assert server.asked == Counter(TEXTS)
+    assert invalid_answers({"test": scores.unanswered}, {"test": scores}) == {
+        "no_valid_answer": {"test": 0.05}, "cut": {"test": 20},
+    }  # fmt: skip
+    assert client(serve(by_number).url).scores(CONVERSATIONS, "test").cut == 0
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": 2}])

@@ -345,6 +345,30 @@ def test_what_is_loaded_weighs_a_quantized_base_as_training_says(tmp_path: Path)
     assert table.set_index("method").loaded_bytes.to_dict() == {"full": 4000, "floats": 4400, "nf4": 920, "asked": 0}
 
 
+# --- language models
+
+
+def test_what_prompting_takes_says_what_a_server_refused_cut_and_did_not_count():
+    methods = pd.DataFrame(
+        {"method": ["cut", "fine", "local", "full"], "seconds_per_1000": 2.0, "no_valid_answer": [0.25, 0, 0, np.nan],
+         "input_tokens_per_1000": [0, 900, 800, np.nan], "output_tokens_per_1000": [0, 30, 0, np.nan]}
+    )  # fmt: skip
+    details = {"cut": {"prompt": {"refused": {"validation": 0, "test": 3}, "cut": {"validation": 1, "test": 1234}}}}
+    prompted = dict.fromkeys(["local", "fine", "cut"], "a model")
+    bare = {method: {} for method in prompted}
+    about = dataclasses.replace(ABOUT, prompted=prompted, details=bare | details)
+    section = sections.prompted(methods, about, "the text counts as wrong")
+    assert section.table == [
+        ["method", "seconds", "tokens read", "tokens written", "money", "no valid answer", "refused", "cut"],
+        ["local", "2.0", "800", "0", "", "0.0%", "0", "0"],
+        ["fine", "2.0", "900", "30", "", "0.0%", "0", "0"],
+        ["cut", "2.0", "not said", "not said", "", "25.0%", "3", "1,234"],
+    ]
+    assert "Refused are test texts" in section.text and "Cut are test answers" in section.text
+    plain = sections.prompted(methods, dataclasses.replace(about, details=bare), "the text counts as wrong")
+    assert plain.table[0][-1] == "no valid answer" and "efused" not in plain.text and "Cut" not in plain.text
+
+
 # --- the training rows
 
 

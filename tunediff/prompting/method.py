@@ -110,10 +110,10 @@ class Asking:
 
 
 def invalid_answers(unanswered: dict[str, np.ndarray], asked: dict[str, Usage]) -> dict[str, dict[str, float]]:
-    """By split the share of texts without a valid answer, and how many a server refused, if it did."""
-    refused = {name: one.refused for name, one in asked.items()}
+    """By split the share of texts without a valid answer; how many a server refused, or a limit cut, if there are."""
     shares = {name: one.mean() for name, one in unanswered.items()}
-    return {"no_valid_answer": shares, **({"refused": refused} if any(refused.values()) else {})}
+    counts = {kind: {name: getattr(one, kind) for name, one in asked.items()} for kind in ("refused", "cut")}
+    return {"no_valid_answer": shares, **{kind: each for kind, each in counts.items() if any(each.values())}}
 
 
 def ask(splits: Splits, task: Task, settings: Prompting) -> Answers:
@@ -185,7 +185,7 @@ def written(asking: Asking, splits: Splits, validation: Dataset, task: Task, set
         test.given,
         {},
         cost(asked["validation"], asked["test"], test.unanswered, settings.entry.endpoint),
-        {"prompt": how},
+        {"prompt": how, "cut_answers": asked["test"].cut},
     )
 
 
