@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -17,9 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ENVIRONMENT, SECRET, Project
 from datasets import Dataset
 from test_prompting import ask
+from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq
 
 from tunediff.core.errors import UserError
 from tunediff.evidence import classification as evidence
@@ -579,24 +582,65 @@ def test_a_killed_stage_asks_only_for_the_rest(serve, project: Project, monkeypa
         assert not [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
 
 
+def taught(decoder: Path, answers: dict[str, str], folder: Path) -> Path:
+    """A copy of the decoder that has learnt by heart what to answer to each text of CONVERSATIONS."""
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    model = AutoModelForCausalLM.from_pretrained(decoder, dtype="float32")
+    rows = []
+    for messages, answer in zip(CONVERSATIONS, answers.values(), strict=True):
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        answer = [*tokenizer(answer)["input_ids"], tokenizer.eos_token_id]
+        rows.append({"input_ids": [*prompt, *answer], "labels": [-100] * len(prompt) + answer})
+    batch = DataCollatorForSeq2Seq(tokenizer)(rows)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(300):
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if loss < 0.01:
+            break
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.slow
-def test_a_real_server_answers(tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """`transformers serve`, which overlooks the schema; what a random model says is no label."""
+def test_a_real_server_answers_each_text_once_also_after_a_kill(
+    tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """`transformers serve`, which overlooks the schema. What is no label, or cut before one, is no valid answer."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    answers = {text: LABELS[number % 2] for number, text in enumerate(TEXTS)}
+    answers |= {
+        "text 3": "the index",
+        "text 8": "in early trade for a third day against forecasts after the report bearish",
+    }
+    folder = taught(tiny_decoder, answers, tmp_path / "taught")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     program = Path(sys.executable).parent / "transformers"
-    command = [program, "serve", tiny_decoder, "--port", str(port), "--device", "cpu"]
+    command = [program, "serve", folder, "--port", str(port), "--device", "cpu"]
     server = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        options = {"temperature": 0, "max_tokens": 5}
+        options = {"temperature": 0, "max_tokens": 12}
         real = client(f"http://127.0.0.1:{port}/v1", retries=40, timeout=60, options=options, concurrency=2)
-        real.endpoint = real.endpoint.model_copy(update={"model": str(tiny_decoder)})
-        scores = real.scores(CONVERSATIONS[:6], "test")
+        real.endpoint = real.endpoint.model_copy(update={"model": str(folder)})
+        asking = multiprocessing.get_context("fork").Process(target=real.scores, args=(CONVERSATIONS, "test"))
+        asking.start()
+        while len(known := [*(tmp_path / "cache").rglob("*.json")]) < 4:
+            assert asking.is_alive() and server.poll() is None
+            time.sleep(0.005)
+        asking.kill()
+        asking.join()
+        scores = real.scores(CONVERSATIONS, "test")
+        assert (real.scores(CONVERSATIONS, "test").scores[4:8] == scores.scores[4:8]).all()
     finally:
         server.kill()
         said = server.communicate()[0]
-    assert said.count('"POST /v1/chat/completions HTTP/1.1" 200') == 6
-    assert scores.input_tokens > 6 * 20 and 6 <= scores.output_tokens <= 30
-    assert scores.scores.shape == (6, 2) and scores.unanswered.all()
+    assert len(known) < 20 <= said.count('"POST /v1/chat/completions HTTP/1.1" 200') <= 20 + real.endpoint.concurrency
+    assert np.flatnonzero(scores.unanswered).tolist() == [3, 8] and scores.cut == 1
+    answered = ~scores.unanswered
+    assert scores.scores[answered].argmax(1).tolist() == np.array(EXPECTED)[answered].tolist()
+    assert scores.input_tokens > 20 * 20 and 20 <= scores.output_tokens <= 20 * 12
