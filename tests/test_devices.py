@@ -142,11 +142,13 @@ def test_a_number_of_processes_that_is_none_is_named(told: str):
 
 # CUDA reads CUDA_VISIBLE_DEVICES once, when it is first asked for anything.
 ASKED = """
-import torch
+import sys, torch
 for name in ("is_available", "device_count", "_lazy_init"):
     setattr(torch.cuda, name, lambda *args, name=name: exit(f"asked: {name}"))
 from stages import train_full, train_lora, train_peft, training_rows, few_labels
 from stages import evaluate, baseline, label_noise, export, prompt
+from stages import fold_train, fold_training_rows, fold_baseline, fold_prompt
+"peft" in sys.modules and exit("imported: peft, which imports bitsandbytes if it is there, which asks")
 """
 
 

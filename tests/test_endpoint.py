@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -17,18 +18,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ENVIRONMENT, SECRET, Project
 from datasets import Dataset
 from test_prompting import ask
+from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq
 
 from tunediff.core.errors import UserError
+from tunediff.evidence import classification as evidence
+from tunediff.evidence import costs
+from tunediff.evidence.comparison import predictions_of
 from tunediff.prompting.endpoint import MOST_IN_A_ROW, Server
 from tunediff.prompting.forms import UNSURE, nothing_if_unanswered, wrong_if_unanswered
 from tunediff.prompting.method import ask as ask_for
+from tunediff.prompting.method import invalid_answers
 from tunediff.prompting.parsing import label_of, labels_of
 from tunediff.prompting.prompts import Wording
 from tunediff.prompting.settings import Endpoint, Entry, Prompting
-from tunediff.tasks.classification import Classification
+from tunediff.report.classification import errors
+from tunediff.tasks.classification import NO_ANSWER, Classification
 from tunediff.tasks.multilabel import Multilabel
 
 LABELS = ["bearish", "bullish"]
@@ -36,11 +44,13 @@ TEXTS = [f"text {number}" for number in range(20)]
 CONVERSATIONS = [Wording("Choose.", "{text}").conversation(text) for text in TEXTS]
 
 
-def completion(answer: str, **changes: object) -> tuple[int, dict, str]:
+def completion(answer: str, finish_reason: str = "stop", **changes: object) -> tuple[int, dict, str]:
     """Status, headers and body of a good answer."""
     body = {
         "id": "1", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
+        "choices": [
+            {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": answer}}
+        ],
         "usage": {"prompt_tokens": 30, "completion_tokens": 2, "total_tokens": 32}, **changes,
     }  # fmt: skip
     return 200, {"Content-Type": "application/json"}, json.dumps(body)
@@ -243,7 +253,7 @@ def test_labels_in_labels_and_of_one_spelling():
 def test_no_valid_answer_is_wrong_whatever_is_true():
     scores = np.array([[1.0, 0, 0], [np.nan] * 3, [np.nan] * 3])
     filled = wrong_if_unanswered(scores, np.array([0, 0, 2]))
-    assert filled.tolist() == [[1, 0, 0], [-UNSURE, UNSURE, 0], [UNSURE, 0, -UNSURE]]
+    assert filled.tolist() == [[1, 0, 0], [-UNSURE, 0, 0], [0, 0, -UNSURE]]
     filled = nothing_if_unanswered(scores, np.array([[1, 0, 0], [1, 0, 0], [0, 0, 0]], bool))
     assert filled.tolist() == [[1, -1, -1], [-1, -1, -1], [1, 1, 1]]
 
@@ -272,11 +282,42 @@ def test_no_threshold_turns_what_was_answered_into_something_else(serve, task: M
     assert not {"threshold", "thresholds"} & given.fitted.keys()
 
 
-def test_no_label_gets_the_errors_of_all_texts_without_a_valid_answer():
-    """Else macro F1 would depend on the labels' order."""
-    targets = np.random.default_rng(0).choice(4, 400, p=[0.1, 0.2, 0.3, 0.4])
-    wrong = wrong_if_unanswered(np.full((400, 4), np.nan), targets).argmax(1)
-    assert (wrong != targets).all() and np.ptp(np.bincount(wrong)) <= 2
+def test_a_text_without_a_valid_answer_is_a_false_positive_of_no_label(serve):
+    """In figures, which so do not depend on the labels' order, in costs, files, pictures and the page's errors."""
+    names = ["red", "green", "blue"]
+    true = [names[number % 3] for number in range(20)]
+    silent = np.arange(20) % 4 == 0
+    server = serve(lambda text, _: completion("Hm." if silent[row := int(text.split()[-1])] else true[row]))
+    settings = client(server.url).settings.model_copy(update={"validation_rows": 20})
+    rows = {"text": TEXTS, "split": ["train"] * 20, "row": range(20), "tokens": [2] * 20}
+    figures = []
+    for labels in (names, names[::-1]):
+        task = Classification(labels)
+        split = Dataset.from_dict({**rows, "label": list(map(labels.index, true))})
+        given = ask_for({"train": split, "validation": split, "test": split}, task, settings)
+        figures.append(given.validation)
+    assert figures[0] == pytest.approx(figures[1])
+    assert figures[1] == task.score(task.targets(split), given.test)
+    assert (figures[0]["accuracy"], figures[0]["recall"], figures[0]["precision"]) == (
+        0.75,
+        pytest.approx(0.75, abs=0.01),
+        1,
+    )
+    assert figures[0]["loss"] == pytest.approx(np.log(3) * 0.25, abs=0.01)
+    detail = evidence.detail(task, task.targets(split), given.test)
+    assert {one["precision"] for one in detail["labels"].values()} == {1}
+
+    table = evidence.predictions(task, split, 1, given.test)
+    assert (table.predicted.isna() == silent).all() and (table.predicted == true).tolist() == (~silent).tolist()
+    one = predictions_of(table)
+    assert one.confusion.to_dict("list")[NO_ANSWER] == [1, 2, 2, 0]
+    assert one.confidence[1].tolist() == (~silent).tolist()
+    assert (errors(one).answer == NO_ANSWER).all() and len(errors(one)) == 5
+    dear = costs.matrix(task, {"red": {"blue": 5}, "green": {"red": 0.5}}, "")
+    spent = costs.counts(dear, one.actual, one.predicted)[0, :, 0] * 5
+    assert spent.tolist() == [
+        5 * (label == "red") or 1 if none else 0 for label, none in zip(true, silent, strict=True)
+    ]
 
 
 # --- failures
@@ -313,6 +354,19 @@ def test_nonsense_is_counted_and_not_asked_for_again(serve):
     assert scores.unanswered.tolist() == [False] * 15 + [True] * 5
     assert (client(server.url).scores(CONVERSATIONS, "test").unanswered == scores.unanswered).all()
     assert server.asked == Counter(TEXTS)
+
+
+def test_answers_that_a_limit_cut_are_counted_and_read(serve):
+    """A label that is there is an answer, whatever the server wanted to say beside it; the record says it was cut."""
+    server = serve(lambda text, times: completion("The label is bea" if text == "text 0" else "bullish, as", "length"))
+    for _ in range(2):
+        scores = client(server.url).scores(CONVERSATIONS, "test")
+        assert scores.cut == 20 and np.flatnonzero(scores.unanswered).tolist() == [0]
+    assert server.asked == Counter(TEXTS)
+    assert invalid_answers({"test": scores.unanswered}, {"test": scores}) == {
+        "no_valid_answer": {"test": 0.05}, "cut": {"test": 20},
+    }  # fmt: skip
+    assert client(serve(by_number).url).scores(CONVERSATIONS, "test").cut == 0
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None, "completion_tokens": 2}])
@@ -510,6 +564,9 @@ def test_a_killed_stage_asks_only_for_the_rest(serve, project: Project, monkeypa
     cost = project.read_json("metrics/cost/asked.json")
     answers = pd.read_parquet(project.folder / "data/predictions/asked.parquet")
     silent = ~answers.text.str.contains(" fell | rose ")
+    assert (answers.predicted.isna() == silent).all()
+    confused = pd.read_csv(project.folder / "plots/confusion/asked.csv")
+    assert ((confused.predicted == NO_ANSWER) == silent).all()
     assert 0 < cost["no_valid_answer"] == pytest.approx(silent.mean())
     assert (answers.predicted == answers.actual).tolist() == (~silent).tolist()
     assert cost["money_per_1000"] == pytest.approx((30 * 2.0 + 2 * 10.0) / 1e6 * 1000)
@@ -525,24 +582,65 @@ def test_a_killed_stage_asks_only_for_the_rest(serve, project: Project, monkeypa
         assert not [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
 
 
+def taught(decoder: Path, answers: dict[str, str], folder: Path) -> Path:
+    """A copy of the decoder that has learnt by heart what to answer to each text of CONVERSATIONS."""
+    tokenizer = AutoTokenizer.from_pretrained(decoder)
+    model = AutoModelForCausalLM.from_pretrained(decoder, dtype="float32")
+    rows = []
+    for messages, answer in zip(CONVERSATIONS, answers.values(), strict=True):
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        answer = [*tokenizer(answer)["input_ids"], tokenizer.eos_token_id]
+        rows.append({"input_ids": [*prompt, *answer], "labels": [-100] * len(prompt) + answer})
+    batch = DataCollatorForSeq2Seq(tokenizer)(rows)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(300):
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if loss < 0.01:
+            break
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.slow
-def test_a_real_server_answers(tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """`transformers serve`, which overlooks the schema; what a random model says is no label."""
+def test_a_real_server_answers_each_text_once_also_after_a_kill(
+    tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """`transformers serve`, which overlooks the schema. What is no label, or cut before one, is no valid answer."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    answers = {text: LABELS[number % 2] for number, text in enumerate(TEXTS)}
+    answers |= {
+        "text 3": "the index",
+        "text 8": "in early trade for a third day against forecasts after the report bearish",
+    }
+    folder = taught(tiny_decoder, answers, tmp_path / "taught")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     program = Path(sys.executable).parent / "transformers"
-    command = [program, "serve", tiny_decoder, "--port", str(port), "--device", "cpu"]
+    command = [program, "serve", folder, "--port", str(port), "--device", "cpu"]
     server = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        options = {"temperature": 0, "max_tokens": 5}
+        options = {"temperature": 0, "max_tokens": 12}
         real = client(f"http://127.0.0.1:{port}/v1", retries=40, timeout=60, options=options, concurrency=2)
-        real.endpoint = real.endpoint.model_copy(update={"model": str(tiny_decoder)})
-        scores = real.scores(CONVERSATIONS[:6], "test")
+        real.endpoint = real.endpoint.model_copy(update={"model": str(folder)})
+        asking = multiprocessing.get_context("fork").Process(target=real.scores, args=(CONVERSATIONS, "test"))
+        asking.start()
+        while len(known := [*(tmp_path / "cache").rglob("*.json")]) < 4:
+            assert asking.is_alive() and server.poll() is None
+            time.sleep(0.005)
+        asking.kill()
+        asking.join()
+        scores = real.scores(CONVERSATIONS, "test")
+        assert (real.scores(CONVERSATIONS, "test").scores[4:8] == scores.scores[4:8]).all()
     finally:
         server.kill()
         said = server.communicate()[0]
-    assert said.count('"POST /v1/chat/completions HTTP/1.1" 200') == 6
-    assert scores.input_tokens > 6 * 20 and 6 <= scores.output_tokens <= 30
-    assert scores.scores.shape == (6, 2) and scores.unanswered.all()
+    assert len(known) < 20 <= said.count('"POST /v1/chat/completions HTTP/1.1" 200') <= 20 + real.endpoint.concurrency
+    assert np.flatnonzero(scores.unanswered).tolist() == [3, 8] and scores.cut == 1
+    answered = ~scores.unanswered
+    assert scores.scores[answered].argmax(1).tolist() == np.array(EXPECTED)[answered].tolist()
+    assert scores.input_tokens > 20 * 20 and 20 <= scores.output_tokens <= 20 * 12

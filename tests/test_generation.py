@@ -511,7 +511,9 @@ def on_page(task: Generation, figure: str, **details: dict) -> SimpleNamespace:
 
 def test_the_pages_perplexity_is_that_of_the_metrics_and_cut_answers_are_named(task: Generation):
     """The metrics' is a mean over tokens: one long target counts as much as many short ones."""
-    about = SimpleNamespace(details={"full": {"cut_answers": 2}, "untrained": {"cut_answers": 0}, "tfidf": {}})
+    about = SimpleNamespace(
+        details={"full": {"cut_answers": 2}, "untrained": {"cut_answers": 0}, "tfidf": {}}, prompted={}
+    )
     section = report.written(on_page(task, "rougeL"), about)
     assert [row[-1] for row in section.table] == ["perplexity", "", "15.64"]
     assert "Cut at `generate.max_new_tokens` of params.yaml: `full` 2 of the answers" in section.text

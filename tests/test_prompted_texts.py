@@ -149,14 +149,17 @@ def test_zero_shot_writes_what_the_model_writes_without_training(llama: Path, sp
     given = ask(splits, task, settings)
     tokenizer = load_tokenizer(settings.model, Path("x"))
     model = language_model.load_language_model(settings.model, Path("x"), "fp32")
-    expected = generation.write(task, model, tokenizer, SOURCES, settings.generate, 2, "fp32", "test")
+    cut = []
+    expected = generation.write(task, model, tokenizer, SOURCES, settings.generate, 2, "fp32", "test", cut=cut)
     assert given.test.texts == expected and any(expected)
     assert "loss" not in given.validation and given.validation["rougeL"] >= 0
     assert given.fitted == {} and "temperature" not in json.dumps(given.detail, default=float)
     assert given.detail["prompt"] == {
         "instruction": INSTRUCTION, "validation_rows": 5,
         "no_valid_answer": {"validation": 0, "test": np.mean([not text for text in expected])},
+        "cut": {"validation": 5, "test": len(cut)},
     }  # fmt: skip
+    assert given.detail["cut_answers"] == len(cut) > 0
     assert given.cost["output_tokens_per_1000"] > 0 and given.cost["total_parameters"] > 10_000
 
 
@@ -286,9 +289,13 @@ def test_a_server_is_asked_once_for_each_text_and_without_a_schema(serve: Callab
 
 
 def test_what_a_server_thinks_before_and_says_after_a_stop_is_left_out(serve: Callable, splits: dict):  # noqa: F811
-    server = serve(
-        lambda text, times: completion("<think>a. b</think>\n" if text == "Zeta." else f"<think></think>{text}")
-    )
+    """And what its limit of tokens cut is counted."""
+
+    def behave(text: str, times: int):
+        cut = {"finish_reason": "length"} if text == "Zeta." else {}
+        return completion("<think>a. b</think>\n" if text == "Zeta." else f"<think></think>{text}", **cut)
+
+    server = serve(behave)
     settings = prompting(
         Path("x"), task="generation", model=None, generate=Generate(stop=[" by"]), validation_rows=3,
         entry={"shots": 0, "endpoint": Endpoint(url=server.url, model="m")},
@@ -296,6 +303,7 @@ def test_what_a_server_thinks_before_and_says_after_a_stop_is_left_out(serve: Ca
     given = ask(splits, Generation(INSTRUCTION), settings)
     assert given.test.texts == [SOURCES[0].partition(" by")[0], "", SOURCES[2].partition(" by")[0], SOURCES[3]]
     assert given.cost["no_valid_answer"] == given.detail["prompt"]["no_valid_answer"]["test"] == 0.25
+    assert given.detail["cut_answers"] == given.detail["prompt"]["cut"]["test"] == 1
     assert "total_parameters" not in given.cost
     assert len(server.asked) == 3 + len(SOURCES)
 

@@ -96,6 +96,20 @@ def test_it_is_merged_with_floats_of_the_same_values(tiny: Path, tmp_path: Path,
     assert "quantization_config" not in config and not {"quantize", "head"} & set(config["tunediff"])
 
 
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_its_weights_are_counted_one_by_one_and_weigh_what_they_take(tiny: Path, kind: str):
+    pytest.importorskip("bitsandbytes")
+    model, _ = adapted(tiny, kind)
+    floats, counts = (loading.count_parameters(one) for one in (adapted(tiny, None)[0], model))
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    kept = {name: tensor for name, tensor in model.state_dict().items() if name not in trained}
+    scales = {"nf4": (".weight", ".absmax", ".nested_absmax"), "int8": (".weight", ".SCB")}[kind]
+    taken = sum(tensor.nbytes for name, tensor in kept.items() if name.endswith(scales))
+    assert counts["frozen_bytes"] == pytest.approx(taken, rel=0.01)
+    assert counts["frozen_bytes"] < 0.9 * 4 * (floats["total_parameters"] - floats["trainable_parameters"])
+    assert counts == {**floats, "frozen_bytes": counts["frozen_bytes"]}
+
+
 def test_its_head_is_the_one_that_floats_get(tiny: Path):
     pytest.importorskip("bitsandbytes")
     heads = [adapted(tiny, kind)[0].base_model.model.score for kind in ("nf4", None)]

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from test_evidence import ACTUAL, PREDICTIONS, answered, with_errors
 
+from tunediff.core.files import write_json
 from tunediff.evidence import comparison
 from tunediff.evidence.comparison import Evidence, Predictions, intervals_of, predictions_of
 from tunediff.evidence.settings import Report
@@ -28,6 +29,7 @@ from tunediff.report import (
     model_sections,
     page,
     plots,
+    results,
     sections,
 )
 from tunediff.report.colours import palette
@@ -324,6 +326,47 @@ def test_a_slice_is_bold_where_it_surely_differs(monkeypatch: pytest.MonkeyPatch
     assert [label.get_text() for label in axes.get_xticklabels()] == ["all texts\n(200)", "a\n(100)", "b\n(100)"]
     cells = {text.get_text().split("\n")[0]: text.get_fontweight() for text in axes.texts[:3]}
     assert cells == {"87.5": "normal", "100.0": "bold", "75.0": "bold"}
+
+
+# --- costs
+
+
+def test_what_is_loaded_weighs_a_quantized_base_as_training_says(tmp_path: Path):
+    costs = {
+        "full": {"artifact_bytes": 4000, "trainable_parameters": 1000, "total_parameters": 1000},
+        "floats": {"artifact_bytes": 400, "trainable_parameters": 100, "total_parameters": 1100},
+        "nf4": {"artifact_bytes": 400, "trainable_parameters": 100, "total_parameters": 1100, "frozen_bytes": 520},
+        "asked": {"artifact_bytes": 0, "trainable_parameters": 0},  # on a server
+    }
+    figures = {"accuracy": 0.5, "train_seconds": 1.0, "samples_per_second": 1.0}
+    for method, cost in costs.items():
+        write_json(tmp_path / f"{method}.json", {**figures, **cost})
+    table = results.methods_table([*costs], tmp_path, tmp_path, "accuracy")
+    assert table.set_index("method").loaded_bytes.to_dict() == {"full": 4000, "floats": 4400, "nf4": 920, "asked": 0}
+
+
+# --- language models
+
+
+def test_what_prompting_takes_says_what_a_server_refused_cut_and_did_not_count():
+    methods = pd.DataFrame(
+        {"method": ["cut", "fine", "local", "full"], "seconds_per_1000": 2.0, "no_valid_answer": [0.25, 0, 0, np.nan],
+         "input_tokens_per_1000": [0, 900, 800, np.nan], "output_tokens_per_1000": [0, 30, 0, np.nan]}
+    )  # fmt: skip
+    details = {"cut": {"prompt": {"refused": {"validation": 0, "test": 3}, "cut": {"validation": 1, "test": 1234}}}}
+    prompted = dict.fromkeys(["local", "fine", "cut"], "a model")
+    bare = {method: {} for method in prompted}
+    about = dataclasses.replace(ABOUT, prompted=prompted, details=bare | details)
+    section = sections.prompted(methods, about, "the text counts as wrong")
+    assert section.table == [
+        ["method", "seconds", "tokens read", "tokens written", "money", "no valid answer", "refused", "cut"],
+        ["local", "2.0", "800", "0", "", "0.0%", "0", "0"],
+        ["fine", "2.0", "900", "30", "", "0.0%", "0", "0"],
+        ["cut", "2.0", "not said", "not said", "", "25.0%", "3", "1,234"],
+    ]
+    assert "Refused are test texts" in section.text and "Cut are test answers" in section.text
+    plain = sections.prompted(methods, dataclasses.replace(about, details=bare), "the text counts as wrong")
+    assert plain.table[0][-1] == "no valid answer" and "efused" not in plain.text and "Cut" not in plain.text
 
 
 # --- the training rows

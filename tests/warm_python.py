@@ -30,6 +30,7 @@ LIBRARIES = (
     *("sklearn.model_selection", "sklearn.metrics", "scipy.stats", "matplotlib.pyplot", "dvclive", "jinja2"),
     *("pydantic", "cleanlab.filter", "torchmetrics.classification", "psutil", "yaml"),
 )
+ASK_CUDA = ("transformers.trainer", "peft")  # by bitsandbytes, if it is there; then no fork can use CUDA
 # Read when the libraries are imported.
 READ_AT_IMPORT = ("PYTHON", "HF_", "OMP_", "MKL_", "TORCH", "TRANSFORMERS_", "DATASETS_", "MPL", "http", "HTTP")
 
@@ -163,7 +164,8 @@ def become(arguments: list[str], folder: str, wanted: dict[str, str], started: d
 if __name__ == "__main__":
     started = dict(os.environ)
     for library in LIBRARIES:
-        importlib.import_module(library)
+        if library not in ASK_CUDA or not sys.modules["torch"].cuda.device_count():
+            importlib.import_module(library)
     gc.freeze()
     if wish := serve(sys.argv[1]):
         become(*wish, started)

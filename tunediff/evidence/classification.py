@@ -12,7 +12,7 @@ import pandas as pd
 
 from tunediff.core.splits import rows_of
 from tunediff.evidence.calibration import calibration_error, fit_confidences, fit_temperature, fit_threshold
-from tunediff.tasks.classification import Classification
+from tunediff.tasks.classification import NO_ANSWER, Classification
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,7 +47,7 @@ def detail(
     )
 
     labels = task.labels
-    predicted = probabilities.argmax(1)
+    predicted = task.answers(probabilities)
     one_hot = np.eye(len(labels), dtype=int)[actual]
     told_apart = (one_hot.sum(0) > 0) & (one_hot.sum(0) < len(actual))
     ranking = {}
@@ -59,7 +59,7 @@ def detail(
         "balanced_accuracy": float(np.mean(by_label[1][one_hot.any(0)])),
         "mcc": float(matthews_corrcoef(actual, predicted)),
         **ranking,
-        **calibrated(actual, probabilities),
+        **calibrated(actual, task.alike(probabilities)),
         "labels": {
             name: {"precision": float(p), "recall": float(r), "f1": float(f), "support": int(support)}
             for name, p, r, f, support in zip(labels, *by_label, strict=True)
@@ -166,7 +166,10 @@ def predictions(
     fitted: dict[str, Any] | None = None,
     train: "Dataset | None" = None,
 ) -> pd.DataFrame:
-    """Columns seed, split, row, text, tokens, actual, predicted, and p_LABEL for each label."""
+    """Columns seed, those of `splits.rows_of`, actual, predicted, and p_LABEL for each label.
+
+    A text without an answer has nothing in `predicted`, and 0 for all labels.
+    """
     table = pd.DataFrame({"seed": seed, **rows_of(test)})
     for column, codes in (("actual", task.targets(test)), ("predicted", task.answers(probabilities))):
         table[column] = pd.Categorical.from_codes(codes, task.labels)
@@ -180,11 +183,11 @@ def read(table: pd.DataFrame, rows: int) -> tuple[Classification, np.ndarray, np
 
 
 def confused(task: Classification, actual: np.ndarray, predicted: np.ndarray) -> Iterator[tuple[str, str]]:
+    names = [*task.labels, NO_ANSWER]
     for one, other in zip(actual, predicted, strict=True):
-        yield task.labels[one], task.labels[other]
+        yield names[one], names[other]
 
 
 def confidence(table: pd.DataFrame, task: Classification, actual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The largest probability of each text, and whether it is that of its label."""
-    probabilities = table.filter(regex="^p_").to_numpy()
-    return probabilities.max(1), probabilities.argmax(1) == actual
+    return table.filter(regex="^p_").to_numpy().max(1), table.predicted.cat.codes.to_numpy() == actual

@@ -38,9 +38,10 @@ def matrix(task: Classification, costs: dict[str, dict[str, float]], path: str) 
 def counts(table: np.ndarray, actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """What `figures` needs, shape [trainings, rows, 2].
 
-    `actual` has class numbers, shape [rows], `predicted` those of the answers, shape [trainings, rows].
+    `actual` has class numbers, shape [rows], `predicted` those of the answers, shape [trainings, rows]; no answer (-1)
+    costs as much as the label's dearest error.
     """
-    spent = table[actual, predicted] / table.max()
+    spent = np.column_stack([table, table.max(1)])[actual, predicted] / table.max()
     return np.stack([spent, np.ones_like(spent)], axis=-1)
 
 

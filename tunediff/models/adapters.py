@@ -6,8 +6,6 @@ checks them, fills in what follows from the model, and tries the adapted model o
 
 from typing import TYPE_CHECKING, Any
 
-from peft import PeftConfig, TaskType, get_peft_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
@@ -21,8 +19,9 @@ from tunediff.models.settings import Adapted
 from tunediff.models.trial import check_answers
 from tunediff.tasks import task_of
 
+# PEFT is imported where it is used: it imports bitsandbytes, which asks CUDA, and no stage has its device yet.
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
 
 # Values of LORA's `init_lora_weights` that take a part out of the pretrained weights.
 WEIGHTS_FIRST = ("pissa", "olora")
@@ -67,7 +66,9 @@ def adapt(
     return adapted
 
 
-def _config(peft_type: str, fields: dict[str, Any], head: list[str], model: PreTrainedModel) -> PeftConfig:
+def _config(peft_type: str, fields: dict[str, Any], head: list[str], model: PreTrainedModel) -> "PeftConfig":
+    from peft import TaskType
+
     config = config_class(peft_type)(**fields)
     config.task_type = TaskType[task_of(model.config).peft_type]
     config.modules_to_save = head or None
@@ -77,12 +78,15 @@ def _config(peft_type: str, fields: dict[str, Any], head: list[str], model: PreT
     return config
 
 
-def _with_adapter(model: PreTrainedModel, config: PeftConfig) -> "PeftModel":
+def _with_adapter(model: PreTrainedModel, config: "PeftConfig") -> "PeftModel":
     """Return PEFT's model.
 
     Some adapters begin with values computed from the layer's weights. Such a layer keeps the weights and the adapter as
     they were at first in its attribute `start`, for `settle`.
     """
+    from peft import get_peft_model
+    from peft.tuners.lora import LoraLayer
+
     begins_with_weights = str(getattr(config, "init_lora_weights", "")).startswith(WEIGHTS_FIRST)
     linear = [layer for layer in model.modules() if begins_with_weights and isinstance(layer, nn.Linear | Conv1D)]
     weights = {layer: layer.weight.detach().clone() for layer in linear}

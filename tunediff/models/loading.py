@@ -304,7 +304,13 @@ def check_weights(conf: Pretrained, place: Path, source: str, revision: str) -> 
 
 
 def count_parameters(model: "PreTrainedModel | PeftModel") -> dict[str, int]:
-    return {
+    """`trainable_parameters` and `total_parameters`; if weights are quantized, what `quantized.sizes` gives as well."""
+    counts = {
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "total_parameters": sum(p.numel() for p in model.parameters()),
     }
+    if all(p.is_floating_point() for p in model.parameters()):
+        return counts
+    from tunediff.models.quantized import sizes
+
+    return counts | sizes(model)

@@ -3,12 +3,20 @@
 import logging
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import BitsAndBytesConfig, PreTrainedConfig
 
 from tunediff.core.errors import UserError
 from tunediff.models.layers import ends_in, head_modules
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+NF4 = 1 / 2 + 1 / 64 + 4 / (64 * 256)  # bytes of a weight: 64 have a scale of a byte, 256 scales one of four bytes
+ROW = 4  # bytes of the scale that a row of weights in 8 bits has
 
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # that int8 computes in fp16, each time
 
@@ -37,3 +45,17 @@ def quantization(kind: str, auto: type, config: PreTrainedConfig, head: list[str
         bnb_4bit_compute_dtype=torch.float32,
         llm_int8_skip_modules=floats,
     )
+
+
+def sizes(model: "PreTrainedModel | PeftModel") -> dict[str, int]:
+    """`total_parameters`, and `frozen_bytes`: the memory of the weights that are not trained, with their scales."""
+    total = frozen = 0
+    for weight in model.parameters():
+        four_bits = getattr(weight, "quant_state", None)  # of which the tensor has several in one number
+        numbers = four_bits.shape.numel() if four_bits else weight.numel()
+        total += numbers
+        if four_bits:
+            frozen += NF4 * numbers
+        elif not weight.requires_grad:
+            frozen += weight.nbytes + (0 if weight.is_floating_point() else ROW * len(weight))
+    return {"total_parameters": total, "frozen_bytes": round(frozen)}

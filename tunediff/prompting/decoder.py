@@ -122,6 +122,7 @@ class Writer(Decoder):
         prompts = self.prompts(conversations)
         once = self.generate.beams == 1 and keeps_all(self.model)
         shared = language_model.common_prefix(prompts) if once else ()
+        cut: list[int] = []
         written = write_after(
             prompts,
             Generation(),
@@ -132,9 +133,11 @@ class Writer(Decoder):
             self.precision,
             f"{self.settings.method}: {title}",
             shared,
+            cut,
         )
         return Texts(
             texts=written,
+            cut=len(cut),
             seconds=time.perf_counter() - started,
             input_tokens=sum(map(len, prompts)),
             output_tokens=sum(len(ids) for ids in self.tokenizer(written, add_special_tokens=False)["input_ids"]),

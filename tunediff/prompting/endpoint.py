@@ -99,6 +99,7 @@ class Server:
             "input_tokens": sum(record["input_tokens"] for record in answered),
             "output_tokens": sum(record["output_tokens"] for record in answered),
             "refused": sum(record["refused"] for record in answered),
+            "cut": sum(record.get("cut", False) for record in answered),  # older records do not say it
         }
 
     def _content(self, messages: Messages) -> dict[str, Any]:
@@ -213,7 +214,8 @@ class Server:
             completion = await client.chat.completions.create(
                 model=self.endpoint.model, messages=messages, extra_body=body
             )
-            answer = completion.choices[0].message.content
+            choice = completion.choices[0]
+            answer, cut = choice.message.content, choice.finish_reason == "length"
             usage = completion.usage
             read, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
         except (APIResponseValidationError, ValueError, AttributeError, IndexError, TypeError) as error:
@@ -221,7 +223,8 @@ class Server:
         if not isinstance(answer, str | None):
             raise NonsenseError(f"no chat completion came back, but {reprlib.repr(answer)}")
         # Some servers leave out some of these.
-        return {"answer": answer or "", "input_tokens": read or 0, "output_tokens": written or 0, "refused": False}
+        tokens = {"input_tokens": read or 0, "output_tokens": written or 0}
+        return {"answer": answer or "", **tokens, "refused": False, "cut": cut}
 
     @staticmethod
     def _refuses(error: Exception) -> bool:

@@ -16,7 +16,7 @@ from tunediff.tasks.interface import Task
 from tunediff.tasks.spans import Span
 from tunediff.tasks.tagging import Tagging
 
-UNSURE = 1e-3  # by how much the true label's logit is below the others, and one above, where no valid answer came
+UNSURE = 1e-3  # by how much the true label's logit is below the others where no valid answer came
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class Labelling(Form):
     """Logits from the log-likelihoods of the labels, both of shape [rows, labels]."""
     of_answers: Callable[[np.ndarray, np.ndarray], np.ndarray]
     """Logits from 1 and 0 for each label, and from the targets, by which a row of NaN becomes a wrong answer."""
+    may_be_silent: bool = False
+    """Whether the task counts a text without an answer, as which it takes a row of zeros for probabilities."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +72,10 @@ def any_of(labels: Sequence[str]) -> str:
 
 
 def wrong_if_unanswered(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Scores in which a row without a valid answer has all labels alike, but the true one a little below.
-
-    A wrong one is a little above: the one that has been that least often, so that no label gets all of these errors.
-    """
-    filled = np.where(np.isnan(scores), 0.0, scores)
-    times = np.zeros(scores.shape[1])
-    for row in np.flatnonzero(np.isnan(scores).any(1)):
-        wrong = np.where(np.arange(len(times)) == targets[row], np.inf, times).argmin()
-        times[wrong] += 1
-        filled[row, targets[row]] -= UNSURE
-        filled[row, wrong] += UNSURE
+    """Scores in which a row without a valid answer has all labels alike, but the true one a little below."""
+    unanswered = np.isnan(scores).any(1)
+    filled = np.where(unanswered[:, None], 0.0, scores)
+    filled[unanswered, targets[unanswered]] -= UNSURE
     return filled
 
 
@@ -123,6 +118,7 @@ FORMS: dict[str, Labelling | Writing] = {
         named=label_of,
         of_likelihoods=lambda scores: scores,
         of_answers=wrong_if_unanswered,
+        may_be_silent=True,
     ),
     "multilabel": Labelling(
         instruction=lambda task: any_of(task.labels),

@@ -110,10 +110,10 @@ class Asking:
 
 
 def invalid_answers(unanswered: dict[str, np.ndarray], asked: dict[str, Usage]) -> dict[str, dict[str, float]]:
-    """By split the share of texts without a valid answer, and how many a server refused, if it did."""
-    refused = {name: one.refused for name, one in asked.items()}
+    """By split the share of texts without a valid answer; how many a server refused, or a limit cut, if there are."""
     shares = {name: one.mean() for name, one in unanswered.items()}
-    return {"no_valid_answer": shares, **({"refused": refused} if any(refused.values()) else {})}
+    counts = {kind: {name: getattr(one, kind) for name, one in asked.items()} for kind in ("refused", "cut")}
+    return {"no_valid_answer": shares, **{kind: each for kind, each in counts.items() if any(each.values())}}
 
 
 def ask(splits: Splits, task: Task, settings: Prompting) -> Answers:
@@ -155,9 +155,13 @@ def labelled(asking: Asking, splits: Splits, validation: Dataset, task: Task, se
         # It is yes or no: a threshold below both would turn each no into a yes.
         fitted = {name: value for name, value in fitted.items() if name not in ("threshold", "thresholds")}
         figures = task.score
+    given = [task.probabilities(logits[0]), evidence.final(task, logits[1], fitted)]
+    if asking.form.may_be_silent:
+        for probabilities, one in zip(given, (known, test), strict=True):
+            probabilities[one.unanswered] = 0
     return Answers(
-        figures(targets, task.probabilities(logits[0])),
-        evidence.final(task, logits[1], fitted),
+        figures(targets, given[0]),
+        given[1],
         fitted,
         cost(known, test, test.unanswered, settings.entry.endpoint),
         {"prompt": how, **evidence.try_model(task, test_targets, logits[1], fitted)},
@@ -181,7 +185,7 @@ def written(asking: Asking, splits: Splits, validation: Dataset, task: Task, set
         test.given,
         {},
         cost(asked["validation"], asked["test"], test.unanswered, settings.entry.endpoint),
-        {"prompt": how},
+        {"prompt": how, "cut_answers": asked["test"].cut},
     )
 
 

@@ -13,6 +13,8 @@ class Usage:
     output_tokens: int = 0
     refused: int = 0
     """Prompts that a server did not take."""
+    cut: int = 0
+    """Answers that the limit of tokens ended."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from tunediff.report.colours import palette
 from tunediff.report.page import Section
 from tunediff.report.results import About
 from tunediff.report.words import between, of_rows
+from tunediff.tasks.classification import NO_ANSWER
 
 SHOWN = 10  # texts in each table
 CONFIDENCE = "confidence: the largest probability"
@@ -39,8 +40,9 @@ ERRORS = {"text": "has", "label": "one", "method": "one", "answer": "one", "prob
 def errors(one: Predictions) -> pd.DataFrame:
     """`probability` is that of the answer."""
     table = one.table[one.table.predicted != one.table.actual]
+    answers = table.predicted.astype(object).fillna(NO_ANSWER).astype(str)
     return table[["text", "split", "row"]].assign(
-        label=table.actual.astype(str), answer=table.predicted.astype(str), probability=confidences(table)
+        label=table.actual.astype(str), answer=answers, probability=confidences(table)
     )
 
 

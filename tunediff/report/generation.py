@@ -110,7 +110,8 @@ def written(evidence: Evidence, about: About) -> Section:
         "The length ratio is that of all answers' words to all targets' words. Copied are the runs of three words that "
         "stand in the source as well."
     )
-    if cut := [f"`{name}` {n:,}" for name, detail in about.details.items() if (n := detail.get("cut_answers"))]:
+    here = {name: detail for name, detail in about.details.items() if name not in about.prompted}
+    if cut := [f"`{name}` {n:,}" for name, detail in here.items() if (n := detail.get("cut_answers"))]:
         said += f" Cut at `generate.max_new_tokens` of params.yaml: {', '.join(cut)} of the answers; raise it."
     return Section("What is written", said, [head, *rows], chosen=evidence.choice)
 

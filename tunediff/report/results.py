@@ -18,7 +18,7 @@ from tunediff.tasks import TASKS
 from tunediff.tasks.interface import Task
 
 IN_USE = ("start_seconds", "answer_memory_bytes")  # of methods that are loaded from the disk
-BYTES = 4  # of a weight of a pretrained model
+BYTES = 4  # of a weight of a pretrained model in floats
 COEFFICIENT = 8  # bytes of a weight of scikit-learn's, where no model is kept that could be weighed
 
 
@@ -107,7 +107,8 @@ def methods_table(methods: list[str], metrics: Path, cost: Path, quality: str) -
     ]
     table = pd.DataFrame(rows).sort_values(quality)
     stored = table.artifact_bytes.where(table.artifact_bytes > 0, COEFFICIENT * table.trainable_parameters)
-    shared = BYTES * (table.total_parameters.fillna(0) - table.trainable_parameters)
+    floats = BYTES * (table.total_parameters.fillna(0) - table.trainable_parameters)
+    shared = table.get("frozen_bytes", floats).fillna(floats)  # of quantized weights, training says it
     return table.assign(
         artifact_bytes=stored,
         loaded_bytes=(stored + shared).round().astype(int),

@@ -12,6 +12,11 @@ from tunediff.report.words import between, grown_on
 from tunediff.tasks.interface import Figure
 
 SHOWN = 10  # parts of the test texts that a sentence names
+LOST = {
+    "refused": "Refused are test texts that the server did not take.",
+    "cut": "Cut are test answers that a limit ended: an endpoint's `max_tokens`, or `generate.max_new_tokens`.",
+}
+"""What the detail of a prompted method counts, if there is any."""
 
 
 def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> list[Section]:
@@ -32,7 +37,7 @@ def sections(evidence: Evidence, made_from: dict[str, str], about: About) -> lis
     found = [
         choice_sections.methods(evidence, words),
         choice_sections.what_each_is(evidence, about),
-        prompted(evidence.methods, about.prompted, task.UNANSWERED),
+        prompted(evidence.methods, about, task.UNANSWERED),
         choice_sections.quality_against_cost(evidence, bool(about.adapters)),
         choice_sections.how_sure(evidence, about),
         *task.choice(evidence, about),
@@ -120,31 +125,34 @@ def lost_trainings(evidence: Evidence) -> str:
     return " ".join(said)
 
 
-def prompted(methods: pd.DataFrame, asked: dict[str, str], unanswered: str) -> Section | None:
+def prompted(methods: pd.DataFrame, about: About, unanswered: str) -> Section | None:
     """What 1,000 answers of each language model take; `methods` has the columns of `prompting.method.cost` of those.
 
     `unanswered` says what becomes of texts without a valid answer.
     """
-    if not asked:
+    if not about.prompted:
         return None
     said = (
         "These ask a language model and train nothing. 1,000 answers take this much; money is in the currency of "
         f"`price`. Where no valid answer came, {unanswered}."
     )
+    how = {method: about.details[method].get("prompt", {}) for method in about.prompted}
+    lost = {kind: {method: one.get(kind, {}).get("test", 0) for method, one in how.items()} for kind in LOST}
+    lost = {kind: each for kind, each in lost.items() if any(each.values())}
+    said += "".join(f" {LOST[kind]}" for kind in lost)
     money = methods.get("money_per_1000", pd.Series(float("nan"), methods.index))
-    rows = [
-        [
-            row.method,
-            *(
-                f"{row.seconds_per_1000:,.1f}",
-                f"{row.input_tokens_per_1000:,.0f}",
-                f"{row.output_tokens_per_1000:,.0f}",
-            ),
-            *(f"{row.money:,.4g}" if pd.notna(row.money) else "", f"{row.no_valid_answer:.1%}"),
-        ]
-        for row in methods.assign(money=money)[methods.method.isin([*asked])][::-1].itertuples()
-    ]
-    head = ["method", "seconds", "tokens read", "tokens written", "money", "no valid answer"]
+    rows = []
+    for row in methods.assign(money=money)[methods.method.isin([*about.prompted])][::-1].itertuples():
+        read, written = row.input_tokens_per_1000, row.output_tokens_per_1000
+        rows.append(
+            [
+                *(row.method, f"{row.seconds_per_1000:,.1f}"),
+                *(f"{read:,.0f}" if read else "not said", f"{written:,.0f}" if read or written else "not said"),
+                *(f"{row.money:,.4g}" if pd.notna(row.money) else "", f"{row.no_valid_answer:.1%}"),
+                *(f"{each[row.method]:,}" for each in lost.values()),
+            ]
+        )
+    head = ["method", "seconds", "tokens read", "tokens written", "money", "no valid answer", *lost]
     return Section("What prompting takes", said, [head, *rows])
 
 

@@ -48,6 +48,8 @@ class Keys(Section):
         return {str(label): {str(answer): cost for answer, cost in each.items()} for label, each in costs.items()}
 
 
+NO_ANSWER = "(no answer)"
+"""In the place of a label, where a text has no answer: that is wrong, and no label is answered."""
 FIGURES = (
     Figure("accuracy", "accuracy", of_right=True),
     Figure("f1", "macro F1", meaning="each label counts alike"),
@@ -278,8 +280,16 @@ class Classification:
 
     @staticmethod
     def answers(probabilities: np.ndarray, fitted: dict[str, Any] | None = None) -> np.ndarray:
-        """Class numbers, shape [rows], from probabilities or logits of shape [rows, labels]."""
-        return probabilities.argmax(-1)
+        """Class numbers, shape [rows], from probabilities or logits of shape [rows, labels].
+
+        -1 is `NO_ANSWER`: where a language model gave no valid answer, and so a row has 0 for all labels.
+        """
+        return np.where(probabilities.any(-1), probabilities.argmax(-1), -1)
+
+    @staticmethod
+    def alike(probabilities: np.ndarray) -> np.ndarray:
+        """`probabilities` in which texts without an answer have all labels alike."""
+        return np.where(probabilities.any(-1, keepdims=True), probabilities, 1 / probabilities.shape[-1])
 
     @staticmethod
     def right(targets: np.ndarray, answers: np.ndarray) -> np.ndarray:
@@ -287,7 +297,7 @@ class Classification:
 
     def counts(self, targets: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Whether each label is the row's, whether it was answered, and whether both; shape [rows, 3 * labels]."""
-        each = np.eye(len(self.labels), dtype=np.int8)
+        each = np.eye(len(self.labels) + 1, len(self.labels), dtype=np.int8)  # the last one, -1, is no label
         hits = each[answers] * (targets == answers)[:, None]
         return np.concatenate([each[targets], each[answers], hits], axis=1)
 
@@ -306,7 +316,7 @@ class Classification:
     ) -> dict[str, float]:
         """`probabilities` has shape [rows, labels]; the loss is their mean cross-entropy, unweighted."""
         sums = self.counts(targets, self.answers(probabilities)).sum(0, dtype=int)
-        own = probabilities[np.arange(len(targets)), targets].astype(float)
+        own = self.alike(probabilities)[np.arange(len(targets)), targets].astype(float)
         loss = -np.log(np.maximum(own, np.finfo(own.dtype).eps)).mean()
         return {**{name: float(value) for name, value in self.figures_of(sums).items()}, "loss": float(loss)}
 

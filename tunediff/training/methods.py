@@ -18,12 +18,13 @@ from tunediff.models.adapters import adapt
 from tunediff.models.heads import set_bias
 from tunediff.models.loading import load_pretrained, load_tokenizer
 from tunediff.tasks import TASKS, task_of
-from tunediff.training.loop import Fit, fit
 from tunediff.training.ranks import sharded
 from tunediff.training.settings import PeftMethod, Training
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+    from tunediff.training.loop import Fit
 
 Adapted = tuple["PreTrainedModel | PeftModel", torch.optim.Optimizer | None]
 Method = Callable[[PreTrainedModel, PreTrainedTokenizerBase, Training], Adapted]
@@ -90,8 +91,10 @@ def method_of(training: Training) -> Method:
 
 def train(
     method: Method, training: Training, train: Dataset, validation: Dataset, seed: int, curves: Path | None
-) -> Fit | None:
+) -> "Fit | None":
     """One training of a method, from the pretrained model to the best epoch's weights; see `loop.fit`."""
+    from tunediff.training.loop import fit  # here: the Trainer imports PEFT, for which see `models/adapters.py`
+
     task = TASKS[training.task].of(train.features)
     tokenizer = load_tokenizer(training.model, training.model_path)
     model = load_pretrained(training.model, training.model_path, tokenizer, task, seed)

@@ -6,6 +6,7 @@ import platform
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +19,12 @@ from tunediff.core.splits import load_split
 from tunediff.models import saving
 from tunediff.tasks import TASKS
 from tunediff.training import record
-from tunediff.training.loop import Fit
 from tunediff.training.methods import Method, train
 from tunediff.training.ranks import leave, ranks
 from tunediff.training.settings import Training
+
+if TYPE_CHECKING:
+    from tunediff.training.loop import Fit
 
 
 def arguments(description: str, item: str | None) -> argparse.Namespace:
@@ -50,7 +53,7 @@ def main(description: str, method: Method, item: str | None = None) -> None:
     leave()
 
 
-def told(fit: Fit, training: Training, trained: Path) -> str:
+def told(fit: "Fit", training: Training, trained: Path) -> str:
     """What a training made, in a line."""
     best, last = fit.best["best_epoch"], training.train.epochs
     figure = training.train.select_by
@@ -60,7 +63,7 @@ def told(fit: Fit, training: Training, trained: Path) -> str:
     return line
 
 
-def save(fits: Iterable[Fit | None], training: Training, args: argparse.Namespace) -> None:
+def save(fits: "Iterable[Fit | None]", training: Training, args: argparse.Namespace) -> None:
     """Write the outputs of a training stage, one training after the other; the learning curves are there already.
 
     `fits` has one for each seed, and may make each when it is asked for it: no two models are held at once.
