@@ -85,10 +85,8 @@ def decide(
 ) -> Decision:
     """The decision by one figure; `counts` has each method's, shape [trainings, rows, counts].
 
-    `texts` is how many there are, if rows are sums over groups of them.
-
     `sign` is -1 if a lower figure is better. `folds` says which fold each row was tested by, shape [rows], if there are
-    any: trainings of different folds are different ones.
+    any: trainings of different folds are different ones. `texts` is how many there are, if rows are sums over groups.
     """
     values = {method: figure(each.sum(1, dtype=float)).item() for method, each in counts.items()}
     by_rows, drawn = (sign * each for each in _drawn(figure, counts, seed))
