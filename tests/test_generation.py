@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +14,12 @@ import pytest
 import torch
 from conftest import ROOT, WHERE, Project, make_project
 from datasets import Dataset
+from test_dag import STAGES
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 from stages import predict
 from tunediff.core.errors import UserError
+from tunediff.core.methods import MORE_BASELINES
 from tunediff.evidence import generation as evidence
 from tunediff.evidence import uncertainty
 from tunediff.evidence.comparison import Predictions
@@ -497,6 +500,24 @@ def test_copying_is_counted_in_runs_of_three_words():
     assert figures["length_ratio"] == 5
 
 
+def test_what_copies_from_the_source_is_a_method_like_any_other(tmp_path: Path, monkeypatch):
+    assert set(text_figures.EXTRACTS) == set(MORE_BASELINES["generation"])
+    made = make(tmp_path)
+    made.edit_yaml("params.yaml", baseline={**made.read_yaml("params.yaml")["baseline"], "more": ["lead"]})
+    made.prepare_here(monkeypatch)
+    for stage in ("baseline_more", "package_more"):
+        made.run(*shlex.split(STAGES[stage]["cmd"].replace("${item}", "--method lead")))
+    table = pd.read_parquet(made.folder / "data/predictions/lead.parquet")
+    assert table.predicted.tolist() == [text.partition(". It")[0] + "." for text in table.text]
+    metrics = made.read_json("metrics/lead.json")
+    assert metrics.items() <= made.read_json("metrics/detail/lead.json")["references"]["lead"].items()
+    assert set(made.read_json("metrics/validation/lead.json")) == set(Generation.headline)
+    assert "no model is kept" in (made.folder / "models/lead/README.md").read_text(encoding="utf-8")
+    made.edit_yaml("params.yaml", baseline={**made.read_yaml("params.yaml")["baseline"], "more": ["oracle"]})
+    with pytest.raises(UserError, match=r"generation has no baseline 'oracle'; expected some of copy, lead, textrank"):
+        study.load(made.folder)
+
+
 def on_page(task: Generation, figure: str, **details: dict) -> SimpleNamespace:
     """What the report has of two methods on `TARGETS`: `GIVEN`, and the targets themselves."""
     pairs = [("Zeta", target) for target in TARGETS]
@@ -701,7 +722,8 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
 
     made = make(tmp_path)
     prompts = {**made.read_yaml("params.yaml")["prompts"], "model": "tiny", "methods": ["few-shot"]}
-    made.edit_yaml("params.yaml", seeds=[17, 18], prompts=prompts)
+    baseline = {**made.read_yaml("params.yaml")["baseline"], "more": ["lead"]}
+    made.edit_yaml("params.yaml", seeds=[17, 18], prompts=prompts, baseline=baseline)
     made.commit("code")
     done = made.run("dvc", "repro")
     assert "Traceback" not in done.stderr
