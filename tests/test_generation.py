@@ -599,14 +599,13 @@ def test_what_is_not_done_is_refused_in_one_line_each(tmp_path: Path, llama: Pat
     params = made.read_yaml("params.yaml")
     made.edit_yaml(
         "params.yaml",
-        export={"methods": ["full"]},
         training_rows={"shares": [0.5], "per_label": [], "methods": ["full"]},
         train={**params["train"], "class_weights": "balanced", "select_by": "f1"},
     )
     with pytest.raises(UserError) as error:
         study.load(made.folder)
     assert [line.split(": ")[1] for line in error.value.lines] == [
-        "train.select_by", "export.methods", "training_rows.shares", "train.class_weights",
+        "train.select_by", "training_rows.shares", "train.class_weights",
     ]  # fmt: skip
     made.edit_yaml("params.yaml", **{**params, "generate": {"beams": 2, "temperature": 1}})
     with pytest.raises(UserError, match=r"params.yaml: generate.beams: beams are not drawn; set beams to 1"):
