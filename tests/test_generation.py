@@ -23,12 +23,14 @@ from tunediff.core.methods import MORE_BASELINES
 from tunediff.evidence import generation as evidence
 from tunediff.evidence import uncertainty
 from tunediff.evidence.comparison import Predictions
+from tunediff.experiments.sweep_settings import Sweep
+from tunediff.experiments.sweep_values import default_values
 from tunediff.models import elsewhere, generation, loading, saved, saving, trial
 from tunediff.models.adapters import adapt
-from tunediff.models.inference import outputs
+from tunediff.models.inference import choose_precision, outputs
 from tunediff.models.settings import ModelConf
 from tunediff.report import generation as report
-from tunediff.settings import study
+from tunediff.settings import resolve, study
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import IGNORED, Answers, Generation
 from tunediff.tasks.settings import Generate
@@ -711,6 +713,60 @@ def test_a_job_that_breaks_keeps_what_was_written(llama: Path, task: Generation,
     assert kept.count("\n") == job_input.WRITTEN + (not out)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "expected"), [(3, [0, 2, 5]), (64, [0, 1, 2, 3, 4, 5])])
+def test_a_training_tells_how_good_its_texts_are_on_some_rows_of_validation(
+    tmp_path: Path, monkeypatch, rows: int, expected: list[int]
+):
+    made = make(tmp_path)
+    made.edit_yaml("params.yaml", generate={"max_new_tokens": 8, "validation_rows": rows})
+    made.prepare_here(monkeypatch)
+    made.run(*shlex.split(STAGES["train_full"]["cmd"].replace("${launcher}", "python")))
+    model, tokenizer = saved.load_saved(made.folder / "data/trained/full")
+    split = Dataset.from_parquet(str(made.folder / "data/prepared/validation.parquet"), cache_dir=str(tmp_path))
+    split = split.select(expected)
+    pairs, task = Generation.targets(split), saved.task_of(model.config)
+    longest = max(len(task.prompt(tokenizer).target(target)) for _, target in pairs)
+    settings = Generate(max_new_tokens=longest)
+    texts = generation.write(task, model, tokenizer, split["text"][:], settings, 4, choose_precision("auto"), None)
+    figures = task.score(pairs, Answers(texts))
+    told = made.read_json("metrics/validation/full.json")
+    assert set(told) == {"loss", "perplexity", "best_epoch", "epochs", *Generation.headline}
+    assert [told[name] for name in Generation.headline] == pytest.approx(
+        [figures[name] for name in Generation.headline], abs=1e-6
+    )
+    assert figures["chrf"] > 0
+
+
+def test_a_training_depends_on_no_setting_of_answers_but_how_many_rows_it_writes_for(tmp_path: Path):
+    made = make(tmp_path)
+
+    def settings(**generate: object) -> dict:
+        made.edit_yaml("params.yaml", generate=generate)
+        return resolve.resolve(study.load(made.folder))
+
+    first, longer, fewer, none = (
+        settings(max_new_tokens=8),
+        settings(max_new_tokens=9, beams=2),
+        settings(max_new_tokens=8, validation_rows=2),
+        settings(max_new_tokens=8, validation_rows=0),
+    )
+    assert first["training/full"] == longer["training/full"] != fewer["training/full"]
+    assert first["evaluate"] == fewer["evaluate"] != longer["evaluate"]
+    assert [each["training/full"].get("validation_rows") for each in (first, fewer, none)] == [64, 2, None]
+
+
+def test_a_sweep_may_seek_the_best_texts(tmp_path: Path):
+    made = make(tmp_path)
+    methods = {"full": {"train.warmup": {"low": 0.0, "high": 0.9}}}
+    conf = {"study": "it", "storage": "sqlite://", "trials": 2, "quality": "rougeL", "prune_after": 0, "shared": {}}
+    sweep = Sweep(**conf, methods=methods)
+    assert default_values(study.load(made.folder), sweep, "full") == {"train.warmup": 0.06} and sweep.sign == 1
+    made.edit_yaml("params.yaml", generate={"validation_rows": 0})
+    with pytest.raises(UserError, match="quality: generation has on validation loss, perplexity, and not 'rougeL'"):
+        default_values(study.load(made.folder), sweep, "full")
+
+
 # --- everything
 
 
@@ -729,7 +785,7 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
 
     for method in ("full", "lora-v1"):
         validation = made.read_json(f"metrics/validation/{method}.json")
-        assert {"loss", "perplexity", "best_epoch"} <= set(validation)
+        assert {"loss", "perplexity", "best_epoch", "rougeL", "rougeL_deviation"} <= set(validation)
         deviations = {f"{name}_deviation" for name in Generation.headline}
         assert set(made.read_json(f"metrics/{method}.json")) == set(Generation.figures) | deviations
         assert made.read_json(f"metrics/reload/{method}.json")["largest_logit_difference"] < 1e-4
