@@ -1,6 +1,6 @@
-"""Export a trained model to ONNX, in fp32 and with 8-bit weights, and measure both beside PyTorch.
+"""Export a trained model, an adapter merged into its weights: for transformers and ONNX, or as GGUF if it writes.
 
-An adapter is merged into the weights, which are saved for transformers as well.
+What was exported is compared with the trained model in PyTorch.
 
 dvc exp run -S 'export.methods=[lora-v2]'
 """
@@ -16,6 +16,7 @@ from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
 from tunediff.models.saved import load_saved_config, task_of
+from tunediff.use import export_writer
 from tunediff.use.export_comparison import compare_answers, compare_speed
 from tunediff.use.export_folder import export
 from tunediff.use.settings import Exporting
@@ -35,11 +36,15 @@ def main() -> None:
     test = load_split(args.splits, "test")
     texts = test["text"][:]
 
-    systems = export(args.model, args.exported, texts)
     task = task_of(load_saved_config(args.model))
-    answers = compare_answers(systems, task, task.targets(test), settings.confidence)
-    write_json(args.metrics, {"rows": len(test), **answers})
-    speed = compare_speed({name: system.classifier.predict for name, system in systems.items()}, texts, settings.seed)
+    if task.writes:
+        answers, speed = export_writer.export(args.model, args.exported, texts)
+    else:
+        systems = export(args.model, args.exported, texts)
+        answers = {"rows": len(test), **compare_answers(systems, task, task.targets(test), settings.confidence)}
+        predict = {name: system.classifier.predict for name, system in systems.items()}
+        speed = compare_speed(predict, texts, settings.seed)
+    write_json(args.metrics, answers)
     write_json(args.cost, {"threads": torch.get_num_threads(), **speed})
     print(f"{args.exported}: compared with PyTorch in {args.metrics} and {args.cost}")
 

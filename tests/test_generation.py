@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,19 +14,23 @@ import pytest
 import torch
 from conftest import ROOT, WHERE, Project, make_project
 from datasets import Dataset
+from test_dag import STAGES
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 from stages import predict
 from tunediff.core.errors import UserError
+from tunediff.core.methods import MORE_BASELINES
 from tunediff.evidence import generation as evidence
 from tunediff.evidence import uncertainty
 from tunediff.evidence.comparison import Predictions
+from tunediff.experiments.sweep_settings import Sweep
+from tunediff.experiments.sweep_values import default_values
 from tunediff.models import elsewhere, generation, loading, saved, saving, trial
 from tunediff.models.adapters import adapt
-from tunediff.models.inference import outputs
+from tunediff.models.inference import choose_precision, outputs
 from tunediff.models.settings import ModelConf
 from tunediff.report import generation as report
-from tunediff.settings import study
+from tunediff.settings import resolve, study
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import IGNORED, Answers, Generation
 from tunediff.tasks.settings import Generate
@@ -497,6 +502,24 @@ def test_copying_is_counted_in_runs_of_three_words():
     assert figures["length_ratio"] == 5
 
 
+def test_what_copies_from_the_source_is_a_method_like_any_other(tmp_path: Path, monkeypatch):
+    assert set(text_figures.EXTRACTS) == set(MORE_BASELINES["generation"])
+    made = make(tmp_path)
+    made.edit_yaml("params.yaml", baseline={**made.read_yaml("params.yaml")["baseline"], "more": ["lead"]})
+    made.prepare_here(monkeypatch)
+    for stage in ("baseline_more", "package_more"):
+        made.run(*shlex.split(STAGES[stage]["cmd"].replace("${item}", "--method lead")))
+    table = pd.read_parquet(made.folder / "data/predictions/lead.parquet")
+    assert table.predicted.tolist() == [text.partition(". It")[0] + "." for text in table.text]
+    metrics = made.read_json("metrics/lead.json")
+    assert metrics.items() <= made.read_json("metrics/detail/lead.json")["references"]["lead"].items()
+    assert set(made.read_json("metrics/validation/lead.json")) == set(Generation.headline)
+    assert "no model is kept" in (made.folder / "models/lead/README.md").read_text(encoding="utf-8")
+    made.edit_yaml("params.yaml", baseline={**made.read_yaml("params.yaml")["baseline"], "more": ["oracle"]})
+    with pytest.raises(UserError, match=r"generation has no baseline 'oracle'; expected some of copy, lead, textrank"):
+        study.load(made.folder)
+
+
 def on_page(task: Generation, figure: str, **details: dict) -> SimpleNamespace:
     """What the report has of two methods on `TARGETS`: `GIVEN`, and the targets themselves."""
     pairs = [("Zeta", target) for target in TARGETS]
@@ -580,14 +603,13 @@ def test_what_is_not_done_is_refused_in_one_line_each(tmp_path: Path, llama: Pat
     params = made.read_yaml("params.yaml")
     made.edit_yaml(
         "params.yaml",
-        export={"methods": ["full"]},
         training_rows={"shares": [0.5], "per_label": [], "methods": ["full"]},
         train={**params["train"], "class_weights": "balanced", "select_by": "f1"},
     )
     with pytest.raises(UserError) as error:
         study.load(made.folder)
     assert [line.split(": ")[1] for line in error.value.lines] == [
-        "train.select_by", "export.methods", "training_rows.shares", "train.class_weights",
+        "train.select_by", "training_rows.shares", "train.class_weights",
     ]  # fmt: skip
     made.edit_yaml("params.yaml", **{**params, "generate": {"beams": 2, "temperature": 1}})
     with pytest.raises(UserError, match=r"params.yaml: generate.beams: beams are not drawn; set beams to 1"):
@@ -693,6 +715,60 @@ def test_a_job_that_breaks_keeps_what_was_written(llama: Path, task: Generation,
     assert kept.count("\n") == job_input.WRITTEN + (not out)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "expected"), [(3, [0, 2, 5]), (64, [0, 1, 2, 3, 4, 5])])
+def test_a_training_tells_how_good_its_texts_are_on_some_rows_of_validation(
+    tmp_path: Path, monkeypatch, rows: int, expected: list[int]
+):
+    made = make(tmp_path)
+    made.edit_yaml("params.yaml", generate={"max_new_tokens": 8, "validation_rows": rows})
+    made.prepare_here(monkeypatch)
+    made.run(*shlex.split(STAGES["train_full"]["cmd"].replace("${launcher}", "python")))
+    model, tokenizer = saved.load_saved(made.folder / "data/trained/full")
+    split = Dataset.from_parquet(str(made.folder / "data/prepared/validation.parquet"), cache_dir=str(tmp_path))
+    split = split.select(expected)
+    pairs, task = Generation.targets(split), saved.task_of(model.config)
+    longest = max(len(task.prompt(tokenizer).target(target)) for _, target in pairs)
+    settings = Generate(max_new_tokens=longest)
+    texts = generation.write(task, model, tokenizer, split["text"][:], settings, 4, choose_precision("auto"), None)
+    figures = task.score(pairs, Answers(texts))
+    told = made.read_json("metrics/validation/full.json")
+    assert set(told) == {"loss", "perplexity", "best_epoch", "epochs", *Generation.headline}
+    assert [told[name] for name in Generation.headline] == pytest.approx(
+        [figures[name] for name in Generation.headline], abs=1e-6
+    )
+    assert figures["chrf"] > 0
+
+
+def test_a_training_depends_on_no_setting_of_answers_but_how_many_rows_it_writes_for(tmp_path: Path):
+    made = make(tmp_path)
+
+    def settings(**generate: object) -> dict:
+        made.edit_yaml("params.yaml", generate=generate)
+        return resolve.resolve(study.load(made.folder))
+
+    first, longer, fewer, none = (
+        settings(max_new_tokens=8),
+        settings(max_new_tokens=9, beams=2),
+        settings(max_new_tokens=8, validation_rows=2),
+        settings(max_new_tokens=8, validation_rows=0),
+    )
+    assert first["training/full"] == longer["training/full"] != fewer["training/full"]
+    assert first["evaluate"] == fewer["evaluate"] != longer["evaluate"]
+    assert [each["training/full"].get("validation_rows") for each in (first, fewer, none)] == [64, 2, None]
+
+
+def test_a_sweep_may_seek_the_best_texts(tmp_path: Path):
+    made = make(tmp_path)
+    methods = {"full": {"train.warmup": {"low": 0.0, "high": 0.9}}}
+    conf = {"study": "it", "storage": "sqlite://", "trials": 2, "quality": "rougeL", "prune_after": 0, "shared": {}}
+    sweep = Sweep(**conf, methods=methods)
+    assert default_values(study.load(made.folder), sweep, "full") == {"train.warmup": 0.06} and sweep.sign == 1
+    made.edit_yaml("params.yaml", generate={"validation_rows": 0})
+    with pytest.raises(UserError, match="quality: generation has on validation loss, perplexity, and not 'rougeL'"):
+        default_values(study.load(made.folder), sweep, "full")
+
+
 # --- everything
 
 
@@ -703,14 +779,15 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
 
     made = make(tmp_path)
     prompts = {**made.read_yaml("params.yaml")["prompts"], "model": "tiny", "methods": ["few-shot"]}
-    made.edit_yaml("params.yaml", seeds=[17, 18], prompts=prompts)
+    baseline = {**made.read_yaml("params.yaml")["baseline"], "more": ["lead"]}
+    made.edit_yaml("params.yaml", seeds=[17, 18], prompts=prompts, baseline=baseline)
     made.commit("code")
     done = made.run("dvc", "repro")
     assert "Traceback" not in done.stderr
 
     for method in ("full", "lora-v1"):
         validation = made.read_json(f"metrics/validation/{method}.json")
-        assert {"loss", "perplexity", "best_epoch"} <= set(validation)
+        assert {"loss", "perplexity", "best_epoch", "rougeL", "rougeL_deviation"} <= set(validation)
         deviations = {f"{name}_deviation" for name in Generation.headline}
         assert set(made.read_json(f"metrics/{method}.json")) == set(Generation.figures) | deviations
         assert made.read_json(f"metrics/reload/{method}.json")["largest_logit_difference"] < 1e-4

@@ -77,7 +77,7 @@ def test_the_folder_has_the_files_weights_and_its_tokenizer(tiny: Path, cache: P
 def test_the_file_is_read_once(tiny: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     folder = pretrained.locate(conf(tiny), WHERE)
     assert capsys.readouterr().err.startswith(f"reads {tiny} into {folder}, once")
-    monkeypatch.setattr(gguf_file, "_read", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(gguf_file, "read", lambda _: pytest.fail("read again"))
     load(conf(tiny))
     assert capsys.readouterr().err == ""
 
@@ -137,7 +137,7 @@ def test_two_processes_at_once_make_it_once(tiny: Path, cache: Path):
 
 def test_an_interrupted_reading_leaves_no_folder(tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
     """Neither when it ends by itself, nor when it is killed: the next one clears that away."""
-    read = gguf_file._read
+    read = gguf_file.read
 
     def interrupted(file: Path):
         model, tokenizer = read(file)
@@ -145,7 +145,7 @@ def test_an_interrupted_reading_leaves_no_folder(tiny: Path, cache: Path, monkey
         return model, tokenizer
 
     with monkeypatch.context() as changed, pytest.raises(KeyboardInterrupt):
-        changed.setattr(gguf_file, "_read", interrupted)
+        changed.setattr(gguf_file, "read", interrupted)
         pretrained.locate(conf(tiny), WHERE)
     assert folders(cache) == []
 

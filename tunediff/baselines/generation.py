@@ -1,6 +1,6 @@
-"""Texts without fine-tuning: each baseline answers with a target of the training split, or asks the model as it is.
+"""Texts without fine-tuning: each answers with a training target or a part of the source, or asks the model as it is.
 
-`of_task.TaskBaselines` says what each function is for. All but `untrained` only choose among the training targets.
+`of_task.TaskBaselines` says what each function is for.
 """
 
 import time
@@ -25,7 +25,7 @@ from tunediff.models.loading import count_parameters, load_pretrained, load_toke
 from tunediff.tasks import task_of
 from tunediff.tasks.features import encode
 from tunediff.tasks.generation import Answers, Generation
-from tunediff.tasks.text_figures import Pair, unread
+from tunediff.tasks.text_figures import EXTRACTS, Pair, unread
 
 AT_ONCE = 1000  # rows that are compared with all training rows
 
@@ -42,6 +42,17 @@ def answers(splits: Splits, task: Generation, settings: WithoutFineTuning) -> di
     states = {name: words.transform(split["text"][:]) for name, split in splits.items()}
     near = retrieved(splits, task, states, time.perf_counter() - started)
     return {"majority": majority(splits, task, settings.baseline), "tfidf": near, **pretrained(splits, task, settings)}
+
+
+def more(method: str, splits: Splits, task: Generation, settings: WithoutFineTuning) -> Answered:
+    """One of `EXTRACTS`."""
+
+    def extracted(name: str) -> Answers:
+        return Answers([EXTRACTS[method](text) for text in splits[name]["text"]])
+
+    started = time.perf_counter()
+    test = extracted("test")
+    return Answered(test, cost(0.0, time.perf_counter() - started, 0, 0), extracted("validation"))
 
 
 def vectorizer(baseline: Baseline) -> TfidfVectorizer:

@@ -9,7 +9,7 @@ import pandas as pd
 from tunediff.core.splits import rows_of
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import Answers, Generation
-from tunediff.tasks.text_figures import Pair, central, is_json, length, sentences
+from tunediff.tasks.text_figures import EXTRACTS, Pair, is_json, length, sentences
 from tunediff.tasks.turns import latest
 
 if TYPE_CHECKING:
@@ -40,23 +40,18 @@ def detail(
 
 
 def references(targets: list[Pair]) -> dict[str, list[str]]:
-    """Answers without training: the source, its first, its most central sentence, and the one most like the target.
+    """Answers without training: those of `EXTRACTS`, and the source's sentence most like the target.
 
-    The last one, an oracle, looks at the target: no method that copies a sentence can have more. Of a chat, the source
-    is here what the user said last.
+    The last one, an oracle, looks at the target: no method that copies a sentence can have more.
     """
     rouge = text_figures.scorers()[0]
-    targets = [(latest(source), *wanted) for source, *wanted in targets]
 
     def closest(source: str, *wanted: str) -> str:
-        return max(sentences(source), key=lambda sentence: rouge.score_multi(wanted, sentence)["rougeL"].fmeasure)
+        parts = sentences(latest(source))
+        return max(parts, key=lambda sentence: rouge.score_multi(wanted, sentence)["rougeL"].fmeasure)
 
-    return {
-        "copy": [source for source, *_ in targets],
-        "lead": [sentences(source)[0] for source, *_ in targets],
-        "textrank": [central(source) for source, *_ in targets],
-        "oracle": [closest(*pair) for pair in targets],
-    }
+    extracted = {name: [extract(source) for source, *_ in targets] for name, extract in EXTRACTS.items()}
+    return {**extracted, "oracle": [closest(*pair) for pair in targets]}
 
 
 def fit_model(task: Generation, likelihoods: np.ndarray, targets: list[Pair], train: "Dataset") -> dict[str, Any]:

@@ -9,11 +9,19 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 from tunediff.core.errors import nearest
 from tunediff.core.settings import Count, MethodName, Scalar, Section, number
 from tunediff.tasks import FIGURES, TASKS
+from tunediff.tasks.interface import Task
 
 CONF = Path("conf/sweep.yaml")
 
 Cost = Literal["train_seconds", "trainable_parameters", "peak_memory_bytes"]
-QUALITIES = tuple(dict.fromkeys(figure for task in TASKS.values() for figure in task.each_epoch))
+
+
+def on_validation(task: type[Task]) -> tuple[str, ...]:
+    """The figures in metrics/validation/METHOD.json: those of an epoch, and those of what the best one writes."""
+    return (*task.each_epoch, *(task.headline if task.writes else ()))
+
+
+QUALITIES = tuple(dict.fromkeys(figure for task in TASKS.values() for figure in on_validation(task)))
 VALIDATION = (*QUALITIES, "best_epoch", "epochs")
 COST = get_args(Cost)
 COUNTS = ("best_epoch", "epochs", "trainable_parameters", "peak_memory_bytes")  # those of both that are whole numbers

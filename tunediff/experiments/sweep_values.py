@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import atomic
-from tunediff.experiments.sweep_settings import CONF, Sweep
+from tunediff.experiments.sweep_settings import CONF, Sweep, on_validation
 from tunediff.settings.params import Params
 from tunediff.settings.study import Study
 
@@ -33,9 +33,11 @@ def default_values(study: Study, conf: Sweep, method: str) -> dict[str, Any]:
 
     Raises UserError naming each key whose value is not there or is not among those to search.
     """
-    if conf.quality not in study.task.each_epoch:
-        known = ", ".join(study.task.each_epoch)
-        raise UserError(f"{CONF}: quality: {study.task.name} has on validation {known}, and not '{conf.quality}'")
+    known = on_validation(study.task) if study.params.generate.validation_rows else study.task.each_epoch
+    if conf.quality not in known:
+        raise UserError(
+            f"{CONF}: quality: {study.task.name} has on validation {', '.join(known)}, and not '{conf.quality}'"
+        )
     sections = {"params.yaml": study.params, study.data_path: study.data, study.model_path: study.model}
     contents = {Path(path): section.model_dump() for path, section in sections.items()}
     values, problems = {}, []

@@ -42,7 +42,7 @@ def _write(file: Path, folder: Path, name: str, place: Path) -> None:
     print(f"reads {name} into {folder}, once; this takes a while", file=sys.stderr, flush=True)
     with atomic(folder) as partial:
         try:
-            model, tokenizer = _read(file)
+            model, tokenizer = read(file)
         except Exception as error:  # of its readers each raises its own
             raise UserError(
                 f"{place}: name: {name} cannot be read as a GGUF file: {reason(error)}; give another one, or a folder "
@@ -52,7 +52,7 @@ def _write(file: Path, folder: Path, name: str, place: Path) -> None:
         tokenizer.save_pretrained(partial)
 
 
-def _read(file: Path) -> tuple:
+def read(file: Path) -> tuple:
     """The causal language model in fp32, and its tokenizer. Raises ValueError if the file has not all its weights."""
     import torch
     from gguf import GGUFReader

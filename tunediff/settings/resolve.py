@@ -36,7 +36,7 @@ def resolve(study: Study) -> dict[str, dict[str, Any]]:
         "baseline": without_fine_tuning(study, params.seeds[0]),
         **({"baseline_more": without_fine_tuning(study, params.seeds[0], more)} if more else {}),
         "label_noise": without_fine_tuning(study, params.seed),
-        **{f"training/{method}": each for method, each in trainings.items()},
+        **{f"training/{method}": each.model_copy(update=written(study)) for method, each in trainings.items()},
         **{f"prompt/{method}": prompting(study, method) for method in params.prompts.methods},
         "training_rows": growing,
         **({"few_labels": FewLabels(growth=growing, draws=rows.draws, steps=rows.steps)} if rows.per_label else {}),
@@ -148,6 +148,12 @@ def without_fine_tuning(study: Study, seed: int, methods: Iterable[str] = ()) ->
 def generate(study: Study) -> Generate | None:
     """The section `generate`, if the task is to write texts: of nothing else does it change a result."""
     return study.params.generate if study.task.writes else None
+
+
+def written(study: Study) -> dict[str, int]:
+    """How many rows of validation a method's own training writes for, where the task is to write; folds write none."""
+    rows = study.params.generate.validation_rows
+    return {"validation_rows": rows} if study.task.writes and rows else {}
 
 
 def training(study: Study, method: str) -> Training:

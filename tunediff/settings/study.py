@@ -161,7 +161,6 @@ def with_figures(params: Params, data: DataConf) -> Params:
 def not_done(params: Params, task: type[Task]) -> list[str]:
     """What is wrong with settings that ask for what is not done for the task."""
     wanted = {
-        "export.methods": (bool(params.export.methods), "is not exported to ONNX; set it to []"),
         "training_rows.shares": (bool(params.training_rows.shares), "is not trained on some rows; set it to []"),
         "training_rows.per_label": (bool(params.training_rows.per_label), "is not trained on some rows; set it to []"),
         "train.class_weights": (params.train.class_weights != "none", "has no labels to weigh; set it to none"),

@@ -71,6 +71,8 @@ class Generate(Section):
     """Of what is drawn."""
     stop: list[Annotated[str, Field(min_length=1)]] = []
     """An answer ends before the first of these."""
+    validation_rows: Annotated[int, BeforeValidator(number), Field(ge=0)] = Field(64, exclude=True)  # of training alone
+    """Rows of validation, at most, that each trained method's best epoch writes for; 0: none."""
 
     @model_validator(mode="after")
     def _beams_or_drawn(self) -> "Generate":

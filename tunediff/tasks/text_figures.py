@@ -9,9 +9,12 @@ import json
 import re
 import string
 from collections import Counter
+from collections.abc import Callable
 from functools import cache, lru_cache
 
 import numpy as np
+
+from tunediff.tasks.turns import latest
 
 Pair = tuple[str, ...]
 """A source, its target, and further targets that are as good."""
@@ -90,7 +93,7 @@ def length(text: str) -> str:
 
 def sentences(text: str) -> list[str]:
     """At least one; a full stop within a number or a short word ends none."""
-    parts = re.split(r"(?<=\w{2}[.!?])[\"”’)]*\s+(?=[\"“‘(]?[A-ZÀ-Þ0-9])", text.strip())
+    parts = re.split(r"(?<=\w[\w%)][.!?])[\"”’)]*\s+(?=[\"“‘(]?[A-ZÀ-Þ0-9])", text.strip())
     return [part for part in parts if part] or [""]
 
 
@@ -116,6 +119,14 @@ def central(text: str) -> str:
     steps = alike / np.maximum(alike.sum(0), 1e-9)
     ranks = np.linalg.solve(np.eye(len(parts)) - DAMPING * steps, np.ones(len(parts)))
     return parts[int(ranks.round(9).argmax())]
+
+
+EXTRACTS: dict[str, Callable[[str], str]] = {
+    "copy": latest,
+    "lead": lambda source: sentences(latest(source))[0],
+    "textrank": lambda source: central(latest(source)),
+}
+"""Answers taken from the source: itself, its first, its central sentence. A chat's is what the user said last."""
 
 
 def numbers(text: str) -> set[str]:

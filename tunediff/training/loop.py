@@ -174,7 +174,7 @@ def checkpoints_of(
     if not ranks().is_main_process:
         return None
     made = (record.adapter(model), optimizer and record.optimizer(optimizer), ranks().num_processes, sharded())
-    settings = (training.model_dump(exclude={"seeds"}), seed, precision, device().type, *made)
+    settings = (training.model_dump(exclude={"seeds", "validation_rows"}), seed, precision, device().type, *made)
     return Checkpoints(made_from(model, encoded, settings))
 
 

@@ -128,3 +128,5 @@ class Training(Section):
     """The variant, if the method is one of LoRA."""
     entry: PeftMethod | None = None
     """The entry of `train_peft`, if the method is one."""
+    validation_rows: Count | None = None
+    """Rows of validation, at most, that the best epoch's model writes for; None if it writes for none."""

@@ -5,6 +5,7 @@ import os
 import platform
 import statistics
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from tunediff.core.settings import read
 from tunediff.core.splits import load_split
 from tunediff.models import saving
 from tunediff.tasks import TASKS
-from tunediff.training import record
+from tunediff.training import record, written
 from tunediff.training.methods import Method, train
 from tunediff.training.ranks import leave, ranks
 from tunediff.training.settings import Training
@@ -46,10 +47,12 @@ def main(description: str, method: Method, item: str | None = None) -> None:
     training = read(args.settings, Training)
     devices.take()
     splits = [load_split(args.splits, name) for name in ("train", "validation")]
-    fits = (
-        train(method, training, *splits, seed, folder(args.curves, seed, training.seeds)) for seed in training.seeds
-    )
-    save(fits, training, args)
+
+    def trained(seed: int) -> Fit | None:
+        fit = train(method, training, *splits, seed, folder(args.curves, seed, training.seeds))
+        return fit and replace(fit, best=fit.best | written.figures(fit, training, splits[1]))
+
+    save(map(trained, training.seeds), training, args)
     leave()
 
 

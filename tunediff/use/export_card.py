@@ -1,5 +1,6 @@
 """The model card of an exported folder: the trained model's, with how the exported one is used."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from huggingface_hub import ModelCard
 
 from tunediff.core.files import read_json
 from tunediff.use.classifier_onnx import FP32, INT8
+from tunediff.use.export_gguf import FILE
 
 USE = """## How to use
 
@@ -33,15 +35,32 @@ classify = pipeline("{pipeline}", "{exported}")  # or its id on the Hub
 
 Its scores are not calibrated.
 """
+WRITER = """## How to use
+
+Exported from `{trained}`.
+
+```python
+from transformers import pipeline
+
+write = pipeline("text-generation", "{exported}")  # or its id on the Hub
+messages = [{{"role": "user", "content": {asked} + "A text"}}]
+print(write(messages, max_new_tokens={tokens}, do_sample=False, return_full_text=False)[0]["generated_text"])
+```
+
+A tokenizer without a chat template takes the plain prompt of `tunediff/tasks/causal.py` instead. In the project that
+trained it, `python -m stages.predict` asks it as it was trained.
+{gguf}
+"""
+GGUF = """
+`{file}`, the same with weights of 16 bits, is for llama.cpp and what is built on it. transformers reads it with
+`gguf_file="{file}"`.
+"""
 CALL = 'print(classify("A text to label", truncation=True))'
 
 
 def write_card(folder: Path, trained: Path, exported: Path, loadable: bool, pipeline: str) -> None:
     """Let the trained model's card, which `folder` has, say how the exported one is used, which will stand there."""
     card = ModelCard.load(folder / "README.md")
-    card.data.library_name = "transformers" if loadable else "onnx"
-    if card.data.base_model:
-        card.data.base_model_relation = "finetune"
     call = re.search(r"^print\(classify\(.*$", card.text, re.MULTILINE)  # none, where the trained one is not loadable
     told = {"exported": exported.as_posix(), "pipeline": pipeline, "call": call[0] if call else CALL}
     use = USE.format(
@@ -52,6 +71,27 @@ def write_card(folder: Path, trained: Path, exported: Path, loadable: bool, pipe
         int8=INT8,
         temperature=read_json(folder / "config.json")["tunediff"]["temperature"],
     )
+    save(card, use, "transformers" if loadable else "onnx", folder)
+
+
+def write_writers_card(folder: Path, trained: Path, exported: Path, gguf: bool) -> None:
+    """The same of a model that writes; `gguf` says whether it has such a file."""
+    origin = read_json(folder / "config.json")["tunediff"]
+    use = WRITER.format(
+        trained=trained.as_posix(),
+        exported=exported.as_posix(),
+        asked=json.dumps("".join(f"{part}\n\n" for part in [origin["instruction"]] if part)),
+        tokens=origin["generate"]["max_new_tokens"],
+        gguf=GGUF.format(file=FILE) if gguf else "",
+    )
+    save(ModelCard.load(folder / "README.md"), use, "transformers", folder)
+
+
+def save(card: ModelCard, use: str, library: str, folder: Path) -> None:
+    """Write the card to `folder` with `use` in the place of how the trained model is used."""
+    card.data.library_name = library
+    if card.data.base_model:
+        card.data.base_model_relation = "finetune"
     before, after = card.text.index("## How to use\n"), card.text.index("## Training data\n")
     card.text = card.text[:before] + use + card.text[after:]
     card.save(folder / "README.md")

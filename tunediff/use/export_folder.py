@@ -71,7 +71,7 @@ def merged(folder: Path) -> "PreTrainedModel | PeftModel":
         try:
             model = model.merge_and_unload()
         except Exception as error:  # PEFT raises whatever comes, and leaves a model that is half merged
-            print(f"{folder}: the adapter cannot be merged ({reason(error)}); exported beside the weights")
+            print(f"{folder}: the adapter cannot be merged ({reason(error)}); it stays beside the weights")
             model, _ = load_saved(folder, dequantize=True)
     return model.eval()
 

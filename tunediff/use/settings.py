@@ -5,7 +5,7 @@ from tunediff.core.settings import Section, Seed
 
 class Export(Section):
     methods: list[str]
-    """Which trained methods are exported to ONNX."""
+    """Which trained methods are exported."""
 
 
 class Exporting(Section):
