@@ -48,7 +48,7 @@ def main(description: str, method: Method, item: str | None = None) -> None:
     devices.take()
     splits = [load_split(args.splits, name) for name in ("train", "validation")]
 
-    def trained(seed: int) -> Fit | None:
+    def trained(seed: int) -> "Fit | None":
         fit = train(method, training, *splits, seed, folder(args.curves, seed, training.seeds))
         return fit and replace(fit, best=fit.best | written.figures(fit, training, splits[1]))
 
