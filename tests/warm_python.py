@@ -28,7 +28,7 @@ LIBRARIES = (
     *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert", "accelerate", "peft"),
     *("datasets", "evaluate", "pandas", "pyarrow.parquet", "sklearn.linear_model", "sklearn.feature_extraction.text"),
     *("sklearn.model_selection", "sklearn.metrics", "scipy.stats", "matplotlib.pyplot", "dvclive", "jinja2"),
-    *("pydantic", "cleanlab.filter", "torchmetrics.classification", "psutil", "yaml"),
+    *("pydantic", "cleanlab.filter", "psutil", "yaml"),
 )
 # Read when the libraries are imported.
 READ_AT_IMPORT = ("PYTHON", "HF_", "OMP_", "MKL_", "TORCH", "TRANSFORMERS_", "DATASETS_", "MPL", "http", "HTTP")
