@@ -94,7 +94,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray) -> pd.DataFrame:
 def calibration_error(actual: np.ndarray, probabilities: np.ndarray) -> float:
     """Expected calibration error: how far confidence lies from accuracy, over the rows in the bins of `reliability`.
 
-    To the last bit what torchmetrics computes, whose import takes longer than the rest of a baseline's evidence.
+    To the last bit what torchmetrics computes, whose import takes most of a second.
     """
     import torch
 
