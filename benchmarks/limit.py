@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import trainer
 
 from benchmarks.training import WARM_UP, Clock, build, measure, ours, training_of
 from tunediff.core.splits import load_split
-from tunediff.models.inference import HALVES, choose_precision
+from tunediff.models.inference import HALVES, choose_precision, device
 from tunediff.tasks.features import encode
 from tunediff.training.ranks import GlobalBatches
 
@@ -49,11 +50,7 @@ def main() -> None:
     texts = sum(map(len, batches))
     tokens = sum(lengths[row] for batch in batches for row in batch)
     padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
-    work = sum(
-        weights.numel() * (6 if weights.requires_grad else 4)
-        for name, weights in model.named_parameters()
-        if weights.ndim == 2 and ".layer." in name
-    )
+    work = operations(model)
 
     def epoch() -> float:
         """Train for one epoch. Return texts per second."""
@@ -62,7 +59,7 @@ def main() -> None:
     trainer.DEFAULT_CALLBACKS.append(Clock)
     ratios = []
     for number in range(1, args.rounds + 1):
-        limit = product_rate(precision)
+        limit = product_rate(HALVES.get(precision, torch.float32))
         rate = epoch() / texts * tokens * work
         ratios.append(rate / limit)
         print(
@@ -81,18 +78,34 @@ def main() -> None:
         print(f"{part:24} {sum(seconds for key, seconds in times.items() if key.startswith(names)) / total:6.1%}")
 
 
-def product_rate(precision: str) -> float:
+def operations(model: nn.Module) -> int:
+    """Operations per token that the matrices of the model's layers need in a training step."""
+    return sum(
+        weights.numel() * (6 if weights.requires_grad else 4)
+        for name, weights in model.named_parameters()
+        if weights.ndim == 2 and (".layer." in name or ".layers." in name)
+    )
+
+
+def product_rate(dtype: torch.dtype, size: int = 2048) -> float:
     """Measure the operations per second in products of two square matrices: the best of five tries."""
-    size = 2048
     count = 20
-    a, b = (torch.randn(size, size, dtype=HALVES.get(precision, torch.float32)) for _ in range(2))
+    a, b = (torch.randn(size, size, dtype=dtype, device=device()) for _ in range(2))
     best = 0.0
     for _ in range(5):
+        synchronize()
         started = time.perf_counter()
         for _ in range(count):
             a @ b
+        synchronize()
         best = max(best, count * 2 * size**3 / (time.perf_counter() - started))
     return best
+
+
+def synchronize() -> None:
+    """Wait for what an accelerator has been given to do."""
+    if device().type != "cpu":
+        torch.accelerator.synchronize()
 
 
 if __name__ == "__main__":

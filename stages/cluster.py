@@ -5,10 +5,10 @@ python -m stages.cluster --scheduler tcp://HOST:8786
 """
 
 import argparse
+from importlib.util import find_spec
 
 from tunediff.core.errors import UserError
 from tunediff.core.process import run
-from tunediff.experiments.cluster import queued, run_all
 
 
 def main() -> None:
@@ -16,6 +16,9 @@ def main() -> None:
     parser.add_argument("--scheduler", required=True, metavar="ADDRESS", help="Dask's, such as tcp://HOST:8786")
     parser.add_argument("--git-remote", default="origin", help="which workers can reach (default: origin)")
     args = parser.parse_args()
+    if find_spec("distributed") is None:
+        raise UserError("a cluster needs Dask, which is not installed; run: pip install -r requirements-cluster.txt")
+    from tunediff.experiments.cluster import queued, run_all
 
     experiments = queued()
     if failed := run_all(experiments, args.scheduler, args.git_remote):

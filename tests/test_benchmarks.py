@@ -1,12 +1,17 @@
 """What a benchmark compares must do the same work."""
 
+import os
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
-from conftest import SIDES
+from conftest import ROOT, SIDES
 
-from benchmarks import rows
+from benchmarks import gpu, rows
 
 MORE = ["Once more.,neutral", "once (MORE)!,neutral", "once more,bullish", "?!,neutral"]
 
@@ -26,3 +31,49 @@ def test_prepare_and_its_peer_keep_the_same_rows(tmp_path: Path, monkeypatch: py
 
     assert len(kept("peer")) == 202
     assert kept("peer") == kept("data/prepared")
+
+
+@pytest.fixture
+def gpu_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """What `python -m benchmarks.gpu --tiny` prints."""
+
+    def table(*arguments: str) -> str:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", ["gpu", "--tiny", *arguments])
+        with mock.patch.dict(os.environ):  # where the Trainer notes that it compiles
+            gpu.main()
+        return capsys.readouterr().out
+
+    return table
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_measures_every_row(gpu_table: Callable[..., str], monkeypatch: pytest.MonkeyPatch):
+    cases = [case for case in gpu.cases(gpu.TINY) if case.tokens == 16 and case.shape != "SmolLM2-135M"]
+    plain, compiled = ([case for case in cases if case.compiled is side] for side in (False, True))
+    assert [case.step for case in compiled] == ["Trainer", "ours"] * 4
+    cases = [*plain, compiled[1]]  # of these, one: it takes its time
+    monkeypatch.setattr(gpu, "cases", lambda size: cases)
+    row = r"^\|(.+?)\|(\d+)\|(.+?)\|(.+?)\|(\d+)\|([\d.]+)\|([\d.]+)%\|([\d.]+)\|$"
+    rows = re.findall(row, gpu_table(), re.MULTILINE)
+    assert [(*row[:4],) for row in rows] == [
+        (case.shape, str(case.tokens), case.method, case.step + ", compiled" * case.compiled) for case in cases
+    ]
+    assert all(float(figure) > 0 for row in rows for figure in row[4:])
+    assert {float(row[5]) for row in rows if row[3] == "Trainer"} == {1.0}
+
+
+def test_the_operations_of_a_step_are_those_of_its_matrices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of each of two layers: four square matrices of attention, and two of 32 by 64; LoRA adds its own of rank 16."""
+    monkeypatch.chdir(ROOT)
+    weights = 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    adapters = 2 * 16 * (4 * (32 + 32) + 2 * (32 + 64))
+    for method, expected in (("full", 6 * weights), ("LoRA", 4 * weights + 6 * adapters)):
+        assert gpu.measure(gpu.Case("bert-base", 8, method, "ours"), gpu.TINY, tmp_path)[1] == expected
+    assert gpu.attention(gpu.Case("bert-base", 8, "full", "ours"), gpu.TINY) == 12 * 2 * 32 * 8
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_ends_in_time(gpu_table: Callable[..., str]):
+    rows = len(list(gpu.cases(gpu.TINY)))
+    assert gpu_table("--minutes", "0").endswith(f"The time was over before {rows} more rows.\n")

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import softmax
 from sklearn.metrics import f1_score
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from tunediff.evidence import calibration, classification
 
@@ -36,6 +38,17 @@ def test_calibration_error_is_that_of_the_bins_in_the_picture(labels: int):
     bins = calibration.reliability(probabilities.max(1), probabilities.argmax(1) == actual)
     expected = np.average((bins.confidence - bins.accuracy).abs(), weights=bins.rows)
     assert calibration.calibration_error(actual, probabilities) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("labels", [2, 3, 20])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_calibration_error_is_that_of_torchmetrics(labels: int, kind: type):
+    for temperature in (0.3, 1.0, 30.0):  # of the last, some are 1
+        actual, logits = answers(labels, temperature=temperature)
+        probabilities = softmax(logits, axis=1).astype(kind)
+        inputs = torch.from_numpy(probabilities), torch.from_numpy(actual)
+        expected = multiclass_calibration_error(*inputs, num_classes=labels, n_bins=calibration.BINS)
+        assert calibration.calibration_error(actual, probabilities) == float(expected)
 
 
 def test_certainty_is_in_a_bin():

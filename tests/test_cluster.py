@@ -15,6 +15,9 @@ import pytest
 import yaml
 from conftest import ENVIRONMENT, GOAL, Project, copy_of
 
+from stages import cluster as cluster_command
+from tunediff.core.errors import UserError
+
 pytestmark = pytest.mark.slow
 
 TARGET = "train_lora@v1"
@@ -158,3 +161,10 @@ def test_what_cannot_begin_is_named(home: Project):
     assert nobody.returncode == 1 and "`dask scheduler` starts one" in nobody.stderr
     home.run("git", "remote", "remove", "origin")
     assert "No such remote 'origin'" in home.run(*command, check=False).stderr
+
+
+def test_without_dask_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.setattr(sys, "argv", ["cluster", "--scheduler", "tcp://127.0.0.1:9"])
+    with pytest.raises(UserError, match=r"needs Dask.*pip install -r requirements-cluster\.txt$"):
+        cluster_command.main()

@@ -159,13 +159,19 @@ def test_no_import_asks_cuda_before_a_device_is_taken():
 
 
 @pytest.mark.parametrize(
-    ("busy", "told", "waits"), [(90.0, {}, "PASSIVE"), (0.0, {}, None), (90.0, {"OMP_NUM_THREADS": "1"}, None)]
+    ("stage", "busy", "told", "waits"),
+    [
+        ("train_full", 90.0, {}, "PASSIVE"),
+        ("train_full", 0.0, {}, None),
+        ("train_full", 90.0, {"OMP_NUM_THREADS": "1"}, None),
+        ("report", 90.0, {}, None),  # it has no such threads, and does not spend the time to look
+    ],
 )
-def test_threads_sleep_while_they_wait_where_others_need_the_processors(busy, told, waits):
+def test_threads_sleep_while_they_wait_where_others_need_the_processors(stage, busy, told, waits):
     """What a stage finds as it begins; a subprocess, since the variable is read once, as torch is loaded."""
     begins = (
-        f"import os, sys, psutil; sys.argv[0] = '-m'; psutil.cpu_percent = lambda interval: {busy}; import stages; "
-        "print(os.environ.get('OMP_WAIT_POLICY'))"
+        f"import os, sys, psutil; sys.argv[0] = '-m'; sys.orig_argv[1:] = ['-m', 'stages.{stage}']; "
+        f"psutil.cpu_percent = lambda interval: {busy}; import stages; print(os.environ.get('OMP_WAIT_POLICY'))"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
     done = subprocess.run(

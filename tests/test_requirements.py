@@ -32,6 +32,8 @@ def locked(name: str) -> dict[str, str]:
 
 
 MAIN, DEV = "requirements.lock", "requirements-dev.lock"
+CLUSTER = "requirements-cluster.txt"
+RANGES = [("requirements.txt", MAIN), (CLUSTER, DEV), ("requirements-dev.txt", DEV)]
 
 
 @pytest.mark.parametrize("name", [MAIN, DEV])
@@ -41,7 +43,7 @@ def test_every_line_of_a_lock_is_a_version_with_its_hashes(name):
     assert len(lines) == len(entries(name)) > 100
 
 
-@pytest.mark.parametrize(("ranges", "lock"), [("requirements.txt", MAIN), ("requirements-dev.txt", DEV)])
+@pytest.mark.parametrize(("ranges", "lock"), RANGES)
 def test_a_lock_fits_its_ranges(ranges, lock):
     versions = locked(lock)
     for package in wanted(ranges):
@@ -58,7 +60,7 @@ def test_tests_run_on_the_versions_of_the_pipeline():
 def test_the_pipeline_imports_nothing_that_only_tests_have():
     owners = packages_distributions()
     main = locked(MAIN)
-    only_tests = locked(DEV).keys() - main.keys()
+    only_tests = locked(DEV).keys() - main.keys() - {canonicalize_name(package.name) for package in wanted(CLUSTER)}
     for path in [*ROOT.glob("stages/*.py"), *ROOT.glob("tunediff/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -66,6 +68,10 @@ def test_the_pipeline_imports_nothing_that_only_tests_have():
             for name in names:
                 packages = {canonicalize_name(owner) for owner in owners.get(name.partition(".")[0], [])}
                 assert packages & main.keys() or not packages & only_tests, f"{path}: {name} is in {DEV} only"
+
+
+def test_what_two_tools_need_is_not_installed_for_all():
+    assert not {package.name for package in wanted(CLUSTER)} & {package.name for package in wanted("requirements.txt")}
 
 
 def test_the_commands_install_the_locks():

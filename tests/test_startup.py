@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 HEAVY = {
     *("accelerate", "cleanlab", "datasets", "distributed", "dvc", "dvclive", "evaluate", "huggingface_hub"),
     *("matplotlib", "optuna", "pandas", "peft", "scipy", "sklearn", "statsmodels", "sympy", "tokenizers", "torch"),
-    *("transformers", "transformers.pipelines", "transformers.trainer"),
+    *("torchmetrics", "transformers", "transformers.pipelines", "transformers.trainer"),
 }
 MODEL = {"accelerate", "datasets", "huggingface_hub", "pandas", "scipy", "sympy", "tokenizers", "torch", "transformers"}
 TRAINER = {*MODEL, "dvc", "dvclive", "peft", "transformers.trainer"}
@@ -37,10 +37,10 @@ USED = {  # by stages and commands that use the same, which are imported in one 
     ("report",): {"matplotlib", "pandas", "scipy"},
     ("leaderboard",): {"dvc", "matplotlib", "pandas"},
     ("status", "repro"): {"dvc"},
-    ("cluster",): {"distributed", "dvc"},
     ("sweep",): {"dvc", "matplotlib", "optuna", "pandas", "scipy"},
     ("export",): MODEL,
     ("serve",): set(),  # until its models are loaded
+    ("cluster",): set(),  # until Dask is known to be installed
 }
 
 # As `-m` starts it: the folder of the project is first on the path, so that `evaluate` could be the stage's file.

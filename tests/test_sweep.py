@@ -278,6 +278,12 @@ def test_what_is_wrong_is_named_before_any_training(
     assert message in str(error.value)
 
 
+def test_without_its_driver_postgresql_is_not_reached_and_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(UserError, match=r"storage: .*pip install -r requirements-cluster\.txt$"):
+        open_studies(Sweep(**{**CONF, "study": "other", "storage": "postgresql://tunediff@127.0.0.1:9/sweeps"}))
+
+
 def test_the_shipped_file_fits_the_shipped_settings(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     conf = read(Path("conf/sweep.yaml"), Sweep)

@@ -28,7 +28,7 @@ LIBRARIES = (
     *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert", "accelerate", "peft"),
     *("datasets", "evaluate", "pandas", "pyarrow.parquet", "sklearn.linear_model", "sklearn.feature_extraction.text"),
     *("sklearn.model_selection", "sklearn.metrics", "scipy.stats", "matplotlib.pyplot", "dvclive", "jinja2"),
-    *("pydantic", "cleanlab.filter", "torchmetrics.classification", "psutil", "yaml"),
+    *("pydantic", "cleanlab.filter", "psutil", "yaml"),
 )
 ASK_CUDA = ("transformers.trainer", "peft")  # by bitsandbytes, if it is there; then no fork can use CUDA
 # Read when the libraries are imported.

@@ -62,7 +62,9 @@ def evaluate(
     detail: dict[str, Any] = {"fitted": {}}
     for seed, expected in zip(settings.seeds, trainer_logits, strict=True):
         path = folder(trained, seed, settings.seeds)
-        importlib.import_module("peft")  # as other libraries: adapters alone would count its import
+        # As other libraries, what its loading imports is no part of its start.
+        adapter = (path / "adapter_config.json").exists()
+        importlib.import_module("peft" if adapter else "transformers.generation.utils")
         started = time.perf_counter()
         model, tokenizer = load_saved(path)
         task = task_of(model.config)

@@ -74,7 +74,8 @@ def _open_storage(url: str) -> RDBStorage:
     try:
         return storage()
     except ImportError as error:
-        raise UserError(f"{CONF}: storage: {reason(error)}") from None
+        install = "pip install -r requirements-cluster.txt"
+        raise UserError(f"{CONF}: storage: {reason(error)}; for PostgreSQL run: {install}") from None
     except (IntegrityError, ProgrammingError):  # another worker makes the tables at the same time
         time.sleep(1)
         return storage()

@@ -51,7 +51,7 @@ def check_answers(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTok
     """
     task = task_of(model.config)
     encoded = partial(_to_be_written, task, tokenizer) if task.writes else partial(_encoded, tokenizer, **PADDED)
-    both, alone = (encoded(texts) for texts in ([SHORT, LONG], [SHORT]))
+    both, alone = (_on_its_device(model, encoded(texts)) for texts in ([SHORT, LONG], [SHORT]))
     try:
         model.train()
         with torch.random.fork_rng(devices=[]):  # a training begins with the same random numbers as without this
@@ -87,7 +87,7 @@ def _to_be_written(task: "Generation", tokenizer: PreTrainedTokenizerBase, texts
 @torch.no_grad()
 def check_states(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, misfit: str) -> None:
     """Raises UserError, which begins with `misfit`, if the model has not one state for each token of a text."""
-    inputs = _encoded(tokenizer, [LONG], truncation=True)
+    inputs = _on_its_device(model, _encoded(tokenizer, [LONG], truncation=True))
     try:
         shape = encoder_of(model)(**inputs).last_hidden_state.shape
     except Exception as error:
@@ -127,7 +127,8 @@ def check_length(
 def reads(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, length: int) -> str:
     """Give the model a text of that many tokens; what it says if it cannot read it, else empty."""
     try:
-        model(**_encoded(tokenizer, [" ".join([SHORT] * length)], truncation=True, max_length=length))
+        encoded = _encoded(tokenizer, [" ".join([SHORT] * length)], truncation=True, max_length=length)
+        model(**_on_its_device(model, encoded))
     except Exception as error:
         return reason(error) or type(error).__name__
     return ""
@@ -135,3 +136,8 @@ def reads(model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBa
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any) -> dict[str, torch.Tensor]:
     return tokenizer(texts, return_token_type_ids=False, return_tensors="pt", **options)
+
+
+def _on_its_device(model: "PreTrainedModel | PeftModel", batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The batch on the model's device: quantized weights are on a GPU as soon as they are loaded."""
+    return {name: values.to(model.device) for name, values in batch.items()}
