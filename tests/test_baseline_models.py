@@ -67,6 +67,21 @@ def test_the_model_answers_as_it_was_measured(made: Project, method: str):
     assert np.array_equal(probabilities, table.filter(regex="^p_"))
 
 
+def test_models_of_more_than_ten_labels_answer_as_they_were_measured(
+    tmp_path: Path, tiny_model: Path, tiny_texts: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+):
+    numbered = [(f"{text} number{place % 12}", f"label {place % 12}") for place, (text, _) in enumerate(tiny_texts)]
+    project = make_project(tmp_path / "project", tiny_model, numbered)
+    project.prepare_here(monkeypatch)
+    run(project, "baseline", "")
+    for method in METHODS:
+        run(project, "package", method)
+        table = measured(project, method)
+        model = Loader().load(folder_of(project, method))
+        answers = [model.names[place] for place in model.predict(table.text.tolist()).argmax(1)]
+        assert answers == table.predicted.tolist() and len(model.names) == 12
+
+
 def test_what_a_kept_model_costs_in_use(made: Project):
     """What is on the disk, not an estimate of it; methods without a model have no beginning."""
     costs = {method: made.read_json(f"metrics/cost/{method}.json") for method in (*METHODS, "majority", "untrained")}

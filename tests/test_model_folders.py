@@ -10,14 +10,19 @@ import pytest
 import torch
 from conftest import TEXTS, WHERE, save_as_trained
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel
+from transformers import AutoConfig, BertConfig, PreTrainedModel
 
 from tunediff.core.errors import UserError
 from tunediff.models import heads, loading, peft_fields, saved
 from tunediff.models.inference import predict_logits
 from tunediff.models.settings import ModelConf
+from tunediff.report.packaging import add_fitted
+from tunediff.tasks import task_of
 from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
+from tunediff.tasks.interface import Task
+from tunediff.tasks.multilabel import Multilabel
+from tunediff.tasks.tagging import Tagging
 from tunediff.use.classifier_loading import Loader
 
 LABELS = ["down", "flat", "up"]
@@ -301,3 +306,31 @@ def test_layers_that_serve_any_head_stay_and_no_random_number_is_drawn_for_that(
     assert torch.equal(models[0][1], models[1][1])
     assert all(torch.equal(models[0][0][name], models[1][0][name]) for name in models[0][0])
     assert torch.equal(models[0][0]["head.dense.weight"], load_file(base / "model.safetensors")["head.dense.weight"])
+
+
+# --- many labels
+
+
+@pytest.mark.parametrize("task", [Classification, Multilabel, Tagging])
+def test_labels_keep_their_numbers_where_a_file_has_them_sorted_as_text(task: type[Task], tmp_path: Path):
+    """As packaging once wrote them: "10" before "2", so that a model of many labels answered others than it meant."""
+    labels = [f"label {number}" for number in range(13)]
+    BertConfig(**task(labels).config(), tunediff={"task": task.name}).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    add_fitted(file, {"temperature": 1.5})
+    assert list(json.loads(file.read_text())["id2label"]) == list(
+        map(str, range(len(task(labels).config()["id2label"])))
+    )
+    assert task_of(AutoConfig.from_pretrained(tmp_path)).labels == labels
+    file.write_text(json.dumps(json.loads(file.read_text()), sort_keys=True))
+    assert task_of(AutoConfig.from_pretrained(tmp_path)).labels == labels
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_packaged_model_of_many_labels_names_what_it_answers(kind: str, tiny_model: Path, tmp_path: Path):
+    labels = [f"label {number}" for number in range(13)]
+    folder = save_as_trained(ModelConf(name=str(tiny_model), max_length=16), labels, tmp_path, **ADAPTERS.get(kind, {}))
+    expected = Loader().load(folder).predict(TEXTS)
+    add_fitted(folder / "config.json", {})
+    model = Loader().load(folder)
+    assert model.names == labels and np.array_equal(model.predict(TEXTS), expected)

@@ -182,18 +182,17 @@ def load(folder: Path) -> tuple[Loaded, Task, Words | States, dict[str, Any]]:
         first = (
             _vectorizer(folder, reads, arrays) if isinstance(reads, Words) else scaler(arrays["mean"], arrays["scale"])
         )
-        names = {int(place): name for place, name in config["id2label"].items()}
-        task = TASKS[origin["task"]].of_config(SimpleNamespace(id2label=names))
+        task = TASKS[origin["task"]].of_config(SimpleNamespace(id2label=config["id2label"]))
         kinds = {reads.counted, "scale"} if isinstance(reads, States) else {reads.counted}
         if set(arrays) != {*kinds, "coefficients", "intercepts"} or len({arrays[kind].shape for kind in kinds}) > 1:
             raise ValueError("its numbers are not those of such a model")
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("it has numbers that are none")
-        outputs = len(names) if reads.several or len(names) > 2 else 1
+        outputs = len(task.labels) if reads.several or len(task.labels) > 2 else 1
         weights = arrays["coefficients"], arrays["intercepts"]
         if [array.shape for array in weights] != [(outputs, len(arrays[reads.counted])), (outputs,)]:
             raise ValueError("its files do not belong together")
-        last = EachLabel(*weights) if reads.several else _regression(*weights, len(names))
+        last = EachLabel(*weights) if reads.several else _regression(*weights, len(task.labels))
     except Exception as error:  # of files that are missing or torn, the libraries raise whatever comes
         raise UserError(f"{folder}: the model cannot be loaded: {reason(error)}; {LOST}") from None
     return (first, last), task, reads, origin

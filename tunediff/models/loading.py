@@ -31,7 +31,7 @@ from tunediff.models import heads, weights
 from tunediff.models.pretrained import GGUF, check_hash, hub_error, hub_id, locate
 from tunediff.models.settings import Pretrained
 from tunediff.tasks import task_of
-from tunediff.tasks.interface import Task
+from tunediff.tasks.interface import Task, label_names
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -221,7 +221,7 @@ def auto_class(task: Task) -> type:
 def _labels_to_keep(conf: Pretrained, place: Path, source: str, revision: str, task: Task) -> list[str]:
     """The labels of the head that the model has, in its order. Raises UserError if they are not those of the task."""
     named = PreTrainedConfig.get_config_dict(source, revision=revision)[0].get("id2label") or {}
-    kept = [str(named[place]) for place in sorted(named, key=int)]
+    kept = list(map(str, label_names(named)))
     wanted = list(task.config()["id2label"].values())
     if sorted(kept) != sorted(wanted):
         other = [label for label in (*wanted, *kept) if wanted.count(label) != kept.count(label)]

@@ -48,7 +48,10 @@ def link(path: Path, target: Path) -> None:
 
 
 def add_fitted(config: Path, fitted: dict[str, Any]) -> None:
-    """Write what was fitted on validation into a config, in the form in which transformers writes it."""
+    """Write what was fitted on validation into a config, in the form in which transformers writes it.
+
+    Numbers of labels stay in their order, in which some readers take the names: as text "10" is before "2".
+    """
     values = read_json(config)
-    values["tunediff"] |= fitted
-    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    values["tunediff"] = dict(sorted((values["tunediff"] | fitted).items()))
+    config.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

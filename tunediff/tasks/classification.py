@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from tunediff.core.errors import UserError
 from tunediff.core.settings import Column, Scalar, Section, number
 from tunediff.core.values import as_text
-from tunediff.tasks.interface import Figure
+from tunediff.tasks.interface import Figure, label_names
 from tunediff.tasks.label_doubts import likely_same, looks_like, several
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Classification:
 
     @classmethod
     def of_config(cls, config: "PreTrainedConfig") -> "Classification":
-        return cls(list(config.id2label.values()))
+        return cls(label_names(config.id2label))
 
     @staticmethod
     def encode(tokenizer: "PreTrainedTokenizerBase", split: "Dataset") -> "Dataset":

@@ -13,7 +13,7 @@ A task that `writes` has more functions, for which see `generation.Generation`, 
 `condensed`, what is kept of logits that are as many as the vocabulary has words.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -206,3 +206,8 @@ class Task(Protocol):
 
     def score_encoded(self, encoded: "Dataset", labels: np.ndarray, logits: np.ndarray) -> dict[str, float]:
         """As `validate`, from the labels of `encoded` rows and the model's logits as transformers' Trainer has them."""
+
+
+def label_names(id2label: Mapping[int | str, str]) -> list[str]:
+    """A config's label names by their numbers: a JSON file may have them sorted as text, "10" before "2"."""
+    return [id2label[number] for number in sorted(id2label, key=int)]

@@ -11,7 +11,7 @@ from tunediff.core.errors import UserError
 from tunediff.core.settings import Column, Scalar, Section
 from tunediff.core.values import as_text
 from tunediff.tasks.classification import Classification, natural_order
-from tunediff.tasks.interface import Figure
+from tunediff.tasks.interface import Figure, label_names
 from tunediff.tasks.label_doubts import likely_same, several
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Multilabel:
 
     @classmethod
     def of_config(cls, config: "PreTrainedConfig") -> "Multilabel":
-        return cls(list(config.id2label.values()))
+        return cls(label_names(config.id2label))
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", split: "Dataset") -> "Dataset":
         from tunediff.tasks.features import SEVERAL, encode

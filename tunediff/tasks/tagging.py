@@ -14,7 +14,7 @@ from tunediff.core.errors import UserError
 from tunediff.core.settings import Column, Scalar, Section
 from tunediff.core.values import as_text
 from tunediff.tasks.classification import natural_order
-from tunediff.tasks.interface import Figure
+from tunediff.tasks.interface import Figure, label_names
 from tunediff.tasks.label_doubts import likely_same
 from tunediff.tasks.span_doubts import edges_within_words, tags_that_do_not_fit
 from tunediff.tasks.span_values import check_spans, listed, span_of, spans_in, spans_of_tokens, tokens_of
@@ -216,7 +216,7 @@ class Tagging:
 
     @classmethod
     def of_config(cls, config: "PreTrainedConfig") -> "Tagging":
-        return cls([tag.removeprefix("B-") for tag in config.id2label.values() if tag.startswith("B-")])
+        return cls([tag.removeprefix("B-") for tag in label_names(config.id2label) if tag.startswith("B-")])
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: "Dataset") -> "Dataset":
         from tunediff.tasks.features import encode_windows

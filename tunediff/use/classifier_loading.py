@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunediff.core.errors import UserError
 from tunediff.core.files import read_json
+from tunediff.tasks.interface import label_names
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -125,7 +126,7 @@ def folder_of(path: Path) -> Path:
 def _origin(config: "PreTrainedConfig") -> tuple:
     """Two models of the same origin were the same before they were trained."""
     keys = ("pretrained", "revision", "sha256", "seed", "keep_head", "quantize", "instruction", "chat")
-    return (*(config.tunediff.get(key) for key in keys), *config.id2label.values())
+    return (*(config.tunediff.get(key) for key in keys), *label_names(config.id2label))
 
 
 @contextmanager

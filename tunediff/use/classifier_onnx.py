@@ -12,6 +12,7 @@ from tunediff.core.errors import UserError, reason
 from tunediff.core.files import read_json
 from tunediff.models.trained_config import check_trained
 from tunediff.tasks import TASKS
+from tunediff.tasks.interface import label_names
 from tunediff.use.classifier import BatchedClassifier
 
 FP32 = "model.onnx"
@@ -37,7 +38,7 @@ class OnnxClassifier(BatchedClassifier):
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         config = read_json(folder / "config.json")
         try:
-            names = {place: config["id2label"][str(place)] for place in range(len(config["id2label"]))}
+            names = dict(enumerate(label_names(config["id2label"])))
             origin = config["tunediff"]
             self._session = onnxruntime.InferenceSession(
                 folder / weights,
