@@ -90,7 +90,7 @@ def outputs(project: Project) -> dict[str, bytes]:
 def begin(project: Project, method: str) -> multiprocessing.Process:
     """The stage in a process of its own that has its modules already: a tenth of the time. stderr.txt has its words."""
     forked = multiprocessing.get_context("forkserver")
-    forked.set_forkserver_preload(["tunediff.training.stage", "tunediff.evidence.growth"])
+    forked.set_forkserver_preload(["tunediff.training.stage", "tunediff.training.loop", "tunediff.evidence.growth"])
     process = forked.Process(target=_stage, args=(project.folder, method))
     process.start()
     return process

@@ -383,7 +383,7 @@ def test_training_begins_at_how_rare_the_labels_are(tmp_path: Path, tiny_model: 
     shares = 1 / (1 + np.exp(-task.prior(train, "none")))
     assert shares == pytest.approx(task.targets(train).mean(0), abs=0.01)
     assert task.prior(train, "balanced") is None
-    monkeypatch.setattr(methods, "fit", lambda model, *rest: model)
+    monkeypatch.setattr("tunediff.training.loop.fit", lambda model, *rest: model)
     training = resolve.training(study.load(made.folder), "full")
     model = methods.train(methods.full, training, train, train, 17, None)
     assert model.classifier.bias.tolist() == pytest.approx(task.prior(train, "none").tolist(), abs=1e-6)

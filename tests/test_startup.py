@@ -12,14 +12,13 @@ from tunediff.core.process import run
 
 pytestmark = pytest.mark.slow
 
-# Libraries that take a tenth of a second or more. PEFT comes with the Trainer, DVC with DVCLive.
+# Libraries that take a tenth of a second or more.
 HEAVY = {
     *("accelerate", "cleanlab", "datasets", "distributed", "dvc", "dvclive", "evaluate", "huggingface_hub"),
     *("matplotlib", "optuna", "pandas", "peft", "scipy", "sklearn", "statsmodels", "sympy", "tokenizers", "torch"),
     *("torchmetrics", "transformers", "transformers.pipelines", "transformers.trainer"),
 }
 MODEL = {"accelerate", "datasets", "huggingface_hub", "pandas", "scipy", "sympy", "tokenizers", "torch", "transformers"}
-TRAINER = {*MODEL, "dvc", "dvclive", "peft", "transformers.trainer"}
 USED = {  # by stages and commands that use the same, which are imported in one process here
     ("settings",): set(),
     ("prepare", "folds"): {"datasets", "huggingface_hub", "pandas"},
@@ -31,7 +30,7 @@ USED = {  # by stages and commands that use the same, which are imported in one 
         "sklearn",
     },
     ("fold_train",): MODEL - {"sympy", "tokenizers"},
-    ("train_full", "train_lora", "train_peft"): TRAINER,
+    ("train_full", "train_lora", "train_peft"): MODEL,  # the Trainer, PEFT and DVCLive when a training begins
     ("fold_training_rows",): {"datasets", "huggingface_hub", "pandas", "scipy", "torch"},
     ("training_rows", "few_labels"): {"datasets", "huggingface_hub", "pandas", "torch"},
     ("report",): {"matplotlib", "pandas", "scipy"},
