@@ -12,7 +12,8 @@ import pandas as pd
 from tunediff.core import arguments
 from tunediff.core.files import atomic, output, read_json
 from tunediff.core.process import run
-from tunediff.core.splits import load_split, rows_of
+from tunediff.core.splits import load_split
+from tunediff.core.values import rows_of
 from tunediff.sources import folds
 from tunediff.sources.settings import SPLITS
 from tunediff.tasks import TASKS

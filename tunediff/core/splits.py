@@ -52,12 +52,6 @@ def save_split(rows: pd.DataFrame, label: Any, path: Path) -> None:
     Dataset.from_pandas(rows[list(features)], features, preserve_index=False).to_parquet(path)
 
 
-def rows_of(split: Dataset) -> dict[str, list]:
-    """What says which rows these are: the columns split, row, text, tokens, and group, if there is one."""
-    names = ("split", "row", "text", "tokens", "group")
-    return {name: split[name][:] for name in names if name in split.column_names}
-
-
 def mapped(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Dataset:
     """A table of the batches, in a file without a name: it is gone when nothing uses the rows any more."""
     folder = _cache()

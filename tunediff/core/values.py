@@ -1,10 +1,13 @@
-"""Values of a record as text."""
+"""Values of a record as text; the columns that say which rows a split has."""
 
 import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunediff.core import limits
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 """Thai, Lao, Burmese, Khmer, Japanese and Chinese, which have no spaces between words, to stand in a pattern."""
@@ -33,3 +36,9 @@ def as_text(record: dict[str, Any], column: str) -> str:
 def characters_of(category: str) -> str:
     """All characters of a category of Unicode, such as `M`, the marks, to stand in a pattern."""
     return "".join(chr(code) for code in range(0x20000) if unicodedata.category(chr(code)).startswith(category))
+
+
+def rows_of(split: "Dataset") -> dict[str, list]:
+    """What says which rows these are: the columns split, row, text, tokens, and group, if there is one."""
+    names = ("split", "row", "text", "tokens", "group")
+    return {name: split[name][:] for name in names if name in split.column_names}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tunediff.core.splits import rows_of
+from tunediff.core.values import rows_of
 from tunediff.evidence.calibration import calibration_error, fit_confidences, fit_temperature, fit_threshold
 from tunediff.tasks.classification import NO_ANSWER, Classification
 
@@ -166,7 +166,7 @@ def predictions(
     fitted: dict[str, Any] | None = None,
     train: "Dataset | None" = None,
 ) -> pd.DataFrame:
-    """Columns seed, those of `splits.rows_of`, actual, predicted, and p_LABEL for each label.
+    """Columns seed, those of `values.rows_of`, actual, predicted, and p_LABEL for each label.
 
     A text without an answer has nothing in `predicted`, and 0 for all labels.
     """

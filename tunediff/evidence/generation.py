@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tunediff.core.splits import rows_of
+from tunediff.core.values import rows_of
 from tunediff.tasks import text_figures
 from tunediff.tasks.generation import Answers, Generation
 from tunediff.tasks.text_figures import EXTRACTS, Pair, is_json, length, sentences

@@ -49,7 +49,7 @@ class TaskEvidence(Protocol):
         fitted: dict[str, Any] | None,
         train: "Dataset | None",
     ) -> pd.DataFrame:
-        """The test split text by text: columns seed, those of `splits.rows_of`, and the task's own."""
+        """The test split text by text: columns seed, those of `values.rows_of`, and the task's own."""
 
     def read(self, table: pd.DataFrame, rows: int) -> tuple[Task, Any, Any]:
         """The task, the targets, and the answers of each training: from what `predictions` gave of all of them.

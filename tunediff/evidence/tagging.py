@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tunediff.core.splits import rows_of
+from tunediff.core.values import rows_of
 from tunediff.evidence.calibration import best_temperature
 from tunediff.tasks.spans import Span, pairs
 from tunediff.tasks.tagging import Tagged, Tagging

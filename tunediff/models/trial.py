@@ -138,6 +138,7 @@ def _encoded(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: An
     return tokenizer(texts, return_token_type_ids=False, return_tensors="pt", **options)
 
 
-def _on_its_device(model: "PreTrainedModel | PeftModel", batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _on_its_device(model: "PreTrainedModel | PeftModel", batch: dict[str, Any]) -> dict[str, Any]:
     """The batch on the model's device: quantized weights are on a GPU as soon as they are loaded."""
-    return {name: values.to(model.device) for name, values in batch.items()}
+    to = model.device
+    return {name: value.to(to) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
