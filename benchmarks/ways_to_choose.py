@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans
 
-from tunediff.use.choosing import EACH, SEED, choose
+from tunediff.use.choosing import EACH, LEAST, SEED, choose
 from tunediff.use.classification_answers import uncertainty
 
-CANDIDATES = 1000  # texts, of the least sure, at least; as in choosing_files
 CLUSTERS = 500  # of typical texts, at most
 NEIGHBOURS = 20  # whose mean distance tells how typical a text is: both as published
 
@@ -43,13 +42,13 @@ def at_random(pool: Pool, rows: int) -> np.ndarray:
 
 def by_words(pool: Pool, rows: int) -> np.ndarray:
     """What `stages.choose` does: the least sure text of each cluster of the least sure texts, by their words."""
-    best = pool.least_sure(max(EACH * rows, CANDIDATES))
+    best = pool.least_sure(max(EACH * rows, LEAST))
     return best[choose([pool.texts[row] for row in best], uncertainty(pool.probabilities[best]), rows)]
 
 
 def by_states(pool: Pool, rows: int) -> np.ndarray:
     """The same by the encoder's states."""
-    best = pool.least_sure(max(EACH * rows, CANDIDATES))
+    best = pool.least_sure(max(EACH * rows, LEAST))
     unsure = uncertainty(pool.probabilities[best])
     clusters = KMeans(rows, n_init=1, random_state=SEED).fit_predict(pool.states[best], sample_weight=unsure + 1e-6)
     _, first = np.unique(clusters, return_index=True)  # of texts in the order of their uncertainty
@@ -73,10 +72,10 @@ def typical(pool: Pool, rows: int) -> np.ndarray:
 
 def _densest_first(pool: Pool, rows: np.ndarray) -> list[int]:
     """Those of a cluster's `rows` that have no label."""
-    states = pool.states[rows]
+    states, labelled = pool.states[rows], set(pool.labelled.tolist())
     apart = np.sqrt(np.maximum(2 - 2 * states @ states.T, 0))
     order = np.argsort(np.sort(apart)[:, 1 : NEIGHBOURS + 1].mean(1)) if len(rows) > 1 else [0]
-    return [int(row) for row in rows[order] if row not in set(pool.labelled.tolist())]
+    return [int(row) for row in rows[order] if row not in labelled]
 
 
 def badge(pool: Pool, rows: int) -> np.ndarray:

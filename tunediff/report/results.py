@@ -164,8 +164,7 @@ def few_labels(settings: Reporting, folders: argparse.Namespace, all_rows: int) 
     drawn = [np.load(file) for file in files]
     some = own[settings.growing[0]]
     counts = {
-        method: [some.by_group(each)[0] for each in (*(one[method] for one in drawn), own[method].counts)]
-        for method in settings.growing
+        method: [*(some.by_group(one[method])[0] for one in drawn), own[method].sums] for method in settings.growing
     }
     figures = [read_json(folders.metrics / "few_labels" / f"{number}.json") for number in settings.per_label]
     return curves(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 EACH = 10  # candidates for each text that is wanted
+LEAST = 1000  # candidates, however few texts are wanted
 NEAR = 0.8  # cosine of two texts' TF-IDF, from which on one repeats the other
 MANY = 1000  # clusters, of more of which k-means sees some texts at a time: its time grows with their square
 DIMENSIONS = 100  # in which clusters are looked for

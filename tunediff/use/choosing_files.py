@@ -16,7 +16,7 @@ from tunediff.core.errors import UserError
 from tunediff.core.files import atomic
 from tunediff.core.values import as_text
 from tunediff.use import job_input
-from tunediff.use.choosing import EACH, Candidates, digest
+from tunediff.use.choosing import EACH, LEAST, Candidates, digest
 from tunediff.use.job_formats import Jsonl, SpreadsheetCsv
 from tunediff.use.job_input import Input, Row
 from tunediff.use.of_task import of_task
@@ -54,7 +54,7 @@ def choose(model: "Classifier", source: Input, label: str, labelled: Iterable[In
             f"--model: a model for the task `{model.task.name}` does not say how unsure it is; give one that classifies"
         )
     known = (text for each in labelled for chunk in job_input.chunks(each.rows()) for text in each.texts(chunk))
-    candidates = Candidates(max(EACH * wanted, 1000), known)
+    candidates = Candidates(max(EACH * wanted, LEAST), known)
     with tqdm(total=source.total, unit="text") as progress:
         for chunk in job_input.chunks(source.rows()):
             candidates.labelled.update(map(digest, source.texts([row for row in chunk if has_label(row, label)])))

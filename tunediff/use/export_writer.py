@@ -132,7 +132,8 @@ def from_gguf(
     """What is wrong with the file as transformers reads it, empty if nothing is; and how it answers otherwise."""
     model, read = gguf_file.read(file)
     read.model_max_length = tokenizer.model_max_length
-    if any(task.prompt(read).ids(text) != task.prompt(tokenizer).ids(text) for text in texts):
+    theirs, own = task.prompt(read), task.prompt(tokenizer)
+    if any(theirs.ids(text) != own.ids(text) for text in texts):
         return "transformers reads other tokens out of it", {}
     differences = ask(model, read, task, generate, texts).beside(before)
     if differences["largest_logit_difference"] <= GGUF * np.ptp(before.logits):
