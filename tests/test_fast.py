@@ -135,3 +135,16 @@ def test_dropout_in_attention_is_drawn_so_too(monkeypatch: pytest.MonkeyPatch):
     mask = fast.bernoulli_(torch.empty(1, 1, 64, 64), 0.5)
     assert torch.equal(torch.get_rng_state(), after)
     torch.testing.assert_close(out[..., 0], mask.mean(-1) * 2)
+
+
+def test_gradients_of_attention_in_bf16_are_computed_in_fp32():
+    torch.manual_seed(0)
+    values = [torch.randn(2, 3, 40, 16).bfloat16().requires_grad_() for _ in range(3)]
+    gradient = torch.randn(2, 3, 40, 16).bfloat16()
+    mask = torch.ones(40, 40, dtype=torch.bool).tril() & (torch.arange(40) < 35)
+    scaled_dot_product_attention(*values, attn_mask=mask).backward(gradient)
+    exact = [each.detach().float().requires_grad_() for each in values]
+    scaled_dot_product_attention(*exact, attn_mask=mask).backward(gradient.float())
+    for half, whole in zip(values, exact, strict=True):
+        assert half.grad.dtype == torch.bfloat16
+        assert (half.grad - whole.grad).abs().max() < 3.5e-3 * whole.grad.abs().max()  # in bf16: 5e-3

@@ -1,5 +1,6 @@
 """Pretrained models: load one under a new head. `saving.py` saves it when it is trained, `saved.py` loads that."""
 
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -42,6 +43,8 @@ transformers_logging.set_verbosity_error()  # not that the head is new: every me
 transformers_logging.disable_progress_bar()
 # PEFT 0.21 asks transformers 5 by an old name; nobody who runs a stage can do anything about it.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+# PEFT imports bitsandbytes for every adapter, where it is. On some CPUs that says which package quantized weights miss.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def load_tokenizer(conf: Pretrained, place: Path) -> PreTrainedTokenizerBase:
