@@ -8,6 +8,7 @@ dvc exp run -S 'export.methods=[lora-v2]'
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tunediff.core import arguments, devices
@@ -15,6 +16,7 @@ from tunediff.core.files import output, write_json
 from tunediff.core.process import run
 from tunediff.core.settings import read
 from tunediff.core.splits import load_split
+from tunediff.evidence import uncertainty
 from tunediff.models.saved import load_saved_config, task_of
 from tunediff.use import export_writer
 from tunediff.use.export_comparison import compare_answers, compare_speed
@@ -41,7 +43,9 @@ def main() -> None:
         answers, speed = export_writer.export(args.model, args.exported, texts)
     else:
         systems = export(args.model, args.exported, texts)
-        answers = {"rows": len(test), **compare_answers(systems, task, task.targets(test), settings.confidence)}
+        groups = uncertainty.numbered(test["group"]) if "group" in test.column_names else np.arange(len(test))
+        answers = compare_answers(systems, task, task.targets(test), groups, settings.confidence)
+        answers = {"rows": len(test), **answers}
         predict = {name: system.classifier.predict for name, system in systems.items()}
         speed = compare_speed(predict, texts, settings.seed)
     write_json(args.metrics, answers)

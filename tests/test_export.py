@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -292,6 +293,24 @@ def test_a_wrong_temperature_of_an_exported_model_is_named(exported: Project, tm
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=rf"^{folder}/config\.json: tunediff\.temperature: .*found 0; fetch the file"):
         OnnxClassifier(folder)
+
+
+def test_rows_of_one_group_make_no_interval_narrower():
+    """Each row four times says no more than once."""
+    task = Classification(["down", "up"])
+    targets, logits = np.array([0, 0, 0, 1, 1, 1]), np.eye(2)[[0, 0, 1, 1, 1, 0]]
+
+    def system(logits: np.ndarray):
+        classifier = SimpleNamespace(task=task, temperature=1.0, fitted={})
+        return export_comparison.System(classifier, logits, bytes=1)
+
+    def compared(copies: int, groups: np.ndarray) -> dict[str, float]:
+        systems = {"pytorch": system(np.repeat(logits, copies, 0)), "int8": system(np.repeat(1 - logits, copies, 0))}
+        return export_comparison.compare_answers(systems, task, np.repeat(targets, copies), groups, 0.95)["int8"]
+
+    once = compared(1, np.arange(6))
+    assert compared(4, np.repeat(np.arange(6), 4)) == {**once, "changed_answers": 24}
+    assert compared(4, np.arange(24))["accuracy_difference_high"] < once["accuracy_difference_high"]
 
 
 def test_speed_compares_systems_that_answer_the_same_texts(monkeypatch: pytest.MonkeyPatch):

@@ -33,17 +33,18 @@ class System:
 
 
 def compare_answers(
-    systems: dict[str, System], task: Task, targets: np.ndarray, confidence: float
+    systems: dict[str, System], task: Task, targets: np.ndarray, groups: np.ndarray, confidence: float
 ) -> dict[str, dict[str, float]]:
     """For each system its main figure and size, and for all but the first how its answers differ from the first one's.
 
     `targets` are what the texts are labelled with, as `task.targets` gives them. The difference of the figure has an
-    interval, with this `confidence`.
+    interval, with this `confidence`; `groups` are the numbers of the rows' groups, shape [rows].
     """
     main = task.headline[0]
     figure = uncertainty.Figures([main], task.figures_of)
     answers = {name: task.answers(system.probabilities, system.classifier.fitted) for name, system in systems.items()}
-    counts = {name: task.counts(targets, answers[name])[None] for name in systems}
+    rows = {name: task.counts(targets, answers[name])[None] for name in systems}
+    counts = {name: uncertainty.by_group(each, groups, np.zeros(len(groups)))[0] for name, each in rows.items()}
     first, *others = systems
     figures = {name: {main: figure(each.sum(1)).item()} for name, each in counts.items()}
     for name in others:
