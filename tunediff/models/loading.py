@@ -113,7 +113,7 @@ def load_pretrained(
         task = task_of(config)  # which knows now what kind of model it is done by
         check_weights(conf, place, source, revision)
         if quantize := getattr(conf, "quantize", None):
-            from tunediff.models.quantized import quantization
+            from tunediff.models.quantized import keep_format, quantization
 
             options["quantization_config"] = quantization(quantize, auto_class(task), config, conf.head, place)
             config.tunediff |= {"quantize": quantize, "head": conf.head}
@@ -127,6 +127,8 @@ def load_pretrained(
             output_loading_info=True,
             **options,
         )
+        if quantize:
+            keep_format(model)
     except ImportError as error:
         raise UserError(f"{place}: name: {conf.name} needs a package that is not here: {reason(error)}") from None
     except (OSError, ValueError, httpx.HTTPError, SafetensorError) as error:

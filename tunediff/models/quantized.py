@@ -47,6 +47,17 @@ def quantization(kind: str, auto: type, config: PreTrainedConfig, head: list[str
     )
 
 
+def keep_format(model: "PreTrainedModel") -> None:
+    """Let layers in 4 bits keep their format, as on every other machine.
+
+    On CPUs with bf16 in hardware bitsandbytes would pack the weights for a product of its own when they are first
+    evaluated: with other scales, not for every size of a layer, and without gradients in the rest of a training.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
 def sizes(model: "PreTrainedModel | PeftModel") -> dict[str, int]:
     """`total_parameters`, and `frozen_bytes`: the memory of the weights that are not trained, with their scales."""
     total = frozen = 0
