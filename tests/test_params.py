@@ -4,6 +4,7 @@ import copy
 import difflib
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -517,9 +518,9 @@ def test_a_learning_rate_changes_the_file_of_its_method_alone(project: Project, 
 # --- dvc exp run -S
 
 
-def lines_changed(path: Path) -> list[str]:
-    """Of the shipped params.yaml, as a diff shows them."""
-    before, after = ((each.read_text(encoding="utf-8").splitlines()) for each in (ROOT / "params.yaml", path))
+def lines_changed(path: Path, shipped: Path = ROOT / "params.yaml") -> list[str]:
+    """Of a shipped file, as a diff shows them."""
+    before, after = ((each.read_text(encoding="utf-8").splitlines()) for each in (shipped, path))
     lines = difflib.unified_diff(before, after, n=0, lineterm="")
     return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
 
@@ -539,6 +540,34 @@ def test_a_value_for_one_run_is_one_line_of_the_shipped_file(tmp_path: Path, ove
     name = override.partition("=")[0].rpartition(".")[2]
     assert old.lstrip("- ").startswith(f"{name}: ") and new.lstrip("+ ").startswith(f"{name}: ")
     assert old.partition("#")[2] == new.partition("#")[2]
+
+
+def lists(values: dict, *place: str) -> Iterator[tuple[str, list]]:
+    """Each list of a file, with its key as `-S` names it."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from lists(value, *place, str(key))
+        elif isinstance(value, list):
+            yield ".".join((*place, str(key))), value
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        pytest.param(path, key, value, id=f"{path.stem}-{key}")
+        for path in (ROOT / "params.yaml", *SHIPPED_DATA, *SHIPPED_MODELS)
+        for key, value in lists(read_yaml(path))
+    ],
+)
+def test_a_list_for_one_run_leaves_the_rest_of_a_shipped_file(tmp_path: Path, file: Path, key: str, value: list):
+    """With a comment beside the list, DVC would write what it cannot read once the list is empty."""
+    path, before = Path(shutil.copy(file, tmp_path)), read_yaml(file)
+    for given in ([], ["one", "two"], [], value):
+        apply_overrides(path, [f"{key}=[{','.join(map(str, given))}]"])
+        after = read_yaml(path)
+        assert dict(lists(after)) == {**dict(lists(before)), key: given}
+    assert after == before
+    assert [line.partition("#")[2] for line in lines_changed(path, file) if "#" in line] == []  # no comment is lost
 
 
 @pytest.mark.slow
