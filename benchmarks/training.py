@@ -1,6 +1,6 @@
 """Texts per second in the training loop, padding not counted: the pipeline's own against what people write instead.
 
-Each round trains ours for an epoch, then each peer for some steps, in this one process, on the same texts:
+Each round trains ours for an epoch, then each peer for some steps, each in a process of its own, on the same texts:
 
 python -m benchmarks.training --method full --peers a b c c-bf16 --rounds 5
 
@@ -20,10 +20,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from datasets import Dataset
 from transformers import (
@@ -101,14 +103,13 @@ def main() -> None:
     training = training_of(args.method, args.precision, None if args.quality else 1)
     splits = [load_split(args.splits, name) for name in ("train", "validation")]
     splits = [split.select(range(min(len(split), args.rows or len(split)))) for split in splits]
-    trainer.DEFAULT_CALLBACKS.append(Clock)
 
     ratios = {peer: [] for peer in args.peers}
     for number in range(1, args.rounds + 1):
-        mine = measure(lambda: ours(training, splits))
+        mine = measure(ours, training, splits)
         print(f"round {number}: ours {described(mine)}", flush=True)
         for peer in args.peers:
-            other = measure(lambda peer=peer: theirs(training, splits, peer, args.quality))
+            other = measure(theirs, training, splits, peer, args.quality)
             ratios[peer].append(mine.texts_per_second / other.texts_per_second)
             print(f"round {number}: {peer} {described(other)}: {ratios[peer][-1]:.2f} times", flush=True)
     for peer, times in ratios.items():
@@ -122,15 +123,19 @@ def described(figures: Figures) -> str:
     return f"{figures.texts_per_second:.2f} texts/s {quality or ''}"
 
 
-def measure(run: Callable[[], None]) -> Figures:
+def measure(run: Callable[..., None], *arguments: Any) -> Figures:
+    """Run a training in a process of its own, where no other one has changed PyTorch, as `fast.on_cpu` does."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(clocked, run, *arguments).result()
+
+
+def clocked(run: Callable[..., None], *arguments: Any) -> Figures:
     """Run a training, with a cache folder of its own."""
-    Clock.texts = 0
-    Clock.seconds = 0.0
-    Clock.best = {}
+    trainer.DEFAULT_CALLBACKS.append(Clock)
     with tempfile.TemporaryDirectory(prefix="tunediff-") as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         with redirect_stdout(io.StringIO()):  # the Trainer prints its figures
-            run()
+            run(*arguments)
     return Figures(Clock.texts / Clock.seconds, Clock.best)
 
 
