@@ -66,6 +66,12 @@ def test_brier_by_hand():
     assert classification.calibrated(np.array([0, 2]), probabilities)["brier"] == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("error")
+def test_rounded_probabilities_are_no_reason_for_a_warning():
+    probabilities = np.array([[0.33333, 0.33333, 0.33333], [0.5, 0.2, 0.3]])  # as TF-IDF's are kept
+    assert classification.calibrated(np.array([0, 1]), probabilities)["log_loss"] == pytest.approx(1.354, abs=1e-3)
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_temperature_is_found_again_and_mends_the_error(temperature: float):
     actual, logits = answers(3, rows=4000, temperature=temperature)

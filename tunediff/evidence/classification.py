@@ -3,6 +3,7 @@
 `of_task.TaskEvidence` says what each function is for.
 """
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,11 +76,12 @@ def calibrated(actual: np.ndarray, probabilities: np.ndarray) -> dict[str, float
     from sklearn.metrics import brier_score_loss, log_loss
 
     classes = range(probabilities.shape[1])
-    return {
-        "log_loss": float(log_loss(actual, probabilities, labels=classes)),
-        "calibration_error": calibration_error(actual, probabilities),
-        "brier": float(brier_score_loss(actual, probabilities, labels=classes, scale_by_half=False)),
-    }
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that rounded ones sum to 1 but for a digit
+        return {
+            "log_loss": float(log_loss(actual, probabilities, labels=classes)),
+            "calibration_error": calibration_error(actual, probabilities),
+            "brier": float(brier_score_loss(actual, probabilities, labels=classes, scale_by_half=False)),
+        }
 
 
 def fit(task: Classification, logits: np.ndarray, actual: np.ndarray, rarer: int | None) -> dict[str, Any]:
