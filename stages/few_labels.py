@@ -35,10 +35,15 @@ def main() -> None:
 
     targets = task.targets(test)
     figures, counts, checkpoints = {"rows": len(drawn[0]), "per_label_of_all": of_all(train, task)}, {}, []
-    for method in tqdm(settings.growth.methods, desc=f"{number} rows a label", unit="method"):
-        given = list(answers(method, task, train, test, drawn, settings, checkpoints))
-        figures[method] = summary([task.score(targets, each) for each in given], task.headline)
-        counts[method] = np.stack([task.counts(targets, task.answers(each)) for each in given])
+    total = len(settings.growth.methods) * len(drawn)
+    with tqdm(desc=f"{number} rows a label", total=total, unit="training") as bar:
+        for method in settings.growth.methods:
+            given = []
+            for each in answers(method, task, train, test, drawn, settings, checkpoints):
+                given.append(each)
+                bar.update()
+            figures[method] = summary([task.score(targets, each) for each in given], task.headline)
+            counts[method] = np.stack([task.counts(targets, task.answers(each)) for each in given])
     with atomic(args.counts) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **counts)  # one array per method, shape [draws, rows, counts]
     write_figures(args.metrics, figures)

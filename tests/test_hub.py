@@ -9,6 +9,7 @@ from pathlib import Path
 import hub
 import hub_data
 import hub_models
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -348,15 +349,20 @@ def test_each_architecture_loads_by_its_hub_name(world: World, loaded: dict[str,
     assert result["pad_token"] == pad_tokens.get(name, "[PAD]")
     assert result["pad"][0] == result["pad"][1]
     assert result["padding_error"] < 1e-4
-    # The tokenizer is of its kind, and `prepare` counts with the same one.
-    assert (first == second) == (result["ids"][0] == result["ids"][1]) == name.endswith("-uncased")
+    # The tokenizer is of its kind, and `prepare` counts with the same one. Equal texts in one batch are equal up to
+    # rounding: which rows a product takes together depends on the processor.
+    alike = max(abs(a - b) for a, b in zip(first, second, strict=True)) < 1e-5
+    assert alike == (result["ids"][0] == result["ids"][1]) == name.endswith("-uncased")
     assert result["lengths"] == [len(ids) for ids in result["ids"]]
     assert result["decoded"][0] == (TEXTS[0].lower() if name.endswith("-uncased") else TEXTS[0])
     byte_level = ("gpt2", "Qwen/Qwen2.5-1.5B", "answerdotai/ModernBERT-base")
     marks = {**dict.fromkeys(byte_level, "Ġold"), "xlm-roberta-base": "▁o"}
     assert marks.get(name, "old") in result["pieces"]
 
-    assert loaded["offline"][f"{name}@main"] == result
+    offline = {**loaded["offline"][f"{name}@main"]}
+    assert np.allclose(offline.pop("logits"), result["logits"], rtol=0, atol=1e-5)
+    assert offline.pop("padding_error") < 1e-4
+    assert offline == {key: value for key, value in result.items() if key not in ("logits", "padding_error")}
 
 
 def test_no_request_for_cached_models_offline(loaded: dict[str, dict]) -> None:

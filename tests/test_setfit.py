@@ -69,9 +69,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_texts:
     return made
 
 
-def run(project: Project, stage: str, option: str) -> None:
-    """A stage as dvc.yaml runs it."""
-    project.run(*shlex.split(STAGES[stage]["cmd"].replace("${item}", option)))
+def run(project: Project, stage: str, option: str) -> str:
+    """A stage as dvc.yaml runs it; gives what it wrote to stderr."""
+    return project.run(*shlex.split(STAGES[stage]["cmd"].replace("${item}", option))).stderr
 
 
 def settings_of(project: Project) -> WithoutFineTuning:
@@ -154,7 +154,8 @@ def test_with_few_labels_it_stands_beside_the_others(made: Project, tmp_path: Pa
     project.edit_yaml("params.yaml", training_rows=rows)
     project.run("python", "-m", "stages.settings", "--out", "data/settings")
     assert project.read_json("data/settings/report.json")["setfit_texts"] == 25
-    run(project, "few_labels", "--number 4")
+    said = run(project, "few_labels", "--number 4")
+    assert "4 rows a label:   0%" in said and "| 4/4 [" in said  # each draw of each method moves the bar
     figures = project.read_json("metrics/few_labels/4.json")
     assert set(figures["setfit"]) == set(figures["tfidf"]) and figures["rows"] == 8
     assert np.load(project.folder / "data/predictions/few_labels/4.npz")["setfit"].shape[0] == 2
