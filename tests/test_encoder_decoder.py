@@ -339,10 +339,12 @@ def test_the_pipeline_trains_an_encoder_decoder(folders: dict[str, Path], tmp_pa
 
     card = (made.folder / "models/lora-v1/README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: text2text-generation" in card
-    for method in ("full", "lora-v1"):  # what the card says loads the folder
+    for method in ("full", "lora-v1"):  # what the card says loads the folder, and answers in its language
         card = (made.folder / f"models/{method}/README.md").read_text(encoding="utf-8")
-        code = card.split("```python\n")[1].split("```")[0]
-        made.run("python", "-c", code, environment=ENVIRONMENT)
+        code = card.split("```python\n")[1].split("```")[0].replace('"A text"', repr(SOURCES[0]))
+        shown = made.run("python", "-c", code, environment=ENVIRONMENT).stdout.strip()
+        made.run("python", "-m", "stages.predict", "--model", f"models/{method}", "--out", "one.jsonl", SOURCES[0])
+        assert json.loads((made.folder / "one.jsonl").read_text())["predicted"] == shown != ""
     made.run("python", "-m", "stages.predict", "--model", "models/full", "--out", "out.jsonl", *table.text[:2])
     answers = [json.loads(line) for line in (made.folder / "out.jsonl").read_text().splitlines()]
     assert [answer["predicted"] for answer in answers] == table.predicted[:2].tolist()

@@ -3,17 +3,20 @@
 import copy
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
+import test_encoder_decoder
 import torch
 from conftest import WHERE, Project
 from huggingface_hub import ModelCard
-from test_encoder_decoder import bart
+from test_encoder_decoder import LANGUAGES
 from test_generation import INSTRUCTION, PAIRS, make
 from tokenizers import Tokenizer, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, LlamaConfig, pipeline
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GPT2Config, LlamaConfig, pipeline
 
 from stages import export, predict
 from tunediff.core.errors import UserError
@@ -21,8 +24,10 @@ from tunediff.models import loading, saving
 from tunediff.models.adapters import adapt
 from tunediff.models.saved import load_saved
 from tunediff.models.settings import ModelConf
+from tunediff.tasks import task_of
 from tunediff.tasks.generation import Generation
 from tunediff.use import export_gguf, export_writer
+from tunediff.use.generation_answers import Writer
 
 CARD = "---\nlibrary_name: peft\n---\n# It\n\n## How to use\n\nWith PeftModel.\n\n## Training data\n\nTexts.\n"
 SOURCES = [source for source, _ in PAIRS[::3]]
@@ -33,9 +38,15 @@ ARGUMENTS = [
 ]
 
 
-def save_writer(checkpoint: Path, folder: Path, peft_type: str, **fields: object) -> Path:
+def save_writer(
+    checkpoint: Path,
+    folder: Path,
+    peft_type: str,
+    languages: Mapping[str, str] = MappingProxyType({}),
+    **fields: object,
+) -> Path:
     """What training and packaging make of a model: an adapter far from its beginning, how it writes, a card."""
-    conf = ModelConf(name=str(checkpoint), max_length=48)
+    conf = ModelConf(name=str(checkpoint), max_length=48, **languages)
     tokenizer = loading.load_tokenizer(conf, WHERE)
     model = loading.load_pretrained(conf, WHERE, tokenizer, Generation(INSTRUCTION), 17)
     model = adapt(model, tokenizer, peft_type, fields, conf, "entry")
@@ -45,7 +56,9 @@ def save_writer(checkpoint: Path, folder: Path, peft_type: str, **fields: object
             if weights.requires_grad:
                 weights.add_(torch.randn(weights.shape) * 0.2)
     saving.settle(model)
-    model.config.tunediff["generate"] = {"max_new_tokens": 8}
+    generating = task_of(model.config).prompt(tokenizer).generating.items()
+    written = {"generate": {"max_new_tokens": 8}, "generating": {key: value for key, value in generating if value}}
+    model.config.tunediff |= written
     saving.save(model, tokenizer, folder)
     (folder / "README.md").write_text(CARD)
     return folder
@@ -161,10 +174,34 @@ def test_what_is_not_in_the_weights_is_refused(exported: Project, tmp_path: Path
     folder = save_writer(exported.folder.parent / "tiny-llama", tmp_path / "it", "PREFIX_TUNING", num_virtual_tokens=4)
     with pytest.raises(UserError, match="it: cannot be exported: what it learnt is not in its weights; use the"):
         export_writer.export(folder, tmp_path / "out", SOURCES)
-    bart(tmp_path / "bart").save_pretrained(tmp_path / "bart")
-    folder = save_writer(tmp_path / "bart", tmp_path / "other", "LORA", target_modules="all-linear")
-    with pytest.raises(UserError, match="other: cannot be exported: it is no causal language model; use the folder"):
-        export_writer.export(folder, tmp_path / "out", SOURCES)
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart", "nllb"])
+def test_an_encoder_decoder_is_merged(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / kind).mkdir()
+    getattr(test_encoder_decoder, kind)(tmp_path / kind).save_pretrained(tmp_path / kind)
+    folder = save_writer(
+        tmp_path / kind, tmp_path / "trained", "LORA", LANGUAGES.get(kind, {}), target_modules="all-linear"
+    )
+    out = tmp_path / "out"
+    figures, speeds = export_writer.export(folder, out, SOURCES)
+    assert set(figures) == {"rows", "merged"} and set(speeds) == {"pytorch", "merged"}
+    assert figures["merged"]["largest_logit_difference"] < 1e-2 and figures["merged"]["changed_answers"] == 0
+    assert "out: without a GGUF file: " in capsys.readouterr().out and "GGUF" not in (out / "README.md").read_text()
+
+    both = AutoModelForSeq2SeqLM.from_pretrained(out), AutoModelForSeq2SeqLM.from_pretrained(tmp_path / kind)
+    read = AutoTokenizer.from_pretrained(out)
+    batch = {**read(f"{INSTRUCTION} {SOURCES[0]}", return_tensors="pt"), "decoder_input_ids": torch.tensor([[2]])}
+    trained, _ = load_saved(folder)
+    with torch.no_grad():
+        merged, base, expected = (model.eval()(**batch).logits for model in (*both, trained))
+    assert torch.allclose(merged, expected, atol=1e-2) and not torch.allclose(base, expected, atol=0.1)
+
+    code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    exec(code.replace('"A text"', repr(SOURCES[0])), {})
+    generate = load_saved(folder)[0].config.tunediff["generate"]
+    [answer] = Writer(trained, read, task_of(trained.config), {"generate": generate}).predict(SOURCES[:1])
+    assert capsys.readouterr().out.strip() == answer
 
 
 def test_which_models_have_a_gguf_file(exported: Project):

@@ -77,7 +77,8 @@ def evaluate(
         differences.append(compare(path, reloaded, expected, TOLERANCE[precision]))
         fitted = evidence.fit_model(task, expected, targets["validation"], splits["train"])
         if settings.generate:
-            fitted = {**fitted, "generate": settings.generate.model_dump()}
+            generating = {key: value for key, value in task.prompt(tokenizer).generating.items() if value is not None}
+            fitted = {**fitted, "generate": settings.generate.model_dump(), "generating": generating}
         detail["fitted"][seed] = fitted
 
         started = time.perf_counter()

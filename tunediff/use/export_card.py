@@ -38,7 +38,9 @@ Its scores are not calibrated.
 WRITER = """## How to use
 
 Exported from `{trained}`.
-
+{code}{gguf}
+"""
+CAUSAL = """
 ```python
 from transformers import pipeline
 
@@ -49,7 +51,17 @@ print(write(messages, max_new_tokens={tokens}, do_sample=False, return_full_text
 
 A tokenizer without a chat template takes the plain prompt of `tunediff/tasks/causal.py` instead. In the project that
 trained it, `python -m stages.predict` asks it as it was trained.
-{gguf}
+"""
+ENCODER_DECODER = """
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+here = "{exported}"  # or its id on the Hub
+model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(here), AutoTokenizer.from_pretrained(here)
+inputs = tokenizer({asked} + "A text", truncation=True, return_tensors="pt")
+ids = model.generate(**inputs, max_new_tokens={tokens}{generating})
+print(tokenizer.decode(ids[0], skip_special_tokens=True))
+```
 """
 GGUF = """
 `{file}`, the same with weights of 16 bits, is for llama.cpp and what is built on it. transformers reads it with
@@ -76,14 +88,16 @@ def write_card(folder: Path, trained: Path, exported: Path, loadable: bool, pipe
 
 def write_writers_card(folder: Path, trained: Path, exported: Path, gguf: bool) -> None:
     """The same of a model that writes; `gguf` says whether it has such a file."""
-    origin = read_json(folder / "config.json")["tunediff"]
-    use = WRITER.format(
-        trained=trained.as_posix(),
+    config = read_json(folder / "config.json")
+    origin = config["tunediff"]
+    code, between = (ENCODER_DECODER, " ") if config.get("is_encoder_decoder") else (CAUSAL, "\n\n")
+    code = code.format(
         exported=exported.as_posix(),
-        asked=json.dumps("".join(f"{part}\n\n" for part in [origin["instruction"]] if part)),
+        asked=json.dumps("".join(f"{part}{between}" for part in [origin["instruction"]] if part)),
         tokens=origin["generate"]["max_new_tokens"],
-        gguf=GGUF.format(file=FILE) if gguf else "",
+        generating="".join(f", {name}={value}" for name, value in origin.get("generating", {}).items()),
     )
+    use = WRITER.format(trained=trained.as_posix(), code=code, gguf=GGUF.format(file=FILE) if gguf else "")
     save(ModelCard.load(folder / "README.md"), use, "transformers", folder)
 
 

@@ -41,7 +41,7 @@ class Asked:
     """What a model answers."""
 
     logits: np.ndarray
-    """Of the token behind each prompt, float32, shape [prompts, vocabulary]."""
+    """Of each answer's first token, float32, shape [prompts, vocabulary]."""
     texts: list[str]
     seconds: float
     """To write the texts: the median of some rounds."""
@@ -59,8 +59,6 @@ def export(trained: Path, exported: Path, texts: list[str]) -> tuple[dict[str, A
     """
     original, tokenizer = load_saved(trained)
     task, generate = task_of(original.config), original.config.tunediff["generate"]
-    if not task.architecture.goes_on:
-        raise UserError(f"{trained}: cannot be exported: it is no causal language model; use the folder as it is")
     texts = texts[:ROWS]
     before = ask(original, tokenizer, task, generate, texts)
     del original
@@ -109,16 +107,21 @@ def ask(
     """What the model answers to the texts; `generate` is how it writes."""
     place = device()
     model.to(place).eval()
-    prompt = task.prompt(tokenizer)
+    prompt, architecture = task.prompt(tokenizer), task.architecture
+    logits = []
     with torch.inference_mode():
-        each = [model(torch.tensor([prompt.ids(text)], device=place)).logits[0, -1] for text in texts]
+        for text in texts:
+            batch = architecture.batch(tokenizer, [architecture.row(prompt.parts(text), [prompt.end])])
+            labels = batch.pop("labels")
+            batch = {name: value.to(place) if hasattr(value, "to") else value for name, value in batch.items()}
+            logits.append(architecture.aligned(model(**batch).logits, labels)[0][0, -1].float().cpu())
     writer = Writer(model, tokenizer, task, {"generate": generate})
     seconds = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
         written = writer.predict(texts)
         seconds.append(time.perf_counter() - started)
-    return Asked(np.stack([logits.float().cpu() for logits in each]), written, statistics.median(seconds))
+    return Asked(np.stack(logits), written, statistics.median(seconds))
 
 
 def from_gguf(
