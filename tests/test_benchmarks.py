@@ -9,9 +9,9 @@ from unittest import mock
 
 import pandas as pd
 import pytest
-from conftest import ROOT, SIDES
+from conftest import ROOT, SIDES, Project
 
-from benchmarks import gpu, rows
+from benchmarks import gpu, peer_study, rows, study
 
 MORE = ["Once more.,neutral", "once (MORE)!,neutral", "once more,bullish", "?!,neutral"]
 
@@ -31,6 +31,19 @@ def test_prepare_and_its_peer_keep_the_same_rows(tmp_path: Path, monkeypatch: py
 
     assert len(kept("peer")) == 202
     assert kept("peer") == kept("data/prepared")
+
+
+@pytest.mark.slow
+def test_the_scripts_of_peers_learn_what_the_stages_learn(project: Project, monkeypatch: pytest.MonkeyPatch):
+    project.prepare_here(monkeypatch)
+    for script in study.SCRIPTS:
+        monkeypatch.setattr(sys, "argv", ["peer_study", script, "--out", "peer"])
+        peer_study.main()
+    table = pd.read_csv(project.folder / "peer/table.csv").set_index("method")
+    assert table.index.tolist() == ["tfidf", "full", "lora-v1", "lora-v2"]
+    assert (table > 0.7).all(axis=None), table  # of two labels
+    adapter = project.read_json("peer/lora-v2/adapter_config.json")
+    assert (adapter["r"], adapter["lora_alpha"], adapter["peft_type"]) == (16, 32, "LORA")
 
 
 @pytest.fixture
