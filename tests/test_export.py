@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -313,22 +314,32 @@ def test_rows_of_one_group_make_no_interval_narrower():
     assert compared(4, np.arange(24))["accuracy_difference_high"] < once["accuracy_difference_high"]
 
 
+class Clock:
+    """Systems whose answers move it on, by so many seconds a text, and what each was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **seconds: float):
+        self.now, self.asked = 0.0, {name: [] for name in seconds}
+        monkeypatch.setattr(export_comparison.time, "perf_counter", lambda: self.now)
+        self.systems = {name: partial(self.answer, name, each) for name, each in seconds.items()}
+
+    def answer(self, name: str, seconds: float, texts: list[str]) -> None:
+        self.asked[name].append(texts)
+        self.now += seconds * len(texts)
+
+
+def test_a_slow_system_is_not_warmed_up_for_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    clock = Clock(monkeypatch, slow=0.4, fast=0.002)
+    export_comparison.compare_speed(clock.systems, list("abcdef"), 17)
+    asked = {name: len(each) / export_comparison.ROUNDS for name, each in clock.asked.items()}
+    assert asked == {"slow": 3 + 50 + 1, "fast": 50 + 50 + 1}
+    assert "timing: 100%" in capsys.readouterr().err
+
+
 def test_speed_compares_systems_that_answer_the_same_texts(monkeypatch: pytest.MonkeyPatch):
-    """With a clock that each answer moves on: one takes 8 ms for a text, the other 2."""
-    clock, asked = [0.0], {"slow": [], "fast": []}
-
-    def system(name: str, seconds: float):
-        def answer(texts: list[str]):
-            asked[name].append(texts)
-            clock[0] += seconds * len(texts)
-
-        return answer
-
-    monkeypatch.setattr(export_comparison.time, "perf_counter", lambda: clock[0])
-    found = export_comparison.compare_speed(
-        {"slow": system("slow", 0.008), "fast": system("fast", 0.002)}, list("abcdef"), 17
-    )
-    assert asked["slow"] == asked["fast"]
+    """One takes 8 ms for a text, the other 2."""
+    clock = Clock(monkeypatch, slow=0.008, fast=0.002)
+    found = export_comparison.compare_speed(clock.systems, list("abcdef"), 17)
+    assert clock.asked["slow"] == clock.asked["fast"]
     assert found["slow"] == pytest.approx({"p50_ms": 8, "p95_ms": 8, "texts_per_second": 125})
     times = {"speedup": 4, "speedup_low": 4, "speedup_high": 4}
     assert found["fast"] == pytest.approx({"p50_ms": 2, "p95_ms": 2, "texts_per_second": 500, **times})

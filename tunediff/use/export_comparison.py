@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import trange
 
 from tunediff.evidence import uncertainty
 from tunediff.tasks.interface import Task
@@ -13,6 +14,7 @@ from tunediff.use.classifier import Classifier
 ROUNDS = 7  # of timing: in each, every system answers the same texts
 TEXTS = 50  # answered one by one in a round
 BATCH_SIZE = 64  # texts answered together in a round
+WARM_UP = 1  # seconds, at most, until the threads of the one before, which wait awake for more, have gone to sleep
 
 Predict = Callable[[list[str]], np.ndarray]
 
@@ -67,11 +69,14 @@ def compare_speed(systems: dict[str, Predict], texts: list[str], seed: int) -> d
     """
     random = np.random.default_rng(seed)
     rounds = {name: {"p50_ms": [], "p95_ms": [], "texts_per_second": []} for name in systems}
-    for _ in range(ROUNDS):
+    for _ in trange(ROUNDS, desc="timing", unit="round"):
         single, batch = (random.choice(texts, size).tolist() for size in (TEXTS, BATCH_SIZE))
         for name in random.permutation(list(systems)):
-            for text in single:  # until the threads of the one before, which wait awake for more, have gone to sleep
+            began = time.perf_counter()
+            for text in single:
                 systems[name]([text])
+                if time.perf_counter() - began > WARM_UP:
+                    break
             seconds = [_timed(systems[name], [text]) for text in single]
             p50, p95 = np.percentile(seconds, [50, 95])
             rounds[name]["p50_ms"].append(1000 * p50)
