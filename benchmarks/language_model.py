@@ -16,7 +16,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, TextGenerationPipeline
 
 from tunediff.core.splits import load_split
-from tunediff.models.generation import configured, write
+from tunediff.models.generation import configure, write
 from tunediff.models.inference import choose_precision
 from tunediff.models.language_model import load_language_model, plain_log_likelihoods
 from tunediff.models.loading import load_tokenizer
@@ -64,7 +64,7 @@ def writing(args: argparse.Namespace) -> dict[str, Contestant]:
     precision = choose_precision(training.precision)
     model = load_language_model(training.model, training.model_path, precision)
     prompt = task.prompt(tokenizer)
-    settings = configured(prompt, tokenizer, generate)
+    settings = configure(model, prompt, tokenizer, generate)
     prompts = [prompt.ids(text) for text in texts]
 
     def ours() -> None:

@@ -9,9 +9,10 @@ from unittest import mock
 
 import pandas as pd
 import pytest
+import test_generation
 from conftest import ROOT, SIDES, Project
 
-from benchmarks import gpu, peer_study, rows, study
+from benchmarks import gpu, language_model, peer_study, rows, study
 
 MORE = ["Once more.,neutral", "once (MORE)!,neutral", "once more,bullish", "?!,neutral"]
 
@@ -44,6 +45,30 @@ def test_the_scripts_of_peers_learn_what_the_stages_learn(project: Project, monk
     assert (table > 0.7).all(axis=None), table  # of two labels
     adapter = project.read_json("peer/lora-v2/adapter_config.json")
     assert (adapter["r"], adapter["lora_alpha"], adapter["peft_type"]) == (16, 32, "LORA")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["write", "label"])
+def test_a_language_model_is_timed_beside_loop_and_pipeline(
+    what: str,
+    project: Project,
+    tiny_decoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+):
+    if what == "write":
+        project = test_generation.make(tmp_path / "writing")
+    else:
+        project.write_yaml("conf/model/decoder.yaml", {"name": str(tiny_decoder), "max_length": 512})
+        prompts = project.read_yaml("params.yaml")["prompts"]
+        project.edit_yaml("params.yaml", prompts={**prompts, "model": "decoder", "methods": ["few-shot"]})
+    project.prepare_here(monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["language_model", what, "--rows", "2", "--rounds", "1"])
+    language_model.main()
+    shown = re.findall(r"^ours, (.+) = 1: [\d.]+, [\d.]+ to [\d.]+$", capsys.readouterr().out, re.MULTILINE)
+    loop = {"write": "a loop of generate", "label": "a loop over texts and labels"}[what]
+    assert shown == [loop, "pipeline"]
 
 
 @pytest.fixture
