@@ -26,6 +26,7 @@ from transformers import (
     EvalPrediction,
     Trainer,
     TrainingArguments,
+    set_seed,
 )
 
 from tunediff.core.splits import load_split
@@ -59,6 +60,7 @@ def fine_tune(training: Training, folder: Path, bf16: bool) -> None:
     place = locate(training.model, training.model_path)
     tokenizer = AutoTokenizer.from_pretrained(place)
     labels = splits["train"].features["label"].num_classes
+    set_seed(training.seeds[0])  # of the new head
     model = AutoModelForSequenceClassification.from_pretrained(place, num_labels=labels)
     if variant := training.lora:
         options = {"r": variant.rank, "lora_alpha": variant.alpha, "lora_dropout": variant.dropout}
