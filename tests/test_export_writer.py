@@ -199,8 +199,7 @@ def test_an_encoder_decoder_is_merged(kind: str, tmp_path: Path, capsys: pytest.
 
     code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0]
     exec(code.replace('"A text"', repr(SOURCES[0])), {})
-    generate = load_saved(folder)[0].config.tunediff["generate"]
-    [answer] = Writer(trained, read, task_of(trained.config), {"generate": generate}).predict(SOURCES[:1])
+    [answer] = Writer(trained, read, task_of(trained.config), trained.config.tunediff).predict(SOURCES[:1])
     assert capsys.readouterr().out.strip() == answer
 
 

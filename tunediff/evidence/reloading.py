@@ -77,7 +77,7 @@ def evaluate(
         differences.append(compare(path, reloaded, expected, TOLERANCE[precision]))
         fitted = evidence.fit_model(task, expected, targets["validation"], splits["train"])
         if settings.generate:
-            generating = {key: value for key, value in task.prompt(tokenizer).generating.items() if value is not None}
+            generating = task.prompt(tokenizer).generating
             fitted = {**fitted, "generate": settings.generate.model_dump(), "generating": generating}
         detail["fitted"][seed] = fitted
 

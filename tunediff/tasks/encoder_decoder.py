@@ -24,11 +24,12 @@ class Source:
         self.special = special_tokens(tokenizer)
         first, _ = framed(tokenizer)
         self.end = tokenizer.eos_token_id
-        self.generating: dict[str, Any] = {
+        generating = {
             "decoder_start_token_id": started(tokenizer, start),
             "forced_bos_token_id": None if first == self.end else first,
             "suppress_tokens": None if tokenizer.pad_token_id == self.end else [tokenizer.pad_token_id],
         }
+        self.generating: dict[str, Any] = {name: value for name, value in generating.items() if value is not None}
 
     def ids(self, text: str, cut: bool = True) -> list[int]:
         longest = self.tokenizer.model_max_length

@@ -57,7 +57,8 @@ ENCODER_DECODER = """
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 here = "{exported}"  # or its id on the Hub
-model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(here), AutoTokenizer.from_pretrained(here)
+model = AutoModelForSeq2SeqLM.from_pretrained(here, trust_remote_code=False)
+tokenizer = AutoTokenizer.from_pretrained(here, trust_remote_code=False)
 inputs = tokenizer({asked} + "A text", truncation=True, return_tensors="pt")
 ids = model.generate(**inputs, max_new_tokens={tokens}{generating})
 print(tokenizer.decode(ids[0], skip_special_tokens=True))
