@@ -1,6 +1,7 @@
 """Encoder-decoders that write texts: their tokens, loss, answers, adapters, and the whole pipeline, at tiny size."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import test_generation
 import torch
 import transformers
-from conftest import ENVIRONMENT, WHERE
+from conftest import WHERE
 from test_generation import INSTRUCTION, PAIRS, SOURCES, conf, load, split_of
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import DataCollatorForSeq2Seq, set_seed
@@ -329,7 +330,9 @@ def test_sets_of_layers_are_known_by_name(folders: dict[str, Path], kind: str, w
 @pytest.mark.slow
 def test_the_pipeline_trains_an_encoder_decoder(folders: dict[str, Path], tmp_path: Path):
     made = test_generation.make(tmp_path)
-    made.edit_yaml("conf/model/tiny.yaml", name=str(folders["nllb"]), **LANGUAGES["nllb"])
+    checkpoint = shutil.copytree(folders["nllb"], tmp_path / "nllb")
+    test_generation.give_an_own_way(checkpoint)
+    made.edit_yaml("conf/model/tiny.yaml", name=str(checkpoint), **LANGUAGES["nllb"])
     made.commit("code")
     assert "Traceback" not in made.run("dvc", "repro").stderr
     for method in ("full", "lora-v1"):
@@ -340,11 +343,8 @@ def test_the_pipeline_trains_an_encoder_decoder(folders: dict[str, Path], tmp_pa
     card = (made.folder / "models/lora-v1/README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: text2text-generation" in card
     for method in ("full", "lora-v1"):  # what the card says loads the folder, and answers in its language
-        card = (made.folder / f"models/{method}/README.md").read_text(encoding="utf-8")
-        code = card.split("```python\n")[1].split("```")[0].replace('"A text"', repr(SOURCES[0]))
-        shown = made.run("python", "-c", code, environment=ENVIRONMENT).stdout.strip()
-        made.run("python", "-m", "stages.predict", "--model", f"models/{method}", "--out", "one.jsonl", SOURCES[0])
-        assert json.loads((made.folder / "one.jsonl").read_text())["predicted"] == shown != ""
+        told, answer = test_generation.card_and_predict(made, method, SOURCES[0])
+        assert told == answer != ""
     made.run("python", "-m", "stages.predict", "--model", "models/full", "--out", "out.jsonl", *table.text[:2])
     answers = [json.loads(line) for line in (made.folder / "out.jsonl").read_text().splitlines()]
     assert [answer["predicted"] for answer in answers] == table.predicted[:2].tolist()

@@ -14,7 +14,7 @@ import torch
 from conftest import WHERE, Project
 from huggingface_hub import ModelCard
 from test_encoder_decoder import LANGUAGES
-from test_generation import INSTRUCTION, PAIRS, make
+from test_generation import INSTRUCTION, PAIRS, give_an_own_way, make
 from tokenizers import Tokenizer, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, GPT2Config, LlamaConfig, pipeline
 
@@ -56,9 +56,7 @@ def save_writer(
             if weights.requires_grad:
                 weights.add_(torch.randn(weights.shape) * 0.2)
     saving.settle(model)
-    generating = task_of(model.config).prompt(tokenizer).generating.items()
-    written = {"generate": {"max_new_tokens": 8}, "generating": {key: value for key, value in generating if value}}
-    model.config.tunediff |= written
+    model.config.tunediff |= {"generate": {"max_new_tokens": 8}}
     saving.save(model, tokenizer, folder)
     (folder / "README.md").write_text(CARD)
     return folder
@@ -69,6 +67,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project in which the stage has exported an adapter."""
     place = tmp_path_factory.mktemp("exported")
     made = make(place)
+    give_an_own_way(place / "tiny-llama")
     save_writer(place / "tiny-llama", made.folder / "models/lora-v1", "LORA", r=4, target_modules="all-linear")
     with pytest.MonkeyPatch.context() as patch:
         made.prepare_here(patch)
@@ -180,6 +179,7 @@ def test_what_is_not_in_the_weights_is_refused(exported: Project, tmp_path: Path
 def test_an_encoder_decoder_is_merged(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / kind).mkdir()
     getattr(test_encoder_decoder, kind)(tmp_path / kind).save_pretrained(tmp_path / kind)
+    give_an_own_way(tmp_path / kind)
     folder = save_writer(
         tmp_path / kind, tmp_path / "trained", "LORA", LANGUAGES.get(kind, {}), target_modules="all-linear"
     )

@@ -77,8 +77,10 @@ def evaluate(
         differences.append(compare(path, reloaded, expected, TOLERANCE[precision]))
         fitted = evidence.fit_model(task, expected, targets["validation"], splits["train"])
         if settings.generate:
-            generating = task.prompt(tokenizer).generating
-            fitted = {**fitted, "generate": settings.generate.model_dump(), "generating": generating}
+            from tunediff.models.generation import generation_config
+
+            config = generation_config(task.prompt(tokenizer), tokenizer, settings.generate).to_diff_dict()
+            fitted = {**fitted, "generate": settings.generate.model_dump(), "generation_config": config}
         detail["fitted"][seed] = fitted
 
         started = time.perf_counter()

@@ -255,19 +255,24 @@ def configure(
     `generate` fills what it is not given from the model's own: that of the base model too, which PEFT leaves where it
     is in an encoder-decoder.
     """
-    model.generation_config = GenerationConfig(
+    model.generation_config = generation_config(prompt, tokenizer, settings)
+    model.generation_config.stop_strings = settings.stop or None
+    if hasattr(model, "peft_config"):
+        model.get_base_model().generation_config = model.generation_config
+    return model.generation_config
+
+
+def generation_config(prompt: Reader, tokenizer: "PreTrainedTokenizerBase", settings: Generate) -> GenerationConfig:
+    """How texts are written, without what transformers does otherwise: draw (`Drawn`) and stop (`before`)."""
+    return GenerationConfig(
         max_new_tokens=settings.max_new_tokens,
         num_beams=settings.beams,
         do_sample=False,
         eos_token_id=prompt.end,
         pad_token_id=tokenizer.pad_token_id,
-        stop_strings=settings.stop or None,
         use_cache=True,
         **prompt.generating,
     )
-    if hasattr(model, "peft_config"):
-        model.get_base_model().generation_config = model.generation_config
-    return model.generation_config
 
 
 class Drawn(Uncopied, LogitsProcessor):

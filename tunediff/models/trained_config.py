@@ -62,8 +62,6 @@ class Trained(_Strict):
     """Whether it was told so in chats of several turns."""
     generate: Generate | None = None
     """How it writes."""
-    generating: dict[str, Any] = Field(default_factory=dict)
-    """What `generate` of transformers is to be given besides: an encoder-decoder's first tokens, of its language."""
     text: str | list[str] | None = None
     """The source's column of the texts, or several, as in the data's file."""
     label: str | None = None

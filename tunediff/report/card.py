@@ -86,7 +86,6 @@ def write(folder: Path, place: Path, seed: str, results: Results) -> None:
         asked=json.dumps("".join(f"{part}{between}" for part in [origin.get("instruction")] if part)),
         encoder_decoder=generate and config.get("is_encoder_decoder", False),
         generate=generate,
-        generating=origin.get("generating", {}),
         versions=training["versions"],
     )
     card.save(folder / "README.md")

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tunediff.core.files import atomic, read_json
+from tunediff.core.files import atomic, read_json, write_json
 from tunediff.core.methods import ENCODER
 from tunediff.core.seeds import folder
 from tunediff.report import card
@@ -25,7 +25,10 @@ def package(trained: Path, model: Path, results: card.Results) -> None:
             fill(target, source)
             if (source / ENCODER).is_dir():
                 fill(target / ENCODER, source / ENCODER)
-            add_fitted(target / "config.json", fitted.get(seed, {}) | columns)
+            found = dict(fitted.get(seed, {}))
+            if "generation_config" in found:  # in the place of the pretrained model's, which may punish repetitions
+                write_json(target / "generation_config.json", found.pop("generation_config"))
+            add_fitted(target / "config.json", found | columns)
             card.write(target, folder(model, seed, seeds), seed, results)
 
 

@@ -60,7 +60,7 @@ here = "{exported}"  # or its id on the Hub
 model = AutoModelForSeq2SeqLM.from_pretrained(here, trust_remote_code=False)
 tokenizer = AutoTokenizer.from_pretrained(here, trust_remote_code=False)
 inputs = tokenizer({asked} + "A text", truncation=True, return_tensors="pt")
-ids = model.generate(**inputs, max_new_tokens={tokens}{generating})
+ids = model.generate(**inputs)
 print(tokenizer.decode(ids[0], skip_special_tokens=True))
 ```
 """
@@ -96,7 +96,6 @@ def write_writers_card(folder: Path, trained: Path, exported: Path, gguf: bool) 
         exported=exported.as_posix(),
         asked=json.dumps("".join(f"{part}{between}" for part in [origin["instruction"]] if part)),
         tokens=origin["generate"]["max_new_tokens"],
-        generating="".join(f", {name}={value}" for name, value in origin.get("generating", {}).items()),
     )
     use = WRITER.format(trained=trained.as_posix(), code=code, gguf=GGUF.format(file=FILE) if gguf else "")
     save(ModelCard.load(folder / "README.md"), use, "transformers", folder)

@@ -16,9 +16,11 @@ import torch
 from tunediff.core.errors import UserError
 from tunediff.core.files import atomic
 from tunediff.models import gguf_file
+from tunediff.models.generation import generation_config
 from tunediff.models.inference import device
 from tunediff.models.saved import load_saved, task_of
 from tunediff.models.saving import SHARD
+from tunediff.tasks.settings import Generate
 from tunediff.use import export_gguf
 from tunediff.use.export_card import write_writers_card
 from tunediff.use.export_folder import is_loadable, merged
@@ -69,6 +71,7 @@ def export(trained: Path, exported: Path, texts: list[str]) -> tuple[dict[str, A
         left_out = shutil.ignore_patterns("*.safetensors", "adapter_*", "seed-*")
         shutil.copytree(trained, folder, ignore=left_out, copy_function=shutil.copyfile)  # writable, unlike DVC's
         model.config.tunediff.pop("adapter", None)  # which is in the weights now
+        model.generation_config = generation_config(task.prompt(tokenizer), tokenizer, Generate(**generate))
         model.save_pretrained(folder, max_shard_size=SHARD)
         file = folder / export_gguf.FILE
         problem = export_gguf.why_not(model.config, tokenizer)
