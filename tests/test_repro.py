@@ -201,10 +201,23 @@ def test_what_dvc_does_not_know_is_one_line(small: Project, environment: dict[st
 
 
 def test_the_longest_chain_begins_first():
-    order = ["settings", "quick", "train", "evaluate", "report"]
-    before = {"settings": set(), "quick": {"settings"}, "train": {"settings"}, "evaluate": {"train"}}
-    plan = repro_plan.Plan(order, {**before, "report": {"evaluate", "quick"}}, set(order), set())
-    assert plan.depth == {"settings": 4, "quick": 2, "train": 3, "evaluate": 2, "report": 1}
+    order = ["settings", "quick", "train", "slow", "evaluate", "report"]
+    before = {"settings": set(), "quick": {"settings"}, "train": {"settings"}, "slow": {"settings"}}
+    before |= {"evaluate": {"train", "slow"}, "report": {"evaluate", "quick"}}
+    plan = repro_plan.Plan(order, before, set(order), set(), {"slow": 40.0})
+    assert plan.left == {"settings": 43, "quick": 2, "train": 3, "slow": 42, "evaluate": 2, "report": 1}
+
+
+def test_what_a_training_took_is_read_from_its_last_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = Project(tmp_path)
+    made.run("dvc", "init", "-q", "--no-scm", environment=ENVIRONMENT)
+    files = {name: f"metrics/cost/training/{name}.json" for name in ("full", "lora-v1")}
+    stages = {name: {"cmd": f"touch {path}", "metrics": [{path: {"cache": False}}]} for name, path in files.items()}
+    made.write_yaml("dvc.yaml", {"stages": {**stages, "other": {"cmd": "touch x", "outs": ["x"]}}})
+    (tmp_path / "metrics/cost/training").mkdir(parents=True)
+    (tmp_path / files["lora-v1"]).write_text('{"train_seconds": 97.5}')
+    monkeypatch.chdir(tmp_path)
+    assert repro_plan.make([]).seconds == {"lora-v1": 97.5}
 
 
 def test_a_frozen_stage_waits_for_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -239,7 +252,7 @@ def test_a_training_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch, tmp_pat
         def create_time(self) -> float:
             return now - 72
 
-    plan = repro_plan.Plan(["train_full", "baseline"], {"train_full": set(), "baseline": set()}, set(), set())
+    plan = repro_plan.Plan(["train_full", "baseline"], {"train_full": set(), "baseline": set()}, set(), set(), {})
     console = Console(file=io.StringIO(), width=120)
     work = repro_run.Run(plan, {}, console, running={"train_full": Process()})
     console.print(work.table())

@@ -21,7 +21,7 @@ from tunediff.baselines.saved import Linear, Tuned, predict, scaler, unit
 from tunediff.baselines.settings import SetFit, WithoutFineTuning
 from tunediff.core.errors import UserError
 from tunediff.models import trial
-from tunediff.models.inference import choose_precision, device, embed, encoder_of, mean_states
+from tunediff.models.inference import choose_precision, device, embed, encoder_of, halves, mean_states
 from tunediff.models.loading import load_pretrained, load_tokenizer
 from tunediff.tasks.classification import Classification
 from tunediff.tasks.features import encode
@@ -100,11 +100,11 @@ def learn(
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP * steps), steps)
     inputs = encoded.select_columns(["input_ids", "attention_mask"])
-    numbers = torch.autocast(device().type, torch.bfloat16, enabled=precision == "bf16")
+    numbers = precision if precision == "bf16" else "fp32"  # in fp16 gradients would vanish
     for step in tqdm(range(steps), desc="setfit", unit="step"):
         part = slice(step * settings.batch_size, (step + 1) * settings.batch_size)
         rows = np.concatenate([first[part], second[part]])
-        with numbers:
+        with halves(numbers):
             states = mean_states(encoder, tokenizer.pad(inputs[rows], return_tensors="pt").to(device()))
         cosines = cosine_similarity(*states.float().chunk(2))
         loss = (cosines - torch.from_numpy(alike[part]).to(cosines)).square().mean()

@@ -1,7 +1,7 @@
 """What `dvc repro` would run and in which order, by DVC's own graph; and that order in the files that DVC writes."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,13 @@ from dvc.dvcfile import LOCK_FILE, PROJECT_FILE
 from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
+from dvc.stage import Stage
 from dvc.utils.serialize import load_yaml, modify_yaml
 
 from tunediff.core.errors import UserError, reason
+from tunediff.core.files import read_json
+
+TRAINING = Path("metrics/cost/training")  # what trainings took; in a fresh clone, the committed ones
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,22 @@ class Plan:
     """The stages that DVC would run as things are now; after them others may have to run too."""
     locked: set[str]
     """The stages that dvc.lock has already."""
+    seconds: dict[str, float]
+    """What each one took when it last ran, as far as it is known; the others are short."""
 
     @cached_property
-    def depth(self) -> dict[str, int]:
-        """For each stage, how many run one after the other from it to the end: the longest chain is to begin first."""
-        depth = dict.fromkeys(self.order, 1)
+    def left(self) -> dict[str, float]:
+        """For each stage, the seconds from its beginning to the end of all that waits for it, with 1 for short ones.
+
+        The longest chain is to begin first.
+        """
+        after = dict.fromkeys(self.order, 0.0)
+        left = {}
         for name in reversed(self.order):
+            left[name] = after[name] + self.seconds.get(name, 1.0)
             for earlier in self.before[name]:
-                depth[earlier] = max(depth[earlier], depth[name] + 1)
-        return depth
+                after[earlier] = max(after[earlier], left[name])
+        return left
 
 
 def make(targets: Sequence[str]) -> Plan:
@@ -53,7 +64,16 @@ def make(targets: Sequence[str]) -> Plan:
             for stage in stages
         }
         changed = set(repo.status(targets=order)) if order else set()
-        return Plan(order, before, changed, set(_locked()))
+        seconds = {stage.addressing: took for stage in stages if (took := _trained_for(stage))}
+        return Plan(order, before, changed, set(_locked()), seconds)
+
+
+def _trained_for(stage: Stage) -> float:
+    """What the stage's last training took, in seconds; 0 where it has written none."""
+    paths = (Path(output.fs_path) for output in stage.outs if Path(output.def_path).parent == TRAINING)
+    with suppress(OSError, UserError, KeyError, TypeError):  # a broken file only means another order
+        return sum(read_json(path)["train_seconds"] for path in paths)
+    return 0.0
 
 
 def still_changed(names: list[str]) -> set[str]:

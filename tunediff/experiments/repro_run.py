@@ -70,7 +70,7 @@ class Run:
             changed = self.plan.changed | (still_changed(unsure) if unsure else set())
             self.ready += [name for name in came if name in changed]
             self.done.update(name for name in came if name not in changed)
-        self.ready.sort(key=self.plan.depth.get, reverse=True)
+        self.ready.sort(key=self.plan.left.get, reverse=True)
 
     def start(self) -> None:
         """Start the first stage that is ready."""

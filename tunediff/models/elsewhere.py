@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tunediff.models.inference import HALVES, device
+from tunediff.models.inference import device, halves
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -46,7 +46,7 @@ def perplexity(model: "PreTrainedModel | PeftModel", tokenizer: "PreTrainedToken
     place = device()
     model.to(place).eval()
     total, tokens = 0.0, 0
-    with torch.inference_mode(), torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES):
+    with torch.inference_mode(), halves(precision):
         for text in TEXTS:
             ids = tokenizer(text, return_token_type_ids=False, return_tensors="pt").to(place)["input_ids"]
             logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits

@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.generation.streamers import BaseStreamer
 
 from tunediff.core.errors import UserError
-from tunediff.models.inference import HALVES, device
+from tunediff.models.inference import device, halves
 from tunediff.tasks.architecture import Reader
 from tunediff.tasks.generation import Generation
 from tunediff.tasks.settings import Generate
@@ -80,10 +80,9 @@ def write_after(
     place = device()
     model.to(place).eval()
     config = configure(model, prompt, tokenizer, settings)
-    numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     answers = [""] * len(prompts)
     bar = tqdm(total=len(order), desc=title, unit="text", disable=title is None)
-    with torch.inference_mode(), numbers, bar as progress:
+    with torch.inference_mode(), halves(precision), bar as progress:
         shared = Shared(model, prefix) if prefix else None
         while order:
             longest = len(prompts[order[0]]) + settings.max_new_tokens

@@ -1,7 +1,9 @@
 """Logits of many texts, in batches of like length."""
 
+import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -38,10 +40,38 @@ def choose_precision(wanted: str) -> str:
     )
 
 
+def halves(precision: str) -> torch.autocast:
+    """The context in which matrix products are computed in that number format; it does nothing for fp32."""
+    place = device().type
+    if place == "cpu" and precision in HALVES:
+        norms_in_halves()
+    return torch.autocast(place, HALVES.get(precision), enabled=precision in HALVES)
+
+
+@cache
+def norms_in_halves() -> torch.library.Library:
+    """Let layer norms under autocast on a CPU give its number format, from here on in this process.
+
+    Autocast's own give fp32, which is cast again for each product that reads it, and in which all is then kept that is
+    added to it.
+    """
+    library = torch.library.Library("aten", "IMPL")
+    autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+
+    def layer_norm(values: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        with torch._C._ExcludeDispatchKeyGuard(autocast):
+            return torch.layer_norm(values, *arguments, **options).to(torch.get_autocast_dtype("cpu"))
+
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there is one already
+        library.impl("layer_norm", layer_norm, "AutocastCPU")
+    return library
+
+
 def cast_frozen(model: "PreTrainedModel | PeftModel", dtype: torch.dtype) -> None:
     """Give frozen matrices the type once that autocast would give them at each step, which takes half the memory.
 
-    Not those that an adapter computes with in other ways than autocast does, such as DoRA with their norms.
+    Not those that an adapter computes with in other ways than autocast does, such as DoRA with their norms. What plain
+    LoRA reads stays in that type: it is for autocast, and not for PEFT, to cast.
     """
     other = set()
     if hasattr(model, "peft_config"):
@@ -49,7 +79,9 @@ def cast_frozen(model: "PreTrainedModel | PeftModel", dtype: torch.dtype) -> Non
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         for layer in model.modules():
-            if isinstance(layer, BaseTunerLayer) and not (isinstance(layer, LoraLayer) and not layer.lora_variant):
+            if isinstance(layer, LoraLayer) and not layer.lora_variant:
+                layer.cast_input_dtype_enabled = False
+            elif isinstance(layer, BaseTunerLayer):
                 other.update(layer.modules())
     embedding = model.get_input_embeddings().weight  # which a language model's head may share
     for layer in model.modules():
@@ -128,7 +160,7 @@ def embed(
 def mean_states(encoder: nn.Module, batch: "BatchEncoding") -> torch.Tensor:
     """Mean of the last hidden states over each text's tokens, shape [texts, hidden]."""
     mask = batch["attention_mask"].unsqueeze(-1)
-    return (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
+    return (encoder(**batch).last_hidden_state.float() * mask).sum(1) / mask.sum(1)
 
 
 def embed_tokens(
@@ -179,13 +211,11 @@ def _in_batches(
 
     Where it gives something for each token, a list of arrays, each as long as its row.
     """
-    place = device()
     order = np.argsort(lengths, kind="stable")[::-1]  # the longest first: memory runs out at once or never
-    numbers = torch.autocast(place.type, HALVES.get(precision), enabled=precision in HALVES)
     parts = []
     hidden = {"disable": True} if title is None else {}
     bar = tqdm(total=len(order), desc=title, unit="text", **hidden)
-    with torch.inference_mode(), numbers, bar as progress:
+    with torch.inference_mode(), halves(precision), bar as progress:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             parts.append(compute(rows).float().cpu().numpy())
