@@ -13,21 +13,25 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ENVIRONMENT, SECRET, Project
+from conftest import ENVIRONMENT, ROOT, SECRET, Project
 from datasets import Dataset
 from test_prompting import ask
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq
 
 from tunediff.core.errors import UserError
+from tunediff.core.settings import read
 from tunediff.evidence import classification as evidence
 from tunediff.evidence import costs
 from tunediff.evidence.comparison import predictions_of
+from tunediff.models.loading import find
+from tunediff.models.settings import ModelConf
 from tunediff.prompting.endpoint import MOST_IN_A_ROW, Server
 from tunediff.prompting.forms import UNSURE, nothing_if_unanswered, wrong_if_unanswered
 from tunediff.prompting.method import ask as ask_for
@@ -605,6 +609,25 @@ def taught(decoder: Path, answers: dict[str, str], folder: Path) -> Path:
     return folder
 
 
+ANSWERED = '"POST /v1/chat/completions HTTP/1.1" 200'
+
+
+@contextmanager
+def served(folder: Path, log: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """`transformers serve` with the model of a folder, and its URL; what it says goes to `log`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).parent / "transformers", "serve", folder, "--port", str(port), "--device", "cpu"]
+    with log.open("w") as said:
+        server = subprocess.Popen(command, env=ENVIRONMENT, stdout=said, stderr=subprocess.STDOUT)
+    try:
+        yield server, f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.kill()
+        server.wait()
+
+
 @pytest.mark.slow
 def test_a_real_server_answers_each_text_once_also_after_a_kill(
     tiny_decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -617,15 +640,9 @@ def test_a_real_server_answers_each_text_once_also_after_a_kill(
         "text 8": "in early trade for a third day against forecasts after the report bearish",
     }
     folder = taught(tiny_decoder, answers, tmp_path / "taught")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = Path(sys.executable).parent / "transformers"
-    command = [program, "serve", folder, "--port", str(port), "--device", "cpu"]
-    server = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        options = {"temperature": 0, "max_tokens": 12}
-        real = client(f"http://127.0.0.1:{port}/v1", retries=40, timeout=60, options=options, concurrency=2)
+    options = {"temperature": 0, "max_tokens": 12}
+    with served(folder, tmp_path / "log") as (server, url):
+        real = client(url, retries=40, timeout=60, options=options, concurrency=2)
         real.endpoint = real.endpoint.model_copy(update={"model": str(folder)})
         asking = multiprocessing.get_context("fork").Process(target=real.scores, args=(CONVERSATIONS, "test"))
         asking.start()
@@ -636,11 +653,28 @@ def test_a_real_server_answers_each_text_once_also_after_a_kill(
         asking.join()
         scores = real.scores(CONVERSATIONS, "test")
         assert (real.scores(CONVERSATIONS, "test").scores[4:8] == scores.scores[4:8]).all()
-    finally:
-        server.kill()
-        said = server.communicate()[0]
-    assert len(known) < 20 <= said.count('"POST /v1/chat/completions HTTP/1.1" 200') <= 20 + real.endpoint.concurrency
+    assert len(known) < 20 <= (tmp_path / "log").read_text().count(ANSWERED) <= 20 + real.endpoint.concurrency
     assert np.flatnonzero(scores.unanswered).tolist() == [3, 8] and scores.cut == 1
     answered = ~scores.unanswered
     assert scores.scores[answered].argmax(1).tolist() == np.array(EXPECTED)[answered].tolist()
     assert scores.input_tokens > 20 * 20 and 20 <= scores.output_tokens <= 20 * 12
+
+
+@pytest.mark.slow
+def test_the_shipped_decoder_is_asked_through_a_real_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = ROOT / "conf/model/smollm2.yaml"
+    folder, _ = find(read(path, ModelConf), path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    texts = [f"{name} shares {word} after the report" for name in ("Bank", "Oil") for word in ("rise", "fall", "rest")]
+    wording = Wording("Is this good or bad news? Answer with one word, bullish or bearish.", "{text}")
+    conversations = [wording.conversation(text) for text in [*texts, texts[0]]]
+    with served(Path(folder), tmp_path / "log") as (_, url):
+        real = client(url, retries=40, timeout=120, options={"temperature": 0, "max_tokens": 8})
+        real.endpoint = real.endpoint.model_copy(update={"model": str(folder)})
+        scores = real.scores(conversations, "test")
+    again = real.scores(conversations, "test")  # the server is gone
+    assert (tmp_path / "log").read_text().count(ANSWERED) == len(texts)
+    assert np.array_equal(scores.scores, again.scores, equal_nan=True) and len(scores.scores) == 7
+    assert scores.unanswered.sum() + (scores.scores == 1).any(1).sum() == 7 > scores.unanswered.sum()
+    assert np.array_equal(scores.scores[0], scores.scores[6], equal_nan=True)
+    assert scores.input_tokens > 7 * 20 and 7 <= scores.output_tokens <= 7 * 8

@@ -111,50 +111,14 @@ def test_frozen_matrices_are_cast_once_and_the_result_is_the_same(make, dora: bo
 
 def test_what_plain_lora_reads_is_not_cast_back():
     model = get_peft_model(bert(), LoraConfig("SEQ_CLS", r=2, lora_dropout=0.5, target_modules="all-linear"))
-    layers = {name: layer for name, layer in model.named_modules() if name.endswith("query.lora_dropout.default")}
     read = []
-    for layer in layers.values():
-        layer.register_forward_hook(lambda module, inputs, output: read.append(inputs[0].dtype))
+    for name, layer in model.named_modules():
+        if name.endswith(".output.dense.lora_dropout.default"):  # which a product gives what it reads
+            layer.register_forward_hook(lambda module, inputs, output: read.append(inputs[0].dtype))
     cast_frozen(model, torch.bfloat16)
     with halves("bf16"):
         model(torch.tensor(IDS[:1]))
-    assert read == [torch.bfloat16] * 2
-
-
-def test_norms_under_autocast_give_its_format_and_nothing_is_lost_in_them():
-    torch.manual_seed(0)
-    norm = torch.nn.LayerNorm(64)
-    torch.nn.init.normal_(norm.weight)
-    values = (5 + 100 * torch.randn(8, 64)).requires_grad_()
-    exact = norm(values)
-    exact.sum().backward()
-    gradient, values.grad = values.grad, None
-    with halves("bf16"):
-        rounded = norm(values)
-    rounded.sum().backward()
-    assert torch.equal(rounded, exact.bfloat16()) and exact.dtype == torch.float32
-    torch.testing.assert_close(values.grad, gradient, rtol=1e-2, atol=1e-4)
-    with halves("fp32"):
-        assert norm(values).dtype == torch.float32
-
-
-@pytest.mark.parametrize("longest", [0.1, 1e3])
-def test_gradients_are_clipped_by_the_optimizer_as_by_pytorch(longest: float):
-    models = bert(), bert()
-    optimizers = [torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True) for model in models]
-    norms = []
-    for step in range(3):
-        for model, optimizer in zip(models, optimizers, strict=True):
-            model.eval()(torch.tensor(IDS[:1]) + step, labels=torch.tensor([1])).loss.backward()
-            if model is models[0]:
-                norms.append(fast.clip(model, optimizer, longest).item())
-            else:
-                norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), longest).item())
-            optimizer.step()
-            optimizer.zero_grad()
-    assert norms[::2] == pytest.approx(norms[1::2], rel=1e-5) and min(norms) > 0.1
-    for weights, expected in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        torch.testing.assert_close(weights, expected, rtol=1e-5, atol=1e-5)
+    assert read == [torch.bfloat16] * 4
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

@@ -1,7 +1,6 @@
 """The one training loop: what a rare label weighs, its figures on validation, and what its checkpoints depend on."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from tunediff.models.settings import ModelConf
 from tunediff.settings import resolve
 from tunediff.settings.study import Study, load
 from tunediff.tasks.classification import Classification
-from tunediff.training import fast, loop
+from tunediff.training import loop
 from tunediff.training.methods import make_optimizer
 from tunediff.training.settings import Lora, PeftMethod, Train, Training
 
@@ -108,19 +107,6 @@ def test_a_rare_label_is_found_with_balanced_weights(rare: Dataset, fit):
     assert recall(plain) < recall(balanced)
     threshold = classification.fit(task, plain.validation_logits, actual, task.rarer(rare))["threshold"]
     assert threshold["label"] == "rare" and 0 < threshold["value"] < 1
-
-
-@pytest.mark.parametrize(("precision", "clipped"), [("fp32", 0), ("bf16", 3)])
-def test_the_optimizer_clips_in_bf16(
-    rare: Dataset, tiny_model: Path, study: Study, monkeypatch: pytest.MonkeyPatch, precision: str, clipped: int
-):
-    calls, clip = [], fast.clip
-    monkeypatch.setattr(fast, "clip", lambda *arguments: calls.append(clip(*arguments)) or calls[-1])
-    model, tokenizer, task = pretrained(tiny_model, rare)
-    settings = training(study, "full", epochs=1, batch_size=math.ceil(len(rare) / 3))
-    settings = settings.model_copy(update={"precision": precision})
-    loop.fit(model, tokenizer, task, rare, rare, settings, 17, None).checkpoints.remove()
-    assert len(calls) == clipped and all(0 < norm < 100 for norm in calls)
 
 
 # --- memory

@@ -1,9 +1,7 @@
 """Logits of many texts, in batches of like length."""
 
-import warnings
 from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -42,29 +40,7 @@ def choose_precision(wanted: str) -> str:
 
 def halves(precision: str) -> torch.autocast:
     """The context in which matrix products are computed in that number format; it does nothing for fp32."""
-    place = device().type
-    if place == "cpu" and precision in HALVES:
-        norms_in_halves()
-    return torch.autocast(place, HALVES.get(precision), enabled=precision in HALVES)
-
-
-@cache
-def norms_in_halves() -> torch.library.Library:
-    """Let layer norms under autocast on a CPU give its number format, from here on in this process.
-
-    Autocast's own give fp32, which is cast again for each product that reads it, and in which all is then kept that is
-    added to it.
-    """
-    library = torch.library.Library("aten", "IMPL")
-    autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
-
-    def layer_norm(values: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        with torch._C._ExcludeDispatchKeyGuard(autocast):
-            return torch.layer_norm(values, *arguments, **options).to(torch.get_autocast_dtype("cpu"))
-
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there is one already
-        library.impl("layer_norm", layer_norm, "AutocastCPU")
-    return library
+    return torch.autocast(device().type, HALVES.get(precision), enabled=precision in HALVES)
 
 
 def cast_frozen(model: "PreTrainedModel | PeftModel", dtype: torch.dtype) -> None:
@@ -160,7 +136,7 @@ def embed(
 def mean_states(encoder: nn.Module, batch: "BatchEncoding") -> torch.Tensor:
     """Mean of the last hidden states over each text's tokens, shape [texts, hidden]."""
     mask = batch["attention_mask"].unsqueeze(-1)
-    return (encoder(**batch).last_hidden_state.float() * mask).sum(1) / mask.sum(1)
+    return (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
 
 
 def embed_tokens(

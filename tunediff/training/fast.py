@@ -57,16 +57,6 @@ def bernoulli_(mask: torch.Tensor, p: float = 0.5, *, generator: torch.Generator
     return mask.copy_(bits < round(p * 2**16) - 2**15)
 
 
-def clip(model: nn.Module, optimizer: torch.optim.Optimizer, longest: float) -> torch.Tensor:
-    """Let a fused optimizer divide the gradients, which it reads anyway, so that their norm is `longest` at most.
-
-    Returns the norm before.
-    """
-    norm = nn.utils.get_total_norm([weights.grad for weights in model.parameters() if weights.grad is not None])
-    optimizer.grad_scale, optimizer.found_inf = (norm / longest).clamp(min=1), None
-    return norm
-
-
 class SeenTokens(nn.Module):
     """An embedding without the rows of tokens that are never met."""
 

@@ -21,7 +21,7 @@ from transformers import (
 from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.errors import UserError
 from tunediff.models import loading, saving
-from tunediff.models.inference import HALVES, cast_frozen, choose_precision, device, halves, outputs
+from tunediff.models.inference import HALVES, cast_frozen, choose_precision, device, outputs
 from tunediff.tasks.interface import Task
 from tunediff.training import fast, record
 from tunediff.training.checkpoints import Checkpoints, made_from
@@ -184,7 +184,6 @@ def faster(
     """A context in which the model trains faster, with the same result; see `fast.py`."""
     if device().type == "cpu":
         fast.on_cpu()
-    halves(precision)  # for how the Trainer's autocast is to compute norms
     if sharded():
         return nullcontext()
     if precision in HALVES:

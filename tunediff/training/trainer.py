@@ -22,7 +22,6 @@ from transformers.trainer_utils import EvalLoopOutput
 from tunediff.core.errors import UserError, reason
 from tunediff.core.files import read_json, write_json
 from tunediff.tasks.interface import Figure, Task
-from tunediff.training import fast
 from tunediff.training.checkpoints import NOTE, digests
 from tunediff.training.ranks import GlobalBatches, ranks, sharded
 
@@ -116,12 +115,6 @@ class ResumableTrainer(Trainer):
                 f"diverged at a learning rate of {rate:.2g}; lower the method's, or raise train.warmup in params.yaml"
             )
         return loss
-
-    def _clip_grad_norm(self, model: nn.Module) -> torch.Tensor:
-        optimizer = getattr(self.optimizer, "optimizer", self.optimizer)
-        if not (self.args.bf16 and self.args.use_cpu and optimizer.defaults.get("fused")) or sharded():
-            return super()._clip_grad_norm(model)
-        return fast.clip(model, optimizer, self.args.max_grad_norm)
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor | None, ...]:
         loss, answers, labels = super().prediction_step(*args, **kwargs)
