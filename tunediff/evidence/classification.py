@@ -76,7 +76,8 @@ def calibrated(actual: np.ndarray, probabilities: np.ndarray) -> dict[str, float
     from sklearn.metrics import brier_score_loss, log_loss
 
     classes = range(probabilities.shape[1])
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that rounded ones sum to 1 but for a digit
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* do not sum to one")  # rounded ones do but for a digit
         return {
             "log_loss": float(log_loss(actual, probabilities, labels=classes)),
             "calibration_error": calibration_error(actual, probabilities),
