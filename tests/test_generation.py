@@ -793,6 +793,20 @@ def test_a_sweep_may_seek_the_best_texts(tmp_path: Path):
         default_values(study.load(made.folder), sweep, "full")
 
 
+def test_frozen_weights_of_a_writer_are_cast_once(llama: Path):
+    task = Generation(INSTRUCTION)
+    for use in ("outputs", "write"):
+        model, tokenizer = load(conf(llama), task)
+        model = adapt(model, tokenizer, "LORA", {"r": 2, "target_modules": "all-linear"}, conf(llama), "entry")
+        if use == "outputs":
+            encoded = task.encode(tokenizer, split_of(PAIRS[:2], task))
+            outputs(task, model, tokenizer, encoded, 2, "bf16", None)
+        else:
+            generation.write(task, model, tokenizer, SOURCES[:1], Generate(max_new_tokens=2), 1, "bf16", None)
+        dtypes = {name.split(".")[-2]: weights.dtype for name, weights in model.named_parameters()}
+        assert (dtypes["base_layer"], dtypes["default"]) == (torch.bfloat16, torch.float32)
+
+
 # --- everything
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -248,6 +249,25 @@ def test_the_nearest_examples_are_the_most_like_the_text(prepared: Project, tiny
     for text, examples in zip(texts, Nearest(train, task, settings).of(texts, "test"), strict=True):
         assert examples[-1].text == text
         assert sorted(each.label for each in examples) == ["bearish"] * 2 + ["bullish"] * 2
+
+
+def test_a_text_without_tokens_is_like_none(prepared: Project, tiny_decoder: Path):
+    """As a decoder's tokenizer, which puts nothing before a text, makes of the empty text of `contextual`."""
+    train = load_split(prepared.folder / "data/prepared", "train")
+    embedder = Pretrained(name=str(tiny_decoder), max_length=16)
+    entry = {"shots": 1, "examples": "nearest"}
+    settings = prompting(tiny_decoder, entry=entry, embedder=embedder, embedder_path=Path("x"))
+    states = Nearest(train, Classification.of(train.features), settings)._states(["", "rise"], "test")
+    assert np.linalg.norm(states, axis=1) == pytest.approx([0, 1])
+
+
+def test_looking_for_examples_takes_time_that_counts(prepared: Project, tiny_decoder: Path):
+    splits = {name: load_split(prepared.folder / "data/prepared", name) for name in ("train", "validation", "test")}
+    asking = Asking(splits, Classification.of(splits["train"].features), prompting(tiny_decoder, entry={"shots": 1}))
+    texts, of = splits["test"]["text"][:2], asking.examples.of
+    asking.scores(texts, "test")
+    asking.examples.of = lambda *arguments: time.sleep(1) or of(*arguments)
+    assert asking.scores(texts, "test").seconds > 1
 
 
 def test_a_sample_of_validation_keeps_the_shares(prepared: Project):

@@ -208,7 +208,7 @@ def test_the_longest_chain_begins_first():
     assert plan.left == {"settings": 43, "quick": 2, "train": 3, "slow": 42, "evaluate": 2, "report": 1}
 
 
-def test_what_a_training_took_is_read_from_its_last_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_a_training_took_is_read_from_its_last_run_or_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made = Project(tmp_path)
     made.run("dvc", "init", "-q", "--no-scm", environment=ENVIRONMENT)
     files = {name: f"metrics/cost/training/{name}.json" for name in ("full", "lora-v1")}
@@ -217,7 +217,9 @@ def test_what_a_training_took_is_read_from_its_last_run(tmp_path: Path, monkeypa
     (tmp_path / "metrics/cost/training").mkdir(parents=True)
     (tmp_path / files["lora-v1"]).write_text('{"train_seconds": 97.5}')
     monkeypatch.chdir(tmp_path)
-    assert repro_plan.make([]).seconds == {"lora-v1": 97.5}
+    assert repro_plan.make([]).seconds == {"full": 97.5, "lora-v1": 97.5}
+    (tmp_path / files["lora-v1"]).write_text('{"train_sec')
+    assert repro_plan.make([]).seconds == {"full": 1, "lora-v1": 1}
 
 
 def test_a_frozen_stage_waits_for_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -21,9 +21,10 @@ def _shown(line: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
-def reason(error: Exception) -> str:
-    """What a library's error says, on one line."""
-    return " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+def reason(error: Exception, secret: str | None = None) -> str:
+    """What a library's error says, on one line, without the secret."""
+    said = str(error).replace(secret, "(key)") if secret else str(error)
+    return " ".join(said.split())[:300].rstrip(".") or type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

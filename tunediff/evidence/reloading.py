@@ -80,6 +80,7 @@ def evaluate(
             from tunediff.models.generation import generation_config
 
             config = generation_config(task.prompt(tokenizer), tokenizer, settings.generate).to_diff_dict()
+            del config["transformers_version"]
             fitted = {**fitted, "generate": settings.generate.model_dump(), "generation_config": config}
         detail["fitted"][seed] = fitted
 

@@ -1,6 +1,6 @@
 """What `dvc repro` would run and in which order, by DVC's own graph; and that order in the files that DVC writes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,11 +32,11 @@ class Plan:
     locked: set[str]
     """The stages that dvc.lock has already."""
     seconds: dict[str, float]
-    """What each one took when it last ran, as far as it is known; the others are short."""
+    """What each training takes, as far as it is known. The others, of which nothing is known, count as 1."""
 
     @cached_property
     def left(self) -> dict[str, float]:
-        """For each stage, the seconds from its beginning to the end of all that waits for it, with 1 for short ones.
+        """For each stage, the seconds from its beginning to the end of all that waits for it.
 
         The longest chain is to begin first.
         """
@@ -64,16 +64,22 @@ def make(targets: Sequence[str]) -> Plan:
             for stage in stages
         }
         changed = set(repo.status(targets=order)) if order else set()
-        seconds = {stage.addressing: took for stage in stages if (took := _trained_for(stage))}
-        return Plan(order, before, changed, set(_locked()), seconds)
+        return Plan(order, before, changed, set(_locked()), _trained_for(stages))
 
 
-def _trained_for(stage: Stage) -> float:
-    """What the stage's last training took, in seconds; 0 where it has written none."""
-    paths = (Path(output.fs_path) for output in stage.outs if Path(output.def_path).parent == TRAINING)
-    with suppress(OSError, UserError, KeyError, TypeError):  # a broken file only means another order
-        return sum(read_json(path)["train_seconds"] for path in paths)
-    return 0.0
+def _trained_for(stages: Iterable[Stage]) -> dict[str, float]:
+    """The seconds of each training of one seed, when it last ended; of one that never did, the longest of the others.
+
+    DVC removes the file when the stage begins.
+    """
+    seconds: dict[str, float | None] = {}
+    for stage in stages:
+        for path in (Path(output.fs_path) for output in stage.outs if Path(output.def_path).parent == TRAINING):
+            seconds[stage.addressing] = None
+            with suppress(OSError, UserError, KeyError, TypeError):  # a broken file only means another order
+                seconds[stage.addressing] = float(read_json(path)["train_seconds"])
+    longest = max((known for known in seconds.values() if known is not None), default=1.0)
+    return {name: longest if known is None else known for name, known in seconds.items()}
 
 
 def still_changed(names: list[str]) -> set[str]:

@@ -102,6 +102,8 @@ def outputs(
     They are numbers that a reloaded model gives again, float32, shape [rows, ...], in the order of `encoded`: logits,
     or what the task's `condensed` keeps of them.
     """
+    if precision in HALVES:
+        cast_frozen(model, HALVES[precision])
     if not task.writes:
         return task.gathered(encoded, predict_logits(model, tokenizer, encoded, batch_size, precision, title))
     collate = task.collator(tokenizer)
@@ -136,7 +138,7 @@ def embed(
 def mean_states(encoder: nn.Module, batch: "BatchEncoding") -> torch.Tensor:
     """Mean of the last hidden states over each text's tokens, shape [texts, hidden]."""
     mask = batch["attention_mask"].unsqueeze(-1)
-    return (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
+    return (encoder(**batch).last_hidden_state * mask).sum(1) / mask.sum(1).clamp(min=1)  # a text may be empty
 
 
 def embed_tokens(

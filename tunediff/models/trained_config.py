@@ -62,6 +62,8 @@ class Trained(_Strict):
     """Whether it was told so in chats of several turns."""
     generate: Generate | None = None
     """How it writes."""
+    generating: dict[str, Any] = Field(default_factory=dict)
+    """Of older folders; generation_config.json has it now."""
     text: str | list[str] | None = None
     """The source's column of the texts, or several, as in the data's file."""
     label: str | None = None

@@ -89,10 +89,10 @@ class Server:
 
     def _usage(self, answered: list[dict[str, Any]]) -> dict[str, Any]:
         """Raises UserError if there is a price, and the server does not say of how many tokens."""
-        if self.endpoint.price and not all(record["input_tokens"] or record["refused"] for record in answered):
+        if self.endpoint.price and not all(map(counted, answered)):
             raise UserError(
-                f"{self.place}.price: {self.endpoint.url} does not say how many tokens it reads (`usage`), so no "
-                "money can be counted; leave `price` out. The answers are kept"
+                f"{self.place}.price: {self.endpoint.url} does not say how many tokens it reads and writes (`usage`), "
+                "so no money can be counted; leave `price` out. The answers are kept"
             )
         return {
             "seconds": sum(record["seconds"] for record in answered),
@@ -238,7 +238,7 @@ class Server:
         from openai import APIConnectionError
 
         cause = error.__cause__ if isinstance(error, APIConnectionError) and error.__cause__ else error
-        return reason(cause).replace(key, "(key)") if key else reason(cause)
+        return reason(cause, key)
 
     def _failure(self, error: Exception, key: str | None, answered: int, asked: int) -> UserError:
         """What is wrong, and what to do."""
@@ -277,3 +277,8 @@ class Server:
                 raise error
         kept = f"{answered:,} of {asked:,} answers came and are kept: the next run asks for the rest"
         return UserError(f"{self.place}{problem}. {kept}")
+
+
+def counted(record: dict[str, Any]) -> bool:
+    """Whether the server said how many tokens an answer took, or took none."""
+    return record["refused"] or bool(record["input_tokens"] and (record["output_tokens"] or not record["answer"]))

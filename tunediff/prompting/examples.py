@@ -58,7 +58,8 @@ class Nearest:
             choose_precision(self.settings.precision),
             f"{self.settings.method}: states of {title}",
         )
-        return states / np.linalg.norm(states, axis=1, keepdims=True)
+        lengths = np.linalg.norm(states, axis=1, keepdims=True)
+        return states / np.where(lengths > 0, lengths, 1)  # 0 of a text without tokens
 
 
 def _of_labels(train: Dataset, task: Task) -> list[np.ndarray]:

@@ -1,5 +1,7 @@
 """One method of `prompts`, from its settings to what it answers on validation and test."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -68,10 +70,18 @@ class Asking:
         """What the text of an example may have at most, in the conversation in which it may have least."""
 
     def scores(self, texts: list[str], title: str) -> Scores:
-        return self.model.scores(self.conversations(texts, title), title)
+        return self._asked(self.model.scores, texts, title)
 
     def texts(self, texts: list[str], title: str) -> Texts:
-        return self.model.texts(self.conversations(texts, title), title)
+        return self._asked(self.model.texts, texts, title)
+
+    def _asked(self, model: Callable[[list[Messages], str], Any], texts: list[str], title: str) -> Any:
+        """What `model` answers; its seconds are also those in which the examples are looked for."""
+        started = time.perf_counter()
+        conversations = self.conversations(texts, title)
+        looked = time.perf_counter() - started
+        usage = model(conversations, title)
+        return replace(usage, seconds=usage.seconds + looked)
 
     def conversations(self, texts: list[str], title: str) -> list[Messages]:
         cut = lru_cache(maxsize=1000)(self.shortened)  # the same examples come again and again

@@ -18,7 +18,7 @@ from tunediff.use.classifier_onnx import FP32, INT8, OnnxClassifier
 from tunediff.use.classifier_torch import TorchClassifier
 from tunediff.use.export_card import write_card
 from tunediff.use.export_comparison import System
-from tunediff.use.export_onnx import convert
+from tunediff.use.export_onnx import check_size, convert
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -34,6 +34,7 @@ def export(trained: Path, exported: Path, texts: list[str]) -> dict[str, System]
     be exported, or if the exported one answers otherwise.
     """
     original, tokenizer = load_saved(trained)
+    check_size(original, trained)
     task, fitted = task_of(original.config), original.config.tunediff
     if task.cuts:
         expected = predict_logits(original, tokenizer, encode(tokenizer, texts), BATCH_SIZE, "fp32", "PyTorch")

@@ -18,19 +18,23 @@ if TYPE_CHECKING:
 LIMIT = 2**31  # bytes of a file of ONNX, in which the weights of 8 bits are
 
 
-def convert(
-    model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, folder: Path, place: Path
-) -> None:
-    """Write to `folder` what `OnnxClassifier` reads beside config.json: `FP32`, `INT8`, a tokenizer that cuts and pads.
-
-    Raises UserError, which names `place`, if the model is too large, or cannot be traced.
-    """
+def check_size(model: "PreTrainedModel | PeftModel", place: Path) -> None:
+    """Raises UserError, which names `place`, if the model is too large."""
     size = sum(weights.numel() * (1 if weights.ndim > 1 else 4) for weights in model.parameters())
     if size > LIMIT:
         raise UserError(
             f"{place}: cannot be exported to ONNX: its weights take {size / 2**30:.1f} GiB in 8 bits, and a file holds "
             f"{LIMIT >> 30}; use it with PyTorch"
         )
+
+
+def convert(
+    model: "PreTrainedModel | PeftModel", tokenizer: PreTrainedTokenizerBase, folder: Path, place: Path
+) -> None:
+    """Write to `folder` what `OnnxClassifier` reads beside config.json: `FP32`, `INT8`, a tokenizer that cuts and pads.
+
+    Raises UserError, which names `place`, if the model cannot be traced.
+    """
     _trace(model, tokenizer, folder / FP32, place)
     _quantize(folder)
     backend = tokenizer.backend_tokenizer
