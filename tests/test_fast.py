@@ -104,7 +104,7 @@ def test_frozen_matrices_are_cast_once_and_the_result_is_the_same(make, dora: bo
     plain = get_peft_model(make(), config)
     torch.manual_seed(2)
     model = get_peft_model(make(), config)
-    cast_frozen(model, torch.bfloat16)
+    cast_frozen(model, "bf16")
     assert sum(weights.dtype == torch.bfloat16 for weights in model.parameters()) >= cast
     assert train(model) == train(plain)
 
@@ -115,7 +115,7 @@ def test_what_plain_lora_reads_is_not_cast_back():
     for name, layer in model.named_modules():
         if name.endswith(".output.dense.lora_dropout.default"):  # which a product gives what it reads
             layer.register_forward_hook(lambda module, inputs, output: read.append(inputs[0].dtype))
-    cast_frozen(model, torch.bfloat16)
+    cast_frozen(model, "bf16")
     with torch.autocast("cpu", torch.bfloat16):
         model(torch.tensor(IDS[:1]))
     assert read == [torch.bfloat16] * 4

@@ -84,6 +84,11 @@ def test_a_wrong_value_of_tunediff_is_one_line(made: dict[str, Path], tmp_path: 
     assert line.endswith("; fetch the file with `dvc pull`, or train again")
 
 
+def test_what_older_folders_say_of_their_writing_is_passed_over(made: dict[str, Path], tmp_path: Path):
+    folder = changed(made["full"], tmp_path / "full", tunediff={"generating": {"forced_bos_token_id": 5}})
+    assert saved.load_saved(folder)
+
+
 def test_a_tunediff_that_is_none_is_one_line(made: dict[str, Path], tmp_path: Path):
     folder = changed(made["full"], tmp_path / "full", tunediff=None)
     assert refusal(folder).startswith(f"{folder}/config.json: tunediff: Input should be a valid dictionary")

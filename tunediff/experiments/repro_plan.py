@@ -76,7 +76,8 @@ def _trained_for(stages: Iterable[Stage]) -> dict[str, float]:
     for stage in stages:
         for path in (Path(output.fs_path) for output in stage.outs if Path(output.def_path).parent == TRAINING):
             seconds[stage.addressing] = None
-            with suppress(OSError, UserError, KeyError, TypeError):  # a broken file only means another order
+            # A broken file only means another order.
+            with suppress(OSError, UserError, KeyError, TypeError, ValueError):
                 seconds[stage.addressing] = float(read_json(path)["train_seconds"])
     longest = max((known for known in seconds.values() if known is not None), default=1.0)
     return {name: longest if known is None else known for name, known in seconds.items()}

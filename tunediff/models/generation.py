@@ -21,7 +21,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.generation.streamers import BaseStreamer
 
 from tunediff.core.errors import UserError
-from tunediff.models.inference import HALVES, cast_frozen, device, halves
+from tunediff.models.inference import cast_frozen, device, halves
 from tunediff.tasks.architecture import Reader
 from tunediff.tasks.generation import Generation
 from tunediff.tasks.settings import Generate
@@ -78,8 +78,7 @@ def write_after(
     prompt = task.prompt(tokenizer)
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))  # memory runs out at once or never
     place = device()
-    if precision in HALVES:
-        cast_frozen(model, HALVES[precision])
+    cast_frozen(model, precision)
     model.to(place).eval()
     config = configure(model, prompt, tokenizer, settings)
     answers = [""] * len(prompts)

@@ -43,13 +43,15 @@ def halves(precision: str) -> torch.autocast:
     return torch.autocast(device().type, HALVES.get(precision), enabled=precision in HALVES)
 
 
-def cast_frozen(model: "PreTrainedModel | PeftModel", dtype: torch.dtype) -> None:
+def cast_frozen(model: "PreTrainedModel | PeftModel", precision: str) -> None:
     """Give frozen matrices the type once that autocast would give them at each step, which takes half the memory.
 
     Not those that an adapter computes with in other ways than autocast does, such as DoRA with their norms. What plain
-    LoRA reads stays in that type: it is for autocast, and not for PEFT, to cast.
+    LoRA reads stays in that type: it is for autocast, and not for PEFT, to cast. In fp32 nothing is cast.
     """
-    other = set()
+    if precision not in HALVES:
+        return
+    dtype, other = HALVES[precision], set()
     if hasattr(model, "peft_config"):
         from peft.tuners.lora import LoraLayer
         from peft.tuners.tuners_utils import BaseTunerLayer
@@ -82,8 +84,7 @@ def predict_logits(
     Of a model that answers each token, a list of as many arrays of shape [tokens, labels]. Frozen matrices of `model`
     stay in the number format that it computes in.
     """
-    if precision in HALVES:
-        cast_frozen(model, HALVES[precision])
+    cast_frozen(model, precision)
     model.to(device()).eval()
     return _by_length(lambda batch: model(**batch).logits, tokenizer, encoded, batch_size, precision, title)
 
@@ -102,10 +103,9 @@ def outputs(
     They are numbers that a reloaded model gives again, float32, shape [rows, ...], in the order of `encoded`: logits,
     or what the task's `condensed` keeps of them.
     """
-    if precision in HALVES:
-        cast_frozen(model, HALVES[precision])
     if not task.writes:
         return task.gathered(encoded, predict_logits(model, tokenizer, encoded, batch_size, precision, title))
+    cast_frozen(model, precision)
     collate = task.collator(tokenizer)
     model.to(device()).eval()
 

@@ -4,7 +4,7 @@ import asyncio
 import random
 from typing import Any
 
-import httpx
+from huggingface_hub.utils import httpx
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from tunediff.prompting.settings import Endpoint

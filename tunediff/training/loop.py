@@ -21,7 +21,7 @@ from transformers import (
 from tunediff.core.cost import peak_memory_bytes
 from tunediff.core.errors import UserError
 from tunediff.models import loading, saving
-from tunediff.models.inference import HALVES, cast_frozen, choose_precision, device, outputs
+from tunediff.models.inference import cast_frozen, choose_precision, device, outputs
 from tunediff.tasks.interface import Task
 from tunediff.training import fast, record
 from tunediff.training.checkpoints import Checkpoints, made_from
@@ -186,8 +186,7 @@ def faster(
         fast.on_cpu()
     if sharded():
         return nullcontext()
-    if precision in HALVES:
-        cast_frozen(model, HALVES[precision])
+    cast_frozen(model, precision)
     return fast.seen_tokens(model, tokenizer.pad_token_id, encoded)
 
 

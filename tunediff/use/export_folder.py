@@ -34,7 +34,7 @@ def export(trained: Path, exported: Path, texts: list[str]) -> dict[str, System]
     be exported, or if the exported one answers otherwise.
     """
     original, tokenizer = load_saved(trained)
-    check_size(original, trained)
+    check_size(original, trained)  # of quantized weights less than the whole: `convert` looks again
     task, fitted = task_of(original.config), original.config.tunediff
     if task.cuts:
         expected = predict_logits(original, tokenizer, encode(tokenizer, texts), BATCH_SIZE, "fp32", "PyTorch")

@@ -33,8 +33,9 @@ def convert(
 ) -> None:
     """Write to `folder` what `OnnxClassifier` reads beside config.json: `FP32`, `INT8`, a tokenizer that cuts and pads.
 
-    Raises UserError, which names `place`, if the model cannot be traced.
+    Raises UserError, which names `place`, if the model is too large, or cannot be traced.
     """
+    check_size(model, place)
     _trace(model, tokenizer, folder / FP32, place)
     _quantize(folder)
     backend = tokenizer.backend_tokenizer
