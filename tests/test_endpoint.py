@@ -108,12 +108,12 @@ class FakeServer:
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                parts = [body] if isinstance(body, str) else body
+                parts = [part.encode() for part in ([body] if isinstance(body, str) else body)]
                 self.send_header("Content-Length", str(sum(map(len, parts)) + (0 if given else 500)))
                 self.end_headers()
                 for number, part in enumerate(parts):
                     time.sleep(0.1 if number else 0)
-                    self.wfile.write(part.encode())
+                    self.wfile.write(part)
                 self.close_connection = not given
 
             def log_message(self, *args):
@@ -140,7 +140,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 
 def client(url: str, task: str = "classification", **endpoint: object) -> Server:
-    entry = Entry(shots=0, endpoint=Endpoint(url=url, model="m", **{"retries": 4, "timeout": 5, **endpoint}))
+    entry = Entry(shots=0, endpoint=Endpoint(**{"url": url, "model": "m", "retries": 4, "timeout": 5, **endpoint}))
     settings = Prompting(
         method="ask", task=task, seed=1, precision="fp32", batch_size=8, select_by="f1",
         validation_rows=10, entry=entry,
@@ -655,8 +655,7 @@ def test_a_real_server_answers_each_text_once_also_after_a_kill(
     folder = taught(tiny_decoder, answers, tmp_path / "taught")
     options = {"temperature": 0, "max_tokens": 12}
     with served(folder, tmp_path / "log") as (server, url):
-        real = client(url, retries=40, timeout=60, options=options, concurrency=2)
-        real.endpoint = real.endpoint.model_copy(update={"model": str(folder)})
+        real = client(url, model=str(folder), retries=40, timeout=60, options=options, concurrency=2)
         asking = multiprocessing.get_context("fork").Process(target=real.scores, args=(CONVERSATIONS, "test"))
         asking.start()
         while len(known := [*(tmp_path / "cache").rglob("*.json")]) < 4:
@@ -682,8 +681,8 @@ def test_the_shipped_decoder_is_asked_through_a_real_server(tmp_path: Path, monk
     wording = Wording("Is this good or bad news? Answer with one word, bullish or bearish.", "{text}")
     conversations = [wording.conversation(text) for text in [*texts, texts[0]]]
     with served(Path(folder), tmp_path / "log") as (_, url):
-        real = client(url, retries=40, timeout=120, options={"temperature": 0, "max_tokens": 8})
-        real.endpoint = real.endpoint.model_copy(update={"model": str(folder)})
+        options = {"temperature": 0, "max_tokens": 8}
+        real = client(url, model=str(folder), retries=40, timeout=120, options=options)
         scores = real.scores(conversations, "test")
     again = real.scores(conversations, "test")  # the server is gone
     assert (tmp_path / "log").read_text().count(ANSWERED) == len(texts)

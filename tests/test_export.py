@@ -236,6 +236,16 @@ def test_a_large_models_second_file_is_counted(exported: Project, tmp_path: Path
     assert systems["int8"].bytes < systems["pytorch"].bytes < systems["fp32"].bytes
 
 
+def test_a_model_too_large_for_a_file_is_refused_before_it_is_traced(tmp_path: Path, tiny_model: Path, monkeypatch):
+    monkeypatch.setattr("tunediff.use.export_onnx.LIMIT", 1000)
+    monkeypatch.setattr("torch.onnx.export", lambda *_, **__: pytest.fail("traced"))
+    conf = ModelConf(name=str(tiny_model), max_length=16)
+    tokenizer = loading.load_tokenizer(conf, WHERE)
+    model = loading.load_pretrained(conf, WHERE, tokenizer, Classification(["a", "b"]), 1)
+    with pytest.raises(UserError, match=r"^models/big: cannot be exported to ONNX: its weights take .* in 8 bits"):
+        convert(model, tokenizer, tmp_path, Path("models/big"))
+
+
 def test_a_model_too_large_for_a_file_is_refused_before_it_is_asked(exported: Project, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("tunediff.use.export_onnx.LIMIT", 1000)
     monkeypatch.setattr(export_folder, "predict_logits", lambda *_: pytest.fail("asked"))

@@ -812,6 +812,9 @@ def test_frozen_weights_of_a_writer_are_cast_once(llama: Path):
 
 @pytest.mark.slow
 def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
+    from peft import AutoPeftModelForCausalLM
+    from transformers import pipeline
+
     made = make(tmp_path)
     give_an_own_way(tmp_path / "tiny-llama")
     prompts = {**made.read_yaml("params.yaml")["prompts"], "model": "tiny", "methods": ["few-shot"]}
@@ -846,8 +849,23 @@ def test_the_pipeline_trains_compares_and_writes(tmp_path: Path):
 
     card = (made.folder / "models/lora-v1/README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: text-generation" in card and json.dumps(f"{INSTRUCTION}\n\n") in card
+    messages = [{"role": "user", "content": f"{INSTRUCTION}\n\n{SOURCES[0]}"}]
+    ask = {"max_new_tokens": 8, "do_sample": False, "return_full_text": False}
+    [row] = pipeline("text-generation", str(made.folder / "models/full"))(messages, **ask)
+    answered = made.run("python", "-m", "stages.predict", "--model", "models/full", "--out", "out.jsonl", *SOURCES[:2])
+    answers = [json.loads(line) for line in (made.folder / "out.jsonl").read_text().splitlines()]
+    assert [set(answer) for answer in answers] == [{"text", "predicted"}] * 2
+    assert answers[0]["predicted"] == row["generated_text"].strip()
+    assert "Traceback" not in answered.stderr
+
+    folder = made.folder / "models/lora-v1"
+    adapter, tokenizer = AutoPeftModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    adapter.get_base_model().generation_config = GenerationConfig.from_pretrained(folder)
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    written = adapter.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :]
     for method in ("full", "lora-v1"):
         told, answer = card_and_predict(made, method, SOURCES[0])
         assert told == answer != ""
+    assert tokenizer.decode(written, skip_special_tokens=True).strip() == answer
     both = made.run("python", "-m", "stages.predict", "--model", "models/lora-v1", "--compare", SOURCES[0])
     assert answer.split()[0] in both.stdout and "original" in both.stdout and "Traceback" not in both.stderr

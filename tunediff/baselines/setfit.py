@@ -100,11 +100,11 @@ def learn(
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=settings.learning_rate, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, math.ceil(WARMUP * steps), steps)
     inputs = encoded.select_columns(["input_ids", "attention_mask"])
-    numbers = precision if precision == "bf16" else "fp32"  # in fp16 gradients would vanish
+    numbers = halves(precision if precision == "bf16" else "fp32")  # in fp16 gradients would vanish
     for step in tqdm(range(steps), desc="setfit", unit="step"):
         part = slice(step * settings.batch_size, (step + 1) * settings.batch_size)
         rows = np.concatenate([first[part], second[part]])
-        with halves(numbers):
+        with numbers:
             states = mean_states(encoder, tokenizer.pad(inputs[rows], return_tensors="pt").to(device()))
         cosines = cosine_similarity(*states.float().chunk(2))
         loss = (cosines - torch.from_numpy(alike[part]).to(cosines)).square().mean()
