@@ -36,6 +36,9 @@ def test_prepare_and_its_peer_keep_the_same_rows(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.slow
 def test_the_scripts_of_peers_learn_what_the_stages_learn(project: Project, monkeypatch: pytest.MonkeyPatch):
+    # With fewer epochs, or an early stop, one seed in four learns nothing: which one depends on the processor.
+    train = project.read_yaml("params.yaml")["train"]
+    project.edit_yaml("params.yaml", train={**train, "epochs": 12, "patience": 0})
     project.prepare_here(monkeypatch)
     for script in study.SCRIPTS:
         monkeypatch.setattr(sys, "argv", ["peer_study", script, "--out", "peer"])

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -73,6 +75,32 @@ class Client:
         with contextlib.suppress(ConnectionError):
             await asyncio.wait_for(self.reader.read(), 30)
         return time.monotonic() - started
+
+
+def test_a_client_that_comes_while_the_service_stops_is_refused_and_not_cut():
+    """It connects between the last look at those who wait and the end of listening."""
+    late = socket.socket()
+    late.setblocking(False)
+
+    class Listener(socket.socket):
+        def accept(self) -> tuple[socket.socket, tuple]:
+            try:
+                return super().accept()
+            except BlockingIOError:
+                late.connect_ex(self.getsockname())
+                raise
+
+    async def stop() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            bind = service_server.bind
+            patch.setattr(service_server, "bind", lambda *place: Listener(fileno=bind(*place).detach()))
+            async with listening():
+                pass
+
+    with late:
+        asyncio.run(stop())
+        assert select.select([], [late], [], 10)[1] == [late]
+        assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
 
 # --- time

@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import logging
 import socket
+import struct
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -20,6 +23,18 @@ if TYPE_CHECKING:
 GRACE = 1  # seconds in which a connection that is kept open may send one more request
 LONGEST = 60  # seconds that a stop waits for what is in work
 QUEUE = 2048  # connections that the system keeps until they are accepted
+
+ATTACH_FILTER = 26  # SO_ATTACH_FILTER of Linux's asm-generic/socket.h, which Python does not name
+NO_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the flags of the TCP header
+        (0x45, 0, 1, 0x02),  # is SYN among them?
+        (0x06, 0, 0, 0),  # then drop the packet,
+        (0x06, 0, 0, 0xFFFFFFFF),  # else keep it
+    )
+)
+"""A classic BPF program (linux/filter.h): no connection begins, those that have begun go on."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -45,6 +60,18 @@ def serve(app: "Guard", listener: socket.socket) -> None:
     for name in ("uvicorn.error", "asyncio"):
         logging.getLogger(name).addFilter(OncePerSecond())
     server.run([listener])
+
+
+def begin_no_more(listener: socket.socket) -> None:
+    """Let no connection begin; its client asks again a second later, and is refused when the socket is closed.
+
+    Otherwise the system accepts connections until the socket is closed, and resets those that were not taken.
+    """
+    if sys.platform == "linux":
+        program = ctypes.create_string_buffer(NO_SYN, len(NO_SYN))
+        pointer = struct.pack("HP", len(NO_SYN) // 8, ctypes.addressof(program))
+        with contextlib.suppress(OSError):  # some sandboxes have no filters: there is a gap of microseconds
+            listener.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, pointer)
 
 
 class OncePerSecond(logging.Filter):
@@ -94,6 +121,7 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         config = self.config
         config.app.stopping = True  # from here on, each answer is the last on its connection
+        begin_no_more(sockets[0])
         connections = []
         with contextlib.suppress(OSError):  # there is no more, or no more file may be opened
             while True:
