@@ -1,9 +1,10 @@
-"""Seconds to the table of the default run's trained methods: `dvc repro` without prompts, and benchmarks/peer_study.py.
+"""Seconds to the table of the default run's trained methods: ours without prompts, and benchmarks/peer_study.py.
 
 Each round, a fresh clone of the last commit runs both, one after the other; theirs reads the splits that ours made:
 
 python -m benchmarks.study --rounds 1           # the Trainer's own number format, fp32
 python -m benchmarks.study --rounds 1 --bf16
+python -m benchmarks.study --rounds 1 --jobs 2  # ours by `python -m stages.repro --jobs 2`, not by `dvc repro`
 """
 
 import argparse
@@ -25,13 +26,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="of theirs; ours has what params.yaml says")
+    parser.add_argument("--jobs", type=int, default=1, help="stages of ours at a time")
     args = parser.parse_args()
+    at_once = [sys.executable, "-m", "stages.repro", "--jobs", str(args.jobs)]
     ratios = []
     for number in range(1, args.rounds + 1):
         with tempfile.TemporaryDirectory(prefix="tunediff-") as folder:
             project = Path(folder, "project")
             make(project)
-            ours = seconds(project, ["dvc", "repro"])
+            ours = seconds(project, at_once if args.jobs > 1 else ["dvc", "repro"])
             precision = ["--bf16"] if args.bf16 else []
             peer = [sys.executable, "-m", "benchmarks.peer_study", "--out", "peer", *precision]
             theirs = sum(seconds(project, [*peer, script]) for script in SCRIPTS)
