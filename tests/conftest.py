@@ -57,6 +57,13 @@ SETTINGS = ("--out", "data/settings")
 PREPARE = ("--settings", "data/settings/prepare.json", "--splits", "data/prepared", "--profile", "data/profile.json")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_is_imported_stays() -> None:
+    """The garbage collector, which statsmodels calls at each correction, need not search it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def a_closed_pipe_ends_no_test_run() -> Iterator[None]:
     """`stages.predict` lets one end its process; in one that ran it, a later test's server would be killed so."""
@@ -141,7 +148,7 @@ class Project:
     def run(
         self, *command: str, check: bool = True, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess:
-        """Run a command in the project; unless an environment is given, stages start as forks of `warm_python`."""
+        """Run a command in the project; unless an environment is given, DVC and stages are forks of `warm_python`."""
         if environment is None:
             environment = warm_python.environment(ENVIRONMENT)
         if command[0] == "python":
@@ -207,7 +214,8 @@ def project(tmp_path: Path, tiny_model: Path, tiny_texts: list[tuple[str, str]])
 
 def make_project(folder: Path, tiny_model: Path, tiny_texts: list[tuple[str, str]]) -> Project:
     made = Project(folder)
-    ignored = shutil.ignore_patterns("__pycache__")
+    # With what is compiled, or each project would compile it anew; but for what another worker is writing.
+    ignored = shutil.ignore_patterns("*.pyc.*")
     for code in ("stages", "tunediff"):
         shutil.copytree(ROOT / code, folder / code, ignore=ignored)
     shutil.copytree(ROOT / "conf", folder / "conf")
@@ -379,11 +387,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that no worker is left with one at the end."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
-
-
-def pytest_collection_finish() -> None:
-    """What the tests import is there to stay: the garbage collector need not search it again and again."""
-    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -26,6 +26,8 @@ from tunediff.core.errors import UserError
 from tunediff.core.files import output, read_json
 from tunediff.training import curves
 
+pytestmark = pytest.mark.slow
+
 GOOD = "text,label\n" + "".join(f"shares rose {i},up\nshares fell {i},down\n" for i in range(20))
 TRAIN_AND_TEST = {
     "source": {"train": "train.csv", "test": "test.csv"},

@@ -21,6 +21,8 @@ from tunediff.core.splits import load_split
 from tunediff.models import saved
 from tunediff.sources import overlap
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def model(trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -145,7 +147,6 @@ def prepare_measured(project: Project) -> tuple[subprocess.CompletedProcess, int
     return done, int(peak[1]) if peak else 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "labels", "limit"),
     [(200_000, 2, 380), (overlap.COMPARED, 2, 450), (20_000, 1000, 800)],
@@ -177,7 +178,6 @@ def test_what_is_too_large_is_refused_in_bounded_memory(project: Project, name: 
     assert 0 < peak < 500
 
 
-@pytest.mark.slow
 def test_a_text_of_10_mb_is_prepared_and_cut(project: Project):
     with (project.folder / "data/raw/tiny.csv").open("a") as file:
         file.write(f"{'shares rose ' * 900_000},bullish\n")

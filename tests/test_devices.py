@@ -15,6 +15,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from tunediff.core import devices
 from tunediff.core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("environment", "count", "expected"),
@@ -152,7 +154,6 @@ from stages import fold_train, fold_training_rows, fold_baseline, fold_prompt
 """
 
 
-@pytest.mark.slow
 def test_no_import_asks_cuda_before_a_device_is_taken():
     done = subprocess.run([sys.executable, "-c", ASKED], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -175,7 +175,7 @@ def test_the_loss_is_the_models_own(folders: dict[str, Path], kind: str):
     assert torch.allclose(task.loss()(model(**batch), labels), own, atol=1e-4)
     likely = outputs(task, model, tokenizer, encoded, 4, "fp32", "test")
     assert np.allclose(likely, outputs(task, model, tokenizer, encoded, 1, "fp32", "test"), atol=1e-4)
-    assert task.score_encoded(encoded, None, likely)["loss"] == pytest.approx(own.item(), abs=1e-4)
+    assert task.score_encoded(encoded, None, likely)["loss"] == pytest.approx(own.item(), rel=2e-5)  # of T5, 18.7
 
 
 def test_languages_stand_in_source_target_and_answer(folders: dict[str, Path], monkeypatch):

@@ -192,7 +192,7 @@ def test_nothing_is_asked_twice(serve):
     both = client(server.url).scores(CONVERSATIONS + CONVERSATIONS[:3], "test")
     assert server.asked == Counter(TEXTS)
     assert (both.scores[:10] == half.scores).all() and (both.scores[20:] == half.scores[:3]).all()
-    again = client("http://127.0.0.1:1/v1")  # another server is another model
+    again = client("http://127.0.0.1:1/v1", retries=0)  # another server is another model
     with pytest.raises(UserError, match="cannot be reached"):
         again.scores(CONVERSATIONS[:1], "test")
 
@@ -348,6 +348,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", FAILURES)
 def test_a_server_that_fails_is_asked_again_until_every_row_has_its_answer(serve, failure: str):
     server = serve(lambda text, times: FAILURES[failure]() if times < 2 else by_number(text, times))

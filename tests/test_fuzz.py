@@ -83,8 +83,9 @@ ODD = [
     "\u202eabc", "\u200b", "\ufeff", "\u2028", "\x85", "\x1c", "\r",
     "\n", "\r\n", '"', '""', "'", ",", ";", "\t", "\\", "=1+1", "nan", "None", "null", "NA",
     "1e5", "ß", "İ", "ﬁ", "\ud83d",
-    "x" * 1_000_000,
+    "x" * 20_000,
 ]  # fmt: skip
+MEGABYTE = [{"text": f"{i} {'x' * (i == 3) * 1_000_000}", "label": "ab"[i % 2], "group": ""} for i in range(16)]
 TEXTS = st.text(st.characters(exclude_categories=[]), max_size=12) | st.sampled_from(ODD)
 NAMES = st.sampled_from(
     [
@@ -249,6 +250,8 @@ def test_prepare_accounts_for_every_row(here: Project, monkeypatch, rows, ending
 
 @pytest.mark.slow
 @fuzz(0.3)
+@example(rows=MEGABYTE, ending="csv", dialect={"lineterminator": "\n"}, encoding="utf-16", conf={})
+@example(rows=MEGABYTE, ending="jsonl", dialect={"lineterminator": "\n"}, encoding="utf-8", conf={})
 @given(**ROWS)
 def test_rows_are_accounted_for(here: Project, replace, rows, ending, dialect, encoding, conf):
     """The same without what takes longest and is the same for all rows: params.yaml, tokenizer, Parquet files."""

@@ -29,6 +29,8 @@ from torch.nn.functional import cross_entropy
 from stages import settings
 from tunediff.training.checkpoints import made_from
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("TUNEDIFF_KILLS", "4"))
 STAGES = {"full": "train_full", "lora-v1": "train_lora", "prompts": "train_peft", "0.5": "training_rows"}
 TARGETS = ("train_full", "train_lora@v1", "train_peft@prompts", "training_rows@0.5")
@@ -156,14 +158,13 @@ def start(project: Project, *command: str) -> subprocess.Popen:
 def versioned(project: Project) -> Project:
     """With epochs enough that no training ends between its first checkpoint and the signal."""
     train = project.read_yaml("params.yaml")["train"]
-    project.edit_yaml("params.yaml", train={**train, "epochs": 30, "patience": 0})
+    project.edit_yaml("params.yaml", train={**train, "epochs": 15, "patience": 0})
     project.run("git", "init", "-q", "-b", "main")
     project.run("dvc", "repro", "prepare")  # which tells git what to ignore
     project.commit("prepared")
     return project
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(
     versioned: Project, monkeypatch: pytest.MonkeyPatch, target: str
@@ -266,7 +267,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["starting", "importing", "writing"])
 def test_a_stage_whose_dvc_is_killed_writes_nothing(
@@ -312,7 +312,6 @@ files.write_json(Path({str(tmp_path / "out.json")!r}), 1)
     assert not (tmp_path / "out.json").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "shell"), [("kill -9 of DVC", "sh"), ("Ctrl-C", "bash")])
 def test_dvc_repro_goes_on(versioned: Project, monkeypatch: pytest.MonkeyPatch, kind: str, shell: str):
     """DVC runs a stage by the user's shell; bash becomes the stage, and sh stays between the two."""
@@ -340,7 +339,6 @@ def alive(group: int) -> bool:
     return True
 
 
-@pytest.mark.slow
 def test_a_queued_experiment_goes_on(versioned: Project):
     """Its workspace is gone when it fails; the checkpoint is not."""
     queue = ("dvc", "exp", "run", "--queue", "-S", "train.weight_decay=0.02", "train_full", "-n")
@@ -384,7 +382,6 @@ def killed(project: Project, method: str) -> list[Path]:
     return checkpoints(project)
 
 
-@pytest.mark.slow
 def test_the_best_epoch_may_be_before_the_interruption(project: Project):
     """At this rate every text gets one label from the first epoch on, so that no later one is better."""
     project.edit_yaml("conf/model/tiny.yaml", learning_rate={"full": 0.3, "lora": 1e-2})
@@ -401,7 +398,6 @@ def test_the_best_epoch_may_be_before_the_interruption(project: Project):
     assert outputs(project) == expected
 
 
-@pytest.mark.slow
 def test_a_torn_checkpoint_is_ignored_with_a_line(project: Project):
     train(project, "lora-v1")
     expected = outputs(project)
@@ -414,7 +410,6 @@ def test_a_torn_checkpoint_is_ignored_with_a_line(project: Project):
     assert outputs(project) == expected
 
 
-@pytest.mark.slow
 def test_a_checkpoint_of_another_training_is_not_taken_up(project: Project):
     left = killed(project, "lora-v1")
     values = project.read_yaml("params.yaml")["train"]
@@ -465,7 +460,6 @@ def test_what_a_training_is_made_from(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len({made(kind, pinned=True) for kind in kinds}) == len(kinds)
 
 
-@pytest.mark.slow
 def test_two_of_the_same_training_at_once(project: Project):
     """In two workspaces, as workers of DVC's queue have them. The second says so, and comes to the same result."""
     other = Project(shutil.copytree(project.folder, project.folder.with_name("other"), symlinks=True))
@@ -479,7 +473,6 @@ def test_two_of_the_same_training_at_once(project: Project):
     assert outputs(project) == outputs(other)
 
 
-@pytest.mark.slow
 def test_what_is_killed_leaves_no_temporary_folder(project: Project):
     """Not the second of two equal trainings, which has no checkpoints, and not one whose curves nobody sees."""
     other = Project(shutil.copytree(project.folder, project.folder.with_name("other"), symlinks=True))
@@ -497,7 +490,6 @@ def test_what_is_killed_leaves_no_temporary_folder(project: Project):
     assert not list(temporary(project.folder).iterdir())
 
 
-@pytest.mark.slow
 def test_checkpoints_that_nobody_goes_on_with_are_removed_after_a_month(project: Project):
     left = killed(project, "lora-v1")
     old = time.time() - 31 * 86400
@@ -548,7 +540,6 @@ def fill(disk: Path, free: int) -> Path:
     return filler
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_named_and_loses_nothing(versioned: Project, small_disk: Path):
     project = Project(shutil.copytree(versioned.folder, small_disk / "project", symlinks=True))
     elsewhere = small_disk.parent / "elsewhere"

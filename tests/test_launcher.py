@@ -116,7 +116,7 @@ def test_a_kill_ends_all_processes_and_the_next_run_goes_on(
 ):
     monkeypatch.setitem(ENVIRONMENT, "SHELL", shutil.which("sh"))  # which stays between DVC and the launcher
     train = project.read_yaml("params.yaml")["train"]
-    project.edit_yaml("params.yaml", launcher=launcher, train={**train, "epochs": 12})
+    project.edit_yaml("params.yaml", launcher=launcher, train={**train, "epochs": 6})
     project.run("dvc", "repro", "train_full")
     expected = result(project, "full")
     shutil.rmtree(project.folder / "data/trained/full")

@@ -16,6 +16,8 @@ from tunediff.experiments.leaderboard_table import compared, distinct, ranked
 from tunediff.tasks.classification import Classification
 from tunediff.tasks.generation import Generation
 
+pytestmark = pytest.mark.slow
+
 HERE = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
 
 

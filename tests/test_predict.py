@@ -278,6 +278,7 @@ def test_long_rows_are_held_a_few_at_a_time(run: Run, asked: Asked, folders, tmp
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "at_once.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_where_it_was(run: Run, asked: Asked, folders, tmp_path: Path, texts):
     rows = [{"text": f"{text} {number}"} for number in range(4) for text in texts]
     arguments = ("--model", folders["full"], "--file", write(tmp_path / "in.csv", rows))

@@ -97,6 +97,7 @@ def test_every_format_gives_every_character_back(raw: Path, ending: str) -> None
     assert table.row.tolist() == list(range(1, len(HARD) + 1))
 
 
+@pytest.mark.slow
 def test_every_format_gives_the_same_prepared_bytes(project: Project, run_prepare: Callable) -> None:
     written = {}
     for ending in WRITTEN:
@@ -449,6 +450,7 @@ def fake_hub_cache(folder: Path, commit: str) -> Path:
 # --- what prepare needs
 
 
+@pytest.mark.slow
 def test_prepare_imports_no_torch(project: Project) -> None:
     project.run("python", "-m", "stages.settings", *SETTINGS)
     done = project.run("python", "-X", "importtime", "-m", "stages.prepare", *PREPARE)

@@ -269,6 +269,7 @@ def adapted(tiny_model: Path, name: str) -> tuple[PreTrainedModel | PeftModel, P
     return adapt(model, tokenizer, entry.peft_type, entry.model_extra, conf, "entry"), entry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", load(ROOT).params.train_peft.entries)
 def test_a_checkpoint_is_of_one_adapter_in_all_its_fields(study: Study, key, tiny_model: Path, name: str):
     """Also in those that follow from the model, and that no weight has in it, such as a dropout."""
@@ -292,6 +293,7 @@ def test_a_checkpoint_is_of_one_adapter_in_all_its_fields(study: Study, key, tin
     assert len(set(keys.values())) == 1 + len(fields) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lora-plus", "lora-fa"])
 def test_a_checkpoint_is_of_one_optimizer_in_all_its_groups(study: Study, key, tiny_model: Path, name: str):
     model, entry = adapted(tiny_model, name)

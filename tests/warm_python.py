@@ -1,7 +1,7 @@
-"""A Python that has imported the libraries already: a stage that a test runs is a fork of it, five seconds sooner.
+"""A Python that has imported the libraries already: a stage or DVC that a test runs is a fork of it, seconds sooner.
 
-`environment()` gives one in which `python -m stages.NAME` asks a server for such a fork, with its own folder,
-environment, input and output; it imports `tunediff` anew. Any other `python` is the true one. The stage's parent is the
+`environment()` gives one in which `python -m stages.NAME` and `dvc` ask a server for such a fork, with its own folder,
+environment, input and output; it imports `tunediff` anew. Any other `python` is the true one. The fork's parent is the
 server, and all forks have one hash seed: tests of kills, of starting and of equal bytes take the true one.
 """
 
@@ -29,6 +29,7 @@ LIBRARIES = (
     *("datasets", "evaluate", "pandas", "pyarrow.parquet", "sklearn.linear_model", "sklearn.feature_extraction.text"),
     *("sklearn.model_selection", "sklearn.metrics", "scipy.stats", "matplotlib.pyplot", "dvclive", "jinja2"),
     *("pydantic", "cleanlab.filter", "psutil", "yaml"),
+    *("dvc.cli", "dvc.repo.reproduce", "dvc.repo.experiments.run", "dvc.repo.experiments.queue.celery", "dvc_task.app"),
 )
 ASK_CUDA = ("transformers.trainer", "peft")  # by bitsandbytes, if it is there; then no fork can use CUDA
 # Read when the libraries are imported.
@@ -36,12 +37,13 @@ READ_AT_IMPORT = ("PYTHON", "HF_", "OMP_", "MKL_", "TORCH", "TRANSFORMERS_", "DA
 
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
-if sys.argv[1:2] != ["-m"] or not sys.argv[2].startswith("stages."):
-    os.execv("{python}", ["{python}", *sys.argv[1:]])
+arguments = {first} + sys.argv[1:]
+if arguments[:1] != ["-m"] or not (arguments[1] == "dvc" or arguments[1].startswith("stages.")):
+    os.execv("{python}", ["{python}", *arguments])
 server = socket.socket(socket.AF_UNIX)
 server.connect("{address}")
 socket.send_fds(server, [b"."], [0, 1, 2])
-server.sendall(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode() + b"\\n")
+server.sendall(json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode() + b"\\n")
 code = int(server.recv(16))
 if code < 0:
     os.kill(os.getpid(), -code)
@@ -66,9 +68,10 @@ def read_at_import(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 def start(wanted: Mapping[str, str]) -> str:
     folder = tempfile.TemporaryDirectory(prefix="warm-")
     address = Path(folder.name, "server")
-    client = Path(folder.name, "python")
-    client.write_text(CLIENT.format(python=sys.executable, address=address), encoding="utf-8")
-    client.chmod(client.stat().st_mode | stat.S_IXUSR)
+    for name, first in {"python": [], "dvc": ["-m", "dvc"]}.items():
+        client = Path(folder.name, name)
+        client.write_text(CLIENT.format(python=sys.executable, address=address, first=first), encoding="utf-8")
+        client.chmod(client.stat().st_mode | stat.S_IXUSR)
     command = [sys.executable, __file__, address]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=wanted, cwd=folder.name)
     assert server.stdout.readline() == b"ready\n", "the server did not start"
@@ -140,7 +143,8 @@ def become(arguments: list[str], folder: str, wanted: dict[str, str], started: d
     os.chdir(folder)
     if read_at_import(wanted) != read_at_import(started):
         os.execve(sys.executable, [sys.executable, *arguments], wanted)
-    for name in started.keys() - wanted.keys():
+    # What libraries set when they are imported, a true DVC would not hand on to its stages.
+    for name in os.environ.keys() - wanted.keys() if arguments[1] == "dvc" else started.keys() - wanted.keys():
         del os.environ[name]
     os.environ.update(wanted)
     sys.argv = ["-m", *arguments[2:]]
