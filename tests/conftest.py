@@ -214,8 +214,7 @@ def project(tmp_path: Path, tiny_model: Path, tiny_texts: list[tuple[str, str]])
 
 def make_project(folder: Path, tiny_model: Path, tiny_texts: list[tuple[str, str]]) -> Project:
     made = Project(folder)
-    # With what is compiled, or each project would compile it anew; but for what another worker is writing.
-    ignored = shutil.ignore_patterns("*.pyc.*")
+    ignored = shutil.ignore_patterns("__pycache__")
     for code in ("stages", "tunediff"):
         shutil.copytree(ROOT / code, folder / code, ignore=ignored)
     shutil.copytree(ROOT / "conf", folder / "conf")

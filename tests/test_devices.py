@@ -15,8 +15,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from tunediff.core import devices
 from tunediff.core.errors import UserError
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize(
     ("environment", "count", "expected"),
@@ -77,6 +75,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharing", [1, 2])
 def test_each_takes_another_device_and_one_too_many_waits_for_a_killed_one(processes: Processes, sharing: int):
     told = {devices.PER_DEVICE: str(sharing)}
@@ -154,6 +153,7 @@ from stages import fold_train, fold_training_rows, fold_baseline, fold_prompt
 """
 
 
+@pytest.mark.slow
 def test_no_import_asks_cuda_before_a_device_is_taken():
     done = subprocess.run([sys.executable, "-c", ASKED], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -144,7 +144,8 @@ def become(arguments: list[str], folder: str, wanted: dict[str, str], started: d
     if read_at_import(wanted) != read_at_import(started):
         os.execve(sys.executable, [sys.executable, *arguments], wanted)
     # What libraries set when they are imported, a true DVC would not hand on to its stages.
-    for name in os.environ.keys() - wanted.keys() if arguments[1] == "dvc" else started.keys() - wanted.keys():
+    before = os.environ if arguments[1] == "dvc" else started
+    for name in before.keys() - wanted.keys():
         del os.environ[name]
     os.environ.update(wanted)
     sys.argv = ["-m", *arguments[2:]]
