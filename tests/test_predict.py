@@ -477,3 +477,12 @@ def test_what_cannot_be_read_or_written_is_said(run: Run, asked: Asked, folders,
         run(*model, "--file", "in.csv", "shares rose")
     assert asked.texts == []
     assert not list(tmp_path.glob(".*")) and not list(tmp_path.glob("out*"))
+
+
+def test_the_help_says_how_a_file_may_be_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setattr(sys, "argv", ["predict", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        predict.main()
+    words = " ".join(capsys.readouterr().out.split())
+    for begins in ("encoding ENCODING Of text", "separator SEPARATOR Of separated", "sheet SHEET Sheet of a workbook"):
+        assert f"--{begins}" in words

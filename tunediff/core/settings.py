@@ -75,7 +75,7 @@ def check_chosen(methods: list[str], entries: dict[str, Any], section: str) -> N
 class Section(BaseModel):
     """Settings that belong together: frozen, and without keys that it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 T = TypeVar("T", bound=Section)

@@ -25,18 +25,22 @@ def _separator(value: str) -> str:
 class FileKeys(Section):
     """How files are written. What is left out is decided by reading them, and data/profile.json says how."""
 
-    encoding: str | None = None
-    """Of text files; UTF-8 if left out, or UTF-16 in a file that begins with its mark."""
-    separator: Annotated[str, AfterValidator(_separator)] | None = None
-    """Of separated values: a character, or its name: comma, tab, semicolon, pipe, space."""
-    quoting: Literal["double", "single", "none"] | None = None
-    """Quotes around separated values, or `none`: a quote is then a character as any other."""
-    columns: Annotated[list[Scalar], Field(min_length=1)] | None = None
-    """Names of the columns, in their order, of files whose first row is not column names."""
-    sheet: str | None = None
-    """Sheet of a workbook; its only one with values if left out."""
-    field: str | None = None
-    """Key of a json file that the rows are under; its only list of objects if left out."""
+    encoding: str | None = Field(
+        None, description="Of text files; UTF-8 if left out, or UTF-16 in a file that begins with its mark."
+    )
+    separator: Annotated[str, AfterValidator(_separator)] | None = Field(
+        None, description="Of separated values: a character, or its name: comma, tab, semicolon, pipe, space."
+    )
+    quoting: Literal["double", "single", "none"] | None = Field(
+        None, description="Quotes around separated values, or `none`: a quote is then a character as any other."
+    )
+    columns: Annotated[list[Scalar], Field(min_length=1)] | None = Field(
+        None, description="Names of the columns, in their order, of files whose first row is not column names."
+    )
+    sheet: str | None = Field(None, description="Sheet of a workbook; its only one with values if left out.")
+    field: str | None = Field(
+        None, description="Key of a json file that the rows are under; its only list of objects if left out."
+    )
 
     @field_validator("columns")
     @classmethod
