@@ -279,7 +279,8 @@ def test_a_stage_whose_dvc_is_killed_writes_nothing(
     (tmp_path / "stages/__init__.py").touch()
     seconds = {name: 3 if name == moment else 0 for name in ("starting", "importing", "writing")}
     (tmp_path / "stages/slow.py").write_text(SLOW.format(**seconds))
-    command = f"sleep {seconds['starting']}; python -m stages.slow"
+    (tmp_path / "starting").write_text(f"sleep {seconds['starting']}")
+    command = ". ./starting; python -m stages.slow"
     project.write_yaml("dvc.yaml", {"stages": {"slow": {"cmd": command, "outs": ["out"]}}})
     project.run("git", "init", "-q")
     project.run("dvc", "init", "-q")
@@ -295,6 +296,8 @@ def test_a_stage_whose_dvc_is_killed_writes_nothing(
     dvc.wait()
     wait_for(lambda: not alive(dvc.pid), 60)
     assert not (tmp_path / "out").exists()
+    (tmp_path / "starting").write_text("")
+    (tmp_path / "stages/slow.py").write_text(SLOW.format(importing=0, writing=0))
     project.run("dvc", "repro")
     assert (tmp_path / "out").exists() and not list(tmp_path.glob("*.partial"))
 

@@ -1,8 +1,9 @@
 """A Python that has imported the libraries already: a stage or DVC that a test runs is a fork of it, seconds sooner.
 
-`environment()` gives one in which `python -m stages.NAME` and `dvc` ask a server for such a fork, with its own folder,
-environment, input and output; it imports `tunediff` anew. Any other `python` is the true one. The fork's parent is the
-server, and all forks have one hash seed: tests of kills, of starting and of equal bytes take the true one.
+`environment()` gives one in which `python -m stages.NAME`, `dvc` and launchers ask a server for such a fork, with its
+own folder, environment, input and output; it imports `tunediff` anew. Any other `python` is the true one. The fork's
+parent is the server, and all forks have one hash seed: tests of kills, of starting and of equal bytes take the true
+one.
 """
 
 import atexit
@@ -24,26 +25,39 @@ from collections.abc import Mapping
 from pathlib import Path
 
 LIBRARIES = (
-    *("torch", "transformers.trainer", "transformers.models.auto.modeling_auto", "transformers.pipelines"),
-    *("transformers.models.bert.modeling_bert", "transformers.models.bert.tokenization_bert", "accelerate", "peft"),
-    *("datasets", "evaluate", "pandas", "pyarrow.parquet", "sklearn.linear_model", "sklearn.feature_extraction.text"),
-    *("sklearn.model_selection", "sklearn.metrics", "scipy.stats", "matplotlib.pyplot", "dvclive", "jinja2"),
-    *("pydantic", "cleanlab.filter", "psutil", "yaml"),
-    *("dvc.cli", "dvc.repo.reproduce", "dvc.repo.experiments.run", "dvc.repo.experiments.queue.celery", "dvc_task.app"),
+    *("torch", "torch.distributed.checkpoint.state_dict", "transformers.trainer", "transformers.pipelines"),
+    *("transformers.models.auto.modeling_auto", "transformers.models.bert.modeling_bert"),
+    *("transformers.models.bert.tokenization_bert", "transformers.conversion_mapping", "safetensors.numpy"),
+    *("accelerate", "peft", "datasets.io.parquet", "evaluate", "pandas", "pyarrow.parquet", "pydantic.type_adapter"),
+    *("sklearn.linear_model", "sklearn.feature_extraction.text", "sklearn.model_selection", "sklearn.metrics"),
+    *("sklearn.pipeline", "sklearn.multiclass", "scipy.stats", "statsmodels.stats.multitest", "cleanlab.filter"),
+    *("pycrfsuite", "rensa", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "jinja2", "psutil", "yaml"),
+    *("dvclive", "dvc.cli", "dvc.repo.reproduce", "dvc.repo.plots", "dvc.repo.experiments.run", "dulwich.porcelain"),
+    *("dvc.repo.experiments.queue.celery", "dvc_task.app", "platformdirs"),
+    *("torch.distributed.run", "accelerate.commands.launch", "torch.distributed.fsdp"),
 )
 ASK_CUDA = ("transformers.trainer", "peft")  # by bitsandbytes, if it is there; then no fork can use CUDA
 # Read when the libraries are imported.
 READ_AT_IMPORT = ("PYTHON", "HF_", "OMP_", "MKL_", "TORCH", "TRANSFORMERS_", "DATASETS_", "MPL", "http", "HTTP")
+OF_LAUNCHERS = ("PYTHON_EXEC", "TORCHELASTIC_", "TORCH_NCCL_")  # which are not
+# A command, and the module that it is.
+COMMANDS = {
+    "python": "",
+    "dvc": "dvc",
+    "torchrun": "torch.distributed.run",
+    "accelerate": "accelerate.commands.accelerate_cli",
+}
 
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 arguments = {first} + sys.argv[1:]
-if arguments[:1] != ["-m"] or not (arguments[1] == "dvc" or arguments[1].startswith("stages.")):
+asked = arguments[1:] if arguments[:1] == ["-u"] else arguments
+if asked[:1] != ["-m"] or not (asked[1] in {modules} or asked[1].startswith("stages.")):
     os.execv("{python}", ["{python}", *arguments])
 server = socket.socket(socket.AF_UNIX)
 server.connect("{address}")
 socket.send_fds(server, [b"."], [0, 1, 2])
-server.sendall(json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode() + b"\\n")
+server.sendall(json.dumps([asked, os.getcwd(), dict(os.environ)]).encode() + b"\\n")
 code = int(server.recv(16))
 if code < 0:
     os.kill(os.getpid(), -code)
@@ -58,19 +72,23 @@ def environment(wanted: Mapping[str, str]) -> dict[str, str]:
     key = read_at_import(wanted)
     if key not in _folders:
         _folders[key] = start(wanted)
-    return {**wanted, "PATH": f"{_folders[key]}{os.pathsep}{wanted['PATH']}"}
+    folder = _folders[key]
+    return {**wanted, "PATH": f"{folder}{os.pathsep}{wanted['PATH']}", "PYTHON_EXEC": f"{folder}/python"}
 
 
 def read_at_import(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(item for item in values.items() if item[0].startswith(READ_AT_IMPORT)))
+    found = [item for item in values.items() if item[0].startswith(READ_AT_IMPORT)]
+    return tuple(sorted(item for item in found if not item[0].startswith(OF_LAUNCHERS)))
 
 
 def start(wanted: Mapping[str, str]) -> str:
     folder = tempfile.TemporaryDirectory(prefix="warm-")
     address = Path(folder.name, "server")
-    for name, first in {"python": [], "dvc": ["-m", "dvc"]}.items():
+    for name, module in COMMANDS.items():
         client = Path(folder.name, name)
-        client.write_text(CLIENT.format(python=sys.executable, address=address, first=first), encoding="utf-8")
+        first = ["-m", module] if module else []
+        values = {"python": sys.executable, "address": address, "first": first, "modules": [*COMMANDS.values()]}
+        client.write_text(CLIENT.format(**values), encoding="utf-8")
         client.chmod(client.stat().st_mode | stat.S_IXUSR)
     command = [sys.executable, __file__, address]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=wanted, cwd=folder.name)
@@ -143,8 +161,8 @@ def become(arguments: list[str], folder: str, wanted: dict[str, str], started: d
     os.chdir(folder)
     if read_at_import(wanted) != read_at_import(started):
         os.execve(sys.executable, [sys.executable, *arguments], wanted)
-    # What libraries set when they are imported, a true DVC would not hand on to its stages.
-    before = os.environ if arguments[1] == "dvc" else started
+    # What libraries set when they are imported, a true DVC or launcher would not hand on to its stages.
+    before = os.environ if arguments[1] in COMMANDS.values() else started
     for name in before.keys() - wanted.keys():
         del os.environ[name]
     os.environ.update(wanted)
@@ -171,6 +189,9 @@ if __name__ == "__main__":
     for library in LIBRARIES:
         if library not in ASK_CUDA or not sys.modules["torch"].cuda.device_count():
             importlib.import_module(library)
+    # What these two make when they are first used.
+    sys.modules["pydantic"].create_model("First")
+    sys.modules["transformers.conversion_mapping"].get_checkpoint_conversion_mapping("bert")
     gc.freeze()
     if wish := serve(sys.argv[1]):
         become(*wish, started)
