@@ -39,7 +39,7 @@ LIBRARIES = (
 ASK_CUDA = ("transformers.trainer", "peft")  # by bitsandbytes, if it is there; then no fork can use CUDA
 # Read when the libraries are imported.
 READ_AT_IMPORT = ("PYTHON", "HF_", "OMP_", "MKL_", "TORCH", "TRANSFORMERS_", "DATASETS_", "MPL", "http", "HTTP")
-OF_LAUNCHERS = ("PYTHON_EXEC", "TORCHELASTIC_", "TORCH_NCCL_")  # which are not
+OF_LAUNCHERS = ("PYTHON_EXEC", "TORCHELASTIC_", "TORCH_NCCL_")  # begin so, too, and are read later
 # A command, and the module that it is.
 COMMANDS = {
     "python": "",
